@@ -1,0 +1,1 @@
+"""The faces: Slack, Discord, terminal and command line. Knows the core; never the worker, never torch."""

@@ -1,0 +1,57 @@
+"""What commands print: facts on standard output (tables for people, one JSON document for scripts), all else on standard error."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from core.errors import StationmasterError
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def print_json(value: Any) -> None:
+    """Write one JSON document to standard output."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
+    """Write rows as a table for people, or the sentence `empty` where there are none."""
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    count = 0
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+        count += 1
+    if count:
+        out.print(table)
+    else:
+        say(empty)
+
+
+def print_facts(facts: Iterable[tuple[str, object]]) -> None:
+    """Write name–value lines for people."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in facts:
+        table.add_row(f"[dim]{escape(name)}[/]", escape(str(value)))
+    out.print(table)
+
+
+def say(text: str) -> None:
+    """Tell the person something that is not a fact: on standard error."""
+    err.print(escape(text))
+
+
+def complain(error: StationmasterError) -> None:
+    """Print an error and its remedy on standard error."""
+    err.print(f"[bold red]Error:[/] {escape(error.what)}", soft_wrap=True)
+    if error.remedy:
+        err.print(escape(error.remedy), soft_wrap=True)

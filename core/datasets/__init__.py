@@ -1,0 +1,1 @@
+"""Datasets: readers into one internal type, checks, statistics, splits and annotated previews."""

@@ -1,0 +1,1 @@
+"""One module per dataset format, each a reader into the internal type."""

@@ -1,0 +1,1 @@
+"""What finished tasks leave behind: list, show, rename, delete."""

@@ -1,0 +1,58 @@
+"""One typed settings object. `Settings()` works in an empty environment; every field can be set by STATIONMASTER_<NAME>."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of one installation, read from the environment and from `.env` in the working directory."""
+
+    model_config = SettingsConfigDict(env_prefix="STATIONMASTER_", env_file=".env", extra="ignore", env_ignore_empty=True)
+
+    home: Path = Field(default_factory=lambda: Path("~/.stationmaster").expanduser(), description="Folder of all data that has no URL of its own")
+    database_url: str = Field("", description="SQLAlchemy URL; empty means SQLite under `home`")
+    redis_url: SecretStr = Field(SecretStr(""), description="redis:// URL; empty means the embedded Valkey under `home`")
+    storage_url: str = Field("", description="fsspec URL of images, checkpoints and models; empty means a folder under `home`")
+    cache_dir: Path | None = Field(None, description="Host-local cache of decoded images; empty means a folder under `home`")
+    weights_dir: Path | None = Field(None, description="Folder that holds pre-trained weights, for hosts that cannot reach a hub")
+    offline: bool = Field(False, description="Never try to download weights")
+    queue_prefix: str = Field("stationmaster", pattern=r"^[a-z0-9-]{1,40}$", description="Keeps installations on one Redis apart")
+
+    workspace: str = Field("default", description="Workspace of the command line, and of all faces unless `workspace_per_team`")
+    workspace_per_team: bool = Field(False, description="One workspace per Slack team or Discord server")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+    draft_days: float = Field(7, gt=0, description="A draft untouched for so many days expires")
+    max_waiting_tasks: int = Field(20, ge=1, description="Tasks one person may have waiting")
+    max_attempts: int = Field(5, ge=1, description="How often in a row a job may be lost without progress before it ends in error")
+    heartbeat_seconds: float = Field(5, gt=0, description="How often a running job says that it lives")
+    lost_after_seconds: float = Field(30, gt=0, description="A running job silent for so long is taken to be lost")
+    checkpoint_seconds: float = Field(300, gt=0, description="Longest time between two checkpoints within an epoch")
+    min_free_bytes: int = Field(500_000_000, ge=0, description="Refuse to start writing when less disk is free")
+
+    max_archive_bytes: int = Field(20_000_000_000, ge=1)
+    max_images: int = Field(2_000_000, ge=1)
+    max_image_pixels: int = Field(400_000_000, ge=1, description="Larger images are refused as decompression bombs")
+
+    slack_bot_token: SecretStr = SecretStr("")
+    slack_app_token: SecretStr = SecretStr("")
+    slack_signing_secret: SecretStr = SecretStr("")
+    slack_api_url: str = Field("https://slack.com/api/", description="Base of Slack's Web API")
+    discord_token: SecretStr = SecretStr("")
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy URL in force."""
+        return self.database_url or f"sqlite:///{self.home / 'stationmaster.db'}"
+
+    @property
+    def storage(self) -> str:
+        """The fsspec URL in force."""
+        return self.storage_url or str(self.home / "storage")
+
+    @property
+    def cache(self) -> Path:
+        """The host-local cache folder in force."""
+        return self.cache_dir or self.home / "cache"

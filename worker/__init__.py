@@ -1,0 +1,1 @@
+"""The engine room: takes jobs from the queue and trains. Knows the core; never the bot."""

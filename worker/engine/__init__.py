@@ -1,0 +1,1 @@
+"""The training engine: one loop, its data, its augmentation and its checkpoints."""

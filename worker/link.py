@@ -1,0 +1,91 @@
+"""The engine's only way to the outside: what it may ask (must I stop?) and tell (progress, epochs, notices). Fenced by generation."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from core.events import Progress
+from core.tasks.hyperparameters import TrainingPlan
+from core.vocabulary import AnnotationKind, TaskType
+from core.zoo.spec import ModelSpec
+
+
+class Ask(StrEnum):
+    """What the outside wants of a running job."""
+
+    GO_ON = ""
+    STOP_KEEP = "keep"  # stop, the best model so far becomes the result
+    STOP_DISCARD = "discard"
+    PAUSE = "pause"  # the worker shuts down: checkpoint and return, another will go on
+
+
+class FencedError(Exception):
+    """Another worker has taken this job over: write nothing more and leave."""
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """Everything the engine needs to know of a job. Records and images are read through database and storage."""
+
+    task_id: str
+    job_id: str
+    job_number: int
+    generation: int
+    task_name: str
+    task_type: TaskType
+    spec: ModelSpec
+    plan: TrainingPlan
+    dataset_id: str
+    dataset_name: str
+    annotation_set_id: str
+    annotation_kind: AnnotationKind
+    classes: tuple[str, ...]
+    parent_model_key: str = ""  # retraining: folder of the model to start from
+
+    @property
+    def checkpoint_folder(self) -> str:
+        """Storage folder of the job's checkpoints."""
+        return f"tasks/{self.task_id}/jobs/{self.job_number}/checkpoint"
+
+    @property
+    def split_key(self) -> str:
+        """Storage key of the task's split, the same for every job of it."""
+        return f"tasks/{self.task_id}/split.json"
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a job's training ended. `asked` is GO_ON when it ran to its end."""
+
+    asked: Ask
+    score: float | None = None  # of the best epoch, higher is better
+    metrics: dict[str, Any] = field(default_factory=dict)  # of the best epoch, flat fractions
+    baseline: float | None = None  # accuracy of always saying the majority class, where that makes sense
+
+
+class JobLink(Protocol):
+    """Implemented over the database by `worker.jobs`, and over lists in the engine's tests."""
+
+    def asked(self) -> Ask:
+        """What is wanted now; cheap enough to ask at every step (a flag that the heartbeat refreshes).
+
+        Raises:
+            FencedError: when the job has been taken over.
+        """
+        ...
+
+    def progress(self, event: Progress) -> None:
+        """Tell how far it is; may be called at every step, thinned out inside."""
+        ...
+
+    def epoch_ended(self, number: int, values: dict[str, Any], *, score: float, metrics: dict[str, Any], is_best: bool, event: Progress) -> None:
+        """Store an epoch's numbers. Call only after its checkpoint is safe; a second call for one number changes nothing.
+
+        Raises:
+            FencedError: when the job has been taken over.
+        """
+        ...
+
+    def noticed(self, message: str, remedy: str = "") -> None:
+        """Tell the person something worth a sentence."""
+        ...

@@ -1,0 +1,1 @@
+"""Networks of every library behind one `build(spec, classes)`."""

@@ -1,0 +1,1 @@
+"""One module per kind of task: what to build, the loss, and how it is judged."""
