@@ -154,6 +154,7 @@ class Task(Base):
         Index("ix_tasks_state_created", "workspace", "state", "created_at"),
         Index("ix_tasks_finished", "workspace", "finished_at"),
         Index("ix_tasks_person", "workspace", "created_by", "state"),
+        Index("ix_tasks_name", "workspace", "name"),
     )
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True, default=new_id)
@@ -205,6 +206,8 @@ class Job(Base):
     number: Mapped[int]  # 1-based within the task
     plan: Mapped[dict[str, Any]]  # core.tasks.hyperparameters.TrainingPlan, complete
     state: Mapped[str] = mapped_column(String(12), default="waiting")
+    # Set where training is over but the job, the last of its task, has yet to make the task's model: the state it will end in.
+    ending: Mapped[str] = mapped_column(String(12), default="", server_default="")
     generation: Mapped[int] = mapped_column(default=1)
     attempts: Mapped[int] = mapped_column(default=0)  # how often a worker has taken it
     losses_in_a_row: Mapped[int] = mapped_column(default=0)  # lost without progress since
