@@ -25,14 +25,18 @@ class Database:
             self.is_sqlite = parsed.get_backend_name() == "sqlite"
             if self.is_sqlite and parsed.database:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            self.engine: Engine = create_engine(parsed, **({} if self.is_sqlite else {"pool_pre_ping": True, "connect_args": {"connect_timeout": 5}}))
+            self.engine: Engine = create_engine(
+                parsed, **({} if self.is_sqlite else {"pool_pre_ping": True, "connect_args": {"connect_timeout": 5}})
+            )
         except (ArgumentError, NoSuchModuleError) as error:
             raise UnavailableError(
                 "STATIONMASTER_DATABASE_URL is not a database URL that can be used here.",
                 "Write it like postgresql://user:password@host:5432/name or sqlite:////path/to/file.db.",
             ) from error
         except OSError as error:
-            raise UnavailableError(f"The folder of the database cannot be made: {error.strerror}: {error.filename}.", "Check STATIONMASTER_HOME.") from error
+            raise UnavailableError(
+                f"The folder of the database cannot be made: {error.strerror}: {error.filename}.", "Check STATIONMASTER_HOME."
+            ) from error
         self.url = parsed
         if self.is_sqlite:
             event.listen(self.engine, "connect", _sqlite_connect)
@@ -97,7 +101,9 @@ def _reachable(database: Database) -> Iterator[None]:
         reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
         where = database.url.render_as_string(hide_password=True)
         missing = "no such table" in reason
-        remedy = "Run `stationmaster db upgrade`." if missing else "Check that it runs, STATIONMASTER_DATABASE_URL, the disk, and `stationmaster doctor`."
+        remedy = (
+            "Run `stationmaster db upgrade`."
+            if missing
+            else "Check that it runs, STATIONMASTER_DATABASE_URL, the disk, and `stationmaster doctor`."
+        )
         raise UnavailableError(f"The database {where} does not answer: {reason}.", remedy) from error
-
-
