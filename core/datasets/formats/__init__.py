@@ -1,1 +1,54 @@
-"""One module per dataset format, each a reader into the internal type."""
+"""One module per dataset format, each a reader into the internal type.
+
+A reader module has `NAME`, `detect(source) -> bool` (cheap: names, and at most the head of a few files) and
+`read(source, settings, findings) -> Parsed`. `READERS` is in the order in which detection asks.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from core.datasets.findings import Findings
+from core.datasets.formats import class_folders, label_csv
+from core.datasets.parsed import Parsed
+from core.datasets.source import Source
+from core.errors import BadDataError, InvalidInputError
+from core.settings import Settings
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One format that can be read."""
+
+    name: str
+    detect: Callable[[Source], bool]
+    read: Callable[[Source, Settings, Findings], Parsed]
+
+
+READERS: tuple[Reader, ...] = (
+    Reader(label_csv.NAME, label_csv.detect, label_csv.read),
+    Reader(class_folders.NAME, class_folders.detect, class_folders.read),
+)
+
+
+def find_reader(source: Source, name: str = "") -> Reader:
+    """The reader of that name, or the first that knows the source.
+
+    Raises:
+        InvalidInputError: for a name that is no format.
+        BadDataError: when no reader knows the source.
+    """
+    names = ", ".join(reader.name for reader in READERS)
+    if name:
+        wanted = name.strip().lower().replace("_", "-")
+        for reader in READERS:
+            if reader.name == wanted:
+                return reader
+        raise InvalidInputError(f"There is no dataset format “{name[:60]}”.", f"There are: {names}.")
+    for reader in READERS:
+        if reader.detect(source):
+            return reader
+    if not source.members:
+        raise BadDataError(f"{source.name} holds no files.", "Put the images into it, in one folder per class for example.")
+    raise BadDataError(
+        f"{source.name} is in no known dataset format.", f"Name one with --format: {names}; docs/datasets.md shows how each looks."
+    )

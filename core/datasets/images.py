@@ -1,0 +1,232 @@
+"""From the bytes of one image file to what is stored: checked to the last pixel, upright, 8 bits a channel, 16–4,096 px a side."""
+
+import hashlib
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from PIL import (  # the plugins register themselves; named here so that Pillow need not load those of fifty other formats
+    BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
+    Image,
+    ImageFile,
+    ImageOps,
+    JpegImagePlugin,  # noqa: F401
+    MpoImagePlugin,  # noqa: F401
+    PngImagePlugin,  # noqa: F401
+    PpmImagePlugin,  # noqa: F401
+    TiffImagePlugin,  # noqa: F401
+    WebPImagePlugin,  # noqa: F401
+)
+
+from core.errors import BadDataError
+
+SMALLEST_SIDE = 16
+LARGEST_SIDE = 4096
+MOST_BYTES = 512_000_000  # of one image file
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+_KEPT = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}  # stored as they came, if nothing must be done to them
+_KEPT_MODES = frozenset({"L", "RGB", "RGBA", "P", "LA", "1"})
+_ORIENTATION = 0x0112
+
+# The size is checked here against the settings before a pixel is decoded; Pillow's own limit is global and lower.
+Image.MAX_IMAGE_PIXELS = None
+ImageFile.LOAD_TRUNCATED_IMAGES = False
+# Pillow warns of EXIF and palette oddities that change no pixel.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+
+class ImageError(BadDataError):
+    """An image that cannot be used. `code` is that of the finding it becomes."""
+
+    def __init__(self, code: str, what: str, remedy: str) -> None:
+        super().__init__(what, remedy)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image ready to be stored.
+
+    `width` × `height` are those of the stored picture, `source_width` × `source_height` of the file before its EXIF `orientation`
+    (1–8) was applied.
+    `data` are the bytes to store and `sha256` the hash of its content; `scale` what was done to its sides (1 = nothing).
+    """
+
+    data: bytes
+    suffix: str
+    width: int
+    height: int
+    source_width: int
+    source_height: int
+    orientation: int
+    scale: float
+    sha256: str
+    group: str = ""
+    frame: int = -1  # number of the frame in a file of several, -1 = the only one
+
+
+def read_image(data: bytes, max_pixels: int) -> StoredImage:
+    """Check and normalise one image file.
+
+    Raises:
+        ImageError: when it is damaged, of an unknown format, too small, or a pixel bomb.
+    """
+    try:
+        image = Image.open(BytesIO(data), formats=_FORMATS)
+        _check_size(image.width, image.height, max_pixels)
+        width, height = image.size
+        image_format = image.format or ""
+        orientation = int(image.getexif().get(_ORIENTATION, 1)) if image_format != "BMP" else 1
+        image.load()
+    except ImageError:
+        raise
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        TypeError,
+        EOFError,
+        OverflowError,
+        IndexError,
+        KeyError,
+        AttributeError,
+        RuntimeError,
+        MemoryError,
+        Image.DecompressionBombError,
+    ) as error:
+        # What Pillow's decoders raise on damaged files is not one family.
+        reason = str(error).replace("<_io.BytesIO object", "the file <").split("<", 1)[0].strip() or type(error).__name__
+        raise ImageError("damaged-image", f"The image cannot be decoded ({reason}).", "Save it again, or take it out.") from error
+    if orientation not in range(1, 9):
+        orientation = 1
+    return _normalised(image, data, image_format, width, height, orientation)
+
+
+def store_picture(image: Image.Image, *, group: str = "", frame: int = -1) -> StoredImage:
+    """An image that was made here (a DICOM frame) as it is stored: PNG, scaled down where it is too large."""
+    width, height = image.size
+    scale = min(1.0, LARGEST_SIDE / max(width, height))
+    if scale < 1:
+        image = _scaled(image, scale)
+    data = _encode(image, "PNG")
+    return StoredImage(data, ".png", image.width, image.height, width, height, 1, scale, hashlib.sha256(data).hexdigest(), group, frame)
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse images that are too small to learn from, or so large that decoding them is an attack.
+
+    Raises:
+        ImageError: naming the size and the limit.
+    """
+    _check_size(width, height, max_pixels)
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ImageError(
+            "too-many-pixels",
+            f"The image has {width} × {height} px, more than the {max_pixels:,} pixels allowed.",
+            "Scale it down, or raise STATIONMASTER_MAX_IMAGE_PIXELS.",
+        )
+    if min(width, height) < SMALLEST_SIDE:
+        raise ImageError(
+            "too-small", f"The image has {width} × {height} px; a side has at least {SMALLEST_SIDE} px.", "Take it out, or enlarge it."
+        )
+
+
+def _normalised(image: Image.Image, data: bytes, image_format: str, width: int, height: int, orientation: int) -> StoredImage:
+    scale = min(1.0, LARGEST_SIDE / max(width, height))
+    suffix = _KEPT.get(image_format, "")
+    if (
+        suffix
+        and scale == 1
+        and orientation == 1
+        and image.mode in _KEPT_MODES
+        and not (image_format == "MPO" and not data.startswith(b"\xff\xd8"))
+    ):
+        return StoredImage(data, suffix, width, height, width, height, 1, 1.0, hashlib.sha256(data).hexdigest())
+    picture: Image.Image = to_eight_bits(image)
+    if scale < 1:
+        picture = _scaled(picture, scale)
+    if orientation != 1:
+        picture = _upright(picture, orientation)
+    stored_as = "JPEG" if image_format in ("JPEG", "MPO") else "PNG"
+    encoded = _encode(picture, stored_as)
+    return StoredImage(
+        encoded, _KEPT[stored_as], picture.width, picture.height, width, height, orientation, scale, hashlib.sha256(data).hexdigest()
+    )
+
+
+def to_eight_bits(image: Image.Image) -> Image.Image:
+    """An image of 8 bits a channel that shows what `image` shows.
+
+    Grey values of more than 8 bits are stretched linearly from the smallest to the largest in the image: few cameras and scanners use
+    the whole range of their container, and cutting off the lower byte would leave them black.
+    """
+    if image.mode in ("L", "RGB", "RGBA", "P", "LA", "1"):
+        return image
+    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
+        return (
+            Image.fromarray(stretch(np.asarray(image)), "L")
+            if image.mode != "I;16B"
+            else Image.fromarray(stretch(np.asarray(image.convert("I"))), "L")
+        )
+    return image.convert("RGB")
+
+
+def stretch(values: np.ndarray) -> np.ndarray:
+    """Values stretched linearly to 0–255, those that are no number black; a flat picture keeps its place in the 8-bit range."""
+    numbers = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(numbers.min()), float(numbers.max())
+    if high <= low:
+        return np.full(numbers.shape, int(min(255.0, max(0.0, low))), np.uint8)
+    if low >= 0 and high <= 255 and not np.issubdtype(values.dtype, np.floating):
+        return numbers.astype(np.uint8)
+    return ((numbers - low) * (255 / (high - low)) + 0.5).astype(np.uint8)
+
+
+def _scaled(image: Image.Image, scale: float) -> Image.Image:
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    if image.mode in ("P", "1"):
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
+
+
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    return image.transpose(_TRANSPOSE[orientation])
+
+
+def _encode(image: Image.Image, image_format: str) -> bytes:
+    out = BytesIO()
+    if image_format == "JPEG":
+        if image.mode not in ("L", "RGB"):
+            image = image.convert("RGB")
+        image.save(out, "JPEG", quality=95, subsampling=0)
+    else:
+        image.info.clear()
+        image.save(out, "PNG", compress_level=3)
+    return out.getvalue()
+
+
+def open_upright(data: bytes) -> Image.Image:
+    """A stored image, or one that a person sends, as RGB and upright. For pictures that people look at.
+
+    Raises:
+        ImageError: when it cannot be decoded.
+    """
+    stored = read_image(data, 1 << 40)
+    return ImageOps.exif_transpose(Image.open(BytesIO(stored.data))).convert("RGB")

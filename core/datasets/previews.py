@@ -1,0 +1,242 @@
+"""Case previews: a page of thumbnails, each with its annotation drawn on it, composed into one picture and kept in the storage."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+from pycocotools import mask as coco
+
+from core.datasets.fonts import font_for, shortened
+from core.datasets.records import Record, load_records
+from core.db.session import Database
+from core.db.tables import AnnotationSet
+from core.errors import InvalidInputError, NotFoundError
+from core.settings import Settings
+from core.storage import Storage
+from core.vocabulary import AnnotationKind
+
+PER_PAGE = 50
+_DRAWING = 1  # raise when the drawing changes, so that pages kept from before are drawn anew
+
+_PAPER = (255, 255, 255)
+_INK = (29, 33, 41)
+_QUIET = (107, 114, 128)
+_CELL = (241, 243, 246)
+_GAP, _MARGIN, _STRIP = 8, 16, 22
+
+# Okabe and Ito (2008), told apart also by most people who see colours differently; black left out, then lighter and darker kin.
+_COLOURS = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (213, 94, 0),
+    (204, 121, 167),
+    (0, 114, 178),
+    (240, 228, 66),
+    (148, 103, 189),
+    (140, 86, 75),
+    (127, 186, 60),
+    (227, 79, 111),
+    (71, 201, 196),
+)
+
+
+@dataclass(frozen=True)
+class PreviewPage:
+    """One page: `png_key` in the storage, and the 1-based numbers of its first and last image of `total`."""
+
+    png_key: str
+    first: int
+    last: int
+    total: int
+
+
+def colour_of(class_index: int) -> tuple[int, int, int]:
+    """The colour of a class in all pictures."""
+    return _COLOURS[class_index % len(_COLOURS)]
+
+
+def preview_page(
+    database: Database, storage: Storage, settings: Settings, dataset_id: str, annotation_set_id: str, page: int, per_page: int = PER_PAGE
+) -> PreviewPage:
+    """The page `page` (1-based) of an annotation set's preview, drawn at its first use and kept.
+
+    Raises:
+        NotFoundError: when the dataset has no such annotation set.
+        InvalidInputError: when there is no such page.
+    """
+    if not 1 <= per_page <= PER_PAGE:
+        raise InvalidInputError(f"A page shows 1 to {PER_PAGE} images; {per_page} were asked for.")
+    with database.read() as session:
+        annotation_set = session.get(AnnotationSet, annotation_set_id)
+        if annotation_set is None or annotation_set.dataset_id != dataset_id:
+            raise NotFoundError("The dataset has no such annotation set.", "`stationmaster dataset show` lists them.")
+        total = annotation_set.image_count
+        pages = max(1, -(-total // per_page))
+        if not 1 <= page <= pages:
+            raise InvalidInputError(
+                f"There is no page {page}: the preview has {pages} {'page' if pages == 1 else 'pages'}.",
+                f"Ask for a page from 1 to {pages}.",
+            )
+        first = (page - 1) * per_page
+        found = PreviewPage(
+            f"datasets/{dataset_id}/previews/{annotation_set_id}-{per_page}-{page}-v{_DRAWING}.png",
+            min(first + 1, total),
+            min(first + per_page, total),
+            total,
+        )
+        if storage.exists(found.png_key):
+            return found
+        records = load_records(session, dataset_id, annotation_set_id, offset=first, limit=per_page)
+        kind, classes = AnnotationKind(annotation_set.kind), list(annotation_set.classes)
+    title = f"{found.first:,}–{found.last:,} of {total:,}"
+    picture = draw_page(records, [storage_bytes(storage, record) for record in records], kind, classes, title)
+    out = BytesIO()
+    picture.save(out, "PNG", compress_level=4)
+    storage.write(found.png_key, out.getvalue())
+    return found
+
+
+def storage_bytes(storage: Storage, record: Record) -> bytes:
+    """The stored file of a record's image."""
+    return storage.read(record.key)
+
+
+def draw_page(records: Sequence[Record], files: Sequence[bytes], kind: AnnotationKind, classes: Sequence[str], title: str) -> Image.Image:
+    """A grid of annotated thumbnails under a line of title and legend."""
+    columns, side = _layout(len(records))
+    strip = _STRIP if kind in (AnnotationKind.SINGLE_LABEL, AnnotationKind.MULTI_LABEL) else 0
+    rows = max(1, -(-len(records) // columns))
+    width = 2 * _MARGIN + columns * side + (columns - 1) * _GAP
+    legend = [] if strip else _legend(records, kind, classes, width - 2 * _MARGIN)
+    top = _MARGIN + 26 + 24 * len(legend)
+    page = Image.new("RGB", (width, top + rows * (side + strip) + (rows - 1) * _GAP + _MARGIN), _PAPER)
+    draw = ImageDraw.Draw(page)
+    draw.text((_MARGIN, _MARGIN - 4), title, _QUIET, font_for(title, 15))
+    for line, entries in enumerate(legend):
+        x = _MARGIN
+        for name, colour in entries:
+            y = _MARGIN + 22 + 24 * line
+            draw.rounded_rectangle((x, y + 2, x + 14, y + 16), 3, colour)
+            draw.text((x + 20, y), name, _INK, font_for(name, 14))
+            x += 20 + round(font_for(name, 14).getlength(name)) + 18
+    with ThreadPoolExecutor(4, thread_name_prefix="preview") as pool:
+        thumbnails = pool.map(lambda pair: _thumbnail(pair[0], pair[1], kind, side), zip(records, files, strict=True))
+        for number, (record, thumbnail) in enumerate(zip(records, thumbnails, strict=True)):
+            x = _MARGIN + number % columns * (side + _GAP)
+            y = top + number // columns * (side + strip + _GAP)
+            draw.rounded_rectangle((x, y, x + side - 1, y + side + strip - 1), 4, _CELL)
+            page.paste(thumbnail, (x + (side - thumbnail.width) // 2, y + (side - thumbnail.height) // 2))
+            if strip:
+                _write_labels(draw, record.value, kind, classes, (x, y + side, side, strip))
+    return page
+
+
+def _layout(count: int) -> tuple[int, int]:
+    """Columns and side of a thumbnail in px: few images are shown larger."""
+    for most, columns, side in ((4, 4, 300), (10, 5, 240), (24, 6, 200)):
+        if count <= most:
+            return max(1, min(columns, count)), side
+    return 10, 140
+
+
+def _thumbnail(record: Record, file: bytes, kind: AnnotationKind, side: int) -> Image.Image:
+    image = Image.open(BytesIO(file))
+    image.draft("RGB", (side, side))  # JPEG decodes at an eighth, a quarter or a half where that is enough
+    picture = _flattened(image)
+    scale = side / max(record.width, record.height)
+    size = (max(1, round(record.width * scale)), max(1, round(record.height * scale)))
+    # Enlarged pixels stay pixels: a blurred 28 px digit looks worse than a crisp one.
+    resampling = Image.Resampling.NEAREST if scale >= 3 else Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
+    picture = picture.resize(size, resampling, reducing_gap=2 if scale < 1 else None)
+    if kind is AnnotationKind.BOXES:
+        return _with_boxes(picture, record.value["boxes"], scale)
+    if kind in (AnnotationKind.REGIONS, AnnotationKind.INSTANCES):
+        return _with_masks(picture, record, kind)
+    return picture
+
+
+def _flattened(image: Image.Image) -> Image.Image:
+    """As RGB, what is transparent white."""
+    if image.mode in ("RGBA", "LA") or "transparency" in image.info:
+        layered = image.convert("RGBA")
+        paper = Image.new("RGBA", layered.size, (255, 255, 255, 255))
+        return Image.alpha_composite(paper, layered).convert("RGB")
+    return image.convert("RGB")
+
+
+def _with_boxes(picture: Image.Image, boxes: list[list[Any]], scale: float) -> Image.Image:
+    draw = ImageDraw.Draw(picture)
+    for number, x, y, width, height in boxes:
+        corners = (round(x * scale), round(y * scale), round((x + width) * scale) - 1, round((y + height) * scale) - 1)
+        corners = (corners[0], corners[1], max(corners[0] + 1, corners[2]), max(corners[1] + 1, corners[3]))
+        # A dark line outside the coloured one keeps both seen on any ground.
+        draw.rectangle((corners[0] - 1, corners[1] - 1, corners[2] + 1, corners[3] + 1), outline=(0, 0, 0))
+        draw.rectangle(corners, outline=colour_of(number), width=2)
+    return picture
+
+
+def _with_masks(picture: Image.Image, record: Record, kind: AnnotationKind) -> Image.Image:
+    masks = record.value["masks" if kind is AnnotationKind.REGIONS else "objects"]
+    if not masks:
+        return picture
+    pixels = np.asarray(picture).astype(np.float32)
+    for number, rle in masks:
+        decoded = coco.decode({"size": [record.height, record.width], "counts": rle.encode("ascii")})
+        cover = np.asarray(Image.fromarray(decoded * 255).resize(picture.size, Image.Resampling.BILINEAR, reducing_gap=2), np.float32) / 255
+        inside = cover >= 0.5
+        edge = inside & ~_eroded(inside)
+        colour = np.asarray(colour_of(number), np.float32)
+        pixels += (cover * 0.45)[..., None] * (colour - pixels)
+        pixels[edge] = colour
+    return Image.fromarray(pixels.round().astype(np.uint8))
+
+
+def _eroded(inside: np.ndarray) -> np.ndarray:
+    padded = np.pad(inside, 1)
+    eroded: np.ndarray = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return eroded
+
+
+def _write_labels(
+    draw: ImageDraw.ImageDraw, value: dict[str, Any], kind: AnnotationKind, classes: Sequence[str], place: tuple[int, int, int, int]
+) -> None:
+    x, y, width, height = place
+    if kind is AnnotationKind.SINGLE_LABEL:
+        numbers, text = [value["label"]], classes[value["label"]]
+    else:
+        numbers = value["labels"]
+        text = ", ".join(classes[number] for number in numbers) or "none"
+    dots = min(len(numbers), 4)
+    text = shortened(text, 13, width - 14 - 12 * dots)
+    font = font_for(text, 13)
+    start = x + (width - font.getlength(text) - 12 * dots) / 2
+    for dot, number in enumerate(numbers[:4]):
+        draw.ellipse((start + 12 * dot, y + height / 2 - 4, start + 12 * dot + 8, y + height / 2 + 4), colour_of(number))
+    draw.text((start + 12 * dots + (2 if dots else 0), y + height / 2), text, _INK if numbers else _QUIET, font, anchor="lm")
+
+
+def _legend(
+    records: Sequence[Record], kind: AnnotationKind, classes: Sequence[str], width: int
+) -> list[list[tuple[str, tuple[int, int, int]]]]:
+    """Name and colour of the classes on this page, in lines of at most `width` px; at most three lines."""
+    field = {AnnotationKind.BOXES: "boxes", AnnotationKind.REGIONS: "masks", AnnotationKind.INSTANCES: "objects"}[kind]
+    shown = sorted({item[0] for record in records for item in record.value[field]})
+    lines: list[list[tuple[str, tuple[int, int, int]]]] = [[]]
+    used = 0.0
+    for place, number in enumerate(shown):
+        name = shortened(classes[number], 14, 180)
+        need = 38 + font_for(name, 14).getlength(name)
+        if used + need > width - (90 if len(lines) == 3 else 0):
+            if len(lines) == 3:
+                lines[-1].append((f"and {len(shown) - place} more", _PAPER))
+                break
+            lines.append([])
+            used = 0.0
+        lines[-1].append((name, colour_of(number)))
+        used += need
+    return lines if shown else []

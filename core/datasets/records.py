@@ -1,0 +1,66 @@
+"""What training reads: one record per image of an annotation set."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core.datasets.deriving import derive
+from core.db.tables import Annotation, AnnotationSet, DatasetImage
+from core.errors import NotFoundError
+from core.vocabulary import AnnotationKind
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image with what the annotation set says of it; `value` as in `core.db.tables.Annotation`, `key` its object in the storage.
+
+    `split` is "", train, val or test, as the source said; images of one non-empty `group` never fall on both sides of a split.
+    """
+
+    position: int
+    path: str
+    key: str
+    width: int
+    height: int
+    split: str
+    group: str
+    value: dict[str, Any]
+
+
+def load_records(session: Session, dataset_id: str, annotation_set_id: str, *, offset: int = 0, limit: int | None = None) -> list[Record]:
+    """The records of an annotation set in the order of positions; derived sets are derived here.
+
+    `offset` and `limit` count records. Raises:
+        NotFoundError: when the dataset has no such annotation set.
+    """
+    wanted = session.get(AnnotationSet, annotation_set_id)
+    if wanted is None or wanted.dataset_id != dataset_id:
+        raise NotFoundError("The dataset has no such annotation set.", "`stationmaster dataset show` lists them.")
+    stored_id, stored_kind = wanted.id, wanted.kind
+    if wanted.derived_from:
+        origin = session.get_one(AnnotationSet, wanted.derived_from)
+        stored_id, stored_kind = origin.id, origin.kind
+    query = (
+        select(
+            DatasetImage.position,
+            DatasetImage.path,
+            DatasetImage.key,
+            DatasetImage.width,
+            DatasetImage.height,
+            DatasetImage.split,
+            DatasetImage.group,
+            Annotation.value,
+        )
+        .join(DatasetImage, (DatasetImage.dataset_id == dataset_id) & (DatasetImage.position == Annotation.position))
+        .where(Annotation.annotation_set_id == stored_id)
+        .order_by(Annotation.position)
+        .offset(offset)
+        .limit(limit)
+    )
+    rows = session.execute(query)
+    if stored_kind == wanted.kind:
+        return [Record(*row) for row in rows.all()]
+    source, target = AnnotationKind(stored_kind), AnnotationKind(wanted.kind)
+    return [Record(row[0], row[1], row[2], row[3], row[4], row[5], row[6], derive(row[7], source, target, row[3], row[4])) for row in rows]

@@ -1,0 +1,82 @@
+"""Taking away what killed imports and deletions have left: invisible rows, and objects that belong to no row."""
+
+import logging
+import os
+import socket
+from datetime import datetime, timedelta
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from sqlalchemy import delete, select
+
+from core.clock import now
+from core.db.session import Database
+from core.db.tables import Dataset
+from core.settings import Settings
+from core.storage import Storage
+
+logger = logging.getLogger(__name__)
+
+# An import says after each batch that it lives. On its own host a dead process is known at once; elsewhere by this silence.
+_SILENCE = timedelta(minutes=30)
+
+
+def sign_of_life() -> dict[str, Any]:
+    """Who imports, and when that was last said."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _process_start(os.getpid()), "at": now().isoformat()}
+
+
+def _process_start(pid: int) -> str:
+    """When a process started, in the kernel's ticks; empty where that cannot be told."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return stat.rpartition(")")[2].split()[19]
+
+
+def _is_dead(sign: dict[str, Any]) -> bool:
+    if sign.get("host") == socket.gethostname():
+        pid = int(sign.get("pid", 0))
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            pass
+        started = _process_start(pid)
+        if started and sign.get("started"):
+            return bool(started != sign["started"])
+    at = datetime.fromisoformat(sign["at"]) if sign.get("at") else None
+    return at is None or now() - at > _SILENCE
+
+
+def sweep(database: Database, storage: Storage, settings: Settings) -> int:
+    """Take away what belongs to no living import and no visible dataset; how many leftovers there were."""
+    folders = _folders(storage)  # before the rows: an import adds its row first, so what begins now is safe
+    with database.read() as session:
+        unfinished = session.execute(select(Dataset.id, Dataset.statistics).where(Dataset.state.in_(("importing", "deleting")))).all()
+        known = set(session.scalars(select(Dataset.id)))
+    leftovers = [dataset_id for dataset_id, statistics in unfinished if _is_dead(statistics.get("import", {}))]
+    leftovers += [folder for folder in folders if folder not in known]
+    for dataset_id in leftovers:
+        logger.info("removing the leftovers of dataset %s", dataset_id)
+        remove(database, storage, dataset_id)
+    return len(leftovers)
+
+
+def _folders(storage: Storage) -> list[str]:
+    local = storage.local_path("datasets")
+    if local is not None:
+        return [entry.name for entry in local.iterdir() if entry.is_dir()] if local.is_dir() else []
+    root = f"{storage.root}/datasets"
+    if not storage.filesystem.exists(root):
+        return []
+    return [PurePosixPath(path).name for path in storage.filesystem.ls(root, detail=False)]
+
+
+def remove(database: Database, storage: Storage, dataset_id: str) -> None:
+    """Remove all rows and objects of a dataset, visible or not."""
+    with database.write() as session:
+        session.execute(delete(Dataset).where(Dataset.id == dataset_id))
+    storage.delete(f"datasets/{dataset_id}")

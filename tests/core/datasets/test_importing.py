@@ -1,0 +1,344 @@
+"""Import: class folders and label.csv from folders and archives, whole or not at all."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from core.datasets.importing import StrictError
+from core.datasets.listing import list_datasets
+from core.db.session import Database
+from core.db.tables import Dataset, DatasetImage
+from core.errors import BadDataError, ConflictError, InvalidInputError, NotFoundError, UnavailableError
+
+Picture = Callable[..., bytes]
+
+
+def zipped(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def labels(home: Any, dataset: Dataset) -> dict[str, str]:
+    classes = dataset.annotation_sets[0].classes
+    return {record.path: classes[record.value["label"]] for record in home.records(dataset)}
+
+
+# ---------------------------------------------------------------- class folders
+
+
+def test_class_folders_become_a_single_label_dataset(home: Any, folders: Any) -> None:
+    dataset = home.bring(folders(cat=4, dog=3))
+    assert dataset.image_count == 7
+    (labels_set,) = dataset.annotation_sets
+    assert (labels_set.kind, labels_set.classes, labels_set.class_counts, labels_set.image_count) == (
+        "single-label",
+        ["cat", "dog"],
+        [4, 3],
+        7,
+    )
+    assert labels(home, dataset)["dog/2.png"] == "dog"
+    assert home.findings(dataset) == []
+    assert (dataset.median_width, dataset.median_height) == (32, 24)
+
+
+def test_images_are_stored_as_they_came(home: Any, folders: Any) -> None:
+    source = folders(cat=3)
+    dataset = home.bring(source)
+    for record in home.records(dataset):
+        assert home.storage.read(record.key) == (source / record.path).read_bytes()
+
+
+def test_numbered_classes_keep_their_natural_order(home: Any, folders: Any) -> None:
+    dataset = home.bring(folders(**{str(number): 3 for number in range(12)}))
+    assert dataset.annotation_sets[0].classes == [str(number) for number in range(12)]
+
+
+def test_classes_take_turns_so_that_each_page_shows_all(home: Any, folders: Any) -> None:
+    dataset = home.bring(folders(a=3, b=3))
+    assert [record.path[0] for record in home.records(dataset)] == ["a", "b"] * 3
+
+
+@pytest.mark.parametrize("prefix", ["", "pets/", "archive/pets/images/"])
+def test_folders_around_the_classes_are_no_classes(home: Any, picture: Picture, tmp_path: Path, prefix: str) -> None:
+    archive = zipped(
+        tmp_path / "pets.zip", {f"{prefix}{name}/{n}.png": picture(hash((name, n)) % 99999) for name in ("cat", "dog") for n in range(3)}
+    )
+    dataset = home.bring(archive)
+    assert dataset.annotation_sets[0].classes == ["cat", "dog"]
+
+
+def test_one_class_alone_in_a_wrapping_folder(home: Any, picture: Picture, tmp_path: Path) -> None:
+    dataset = home.bring(zipped(tmp_path / "a.zip", {f"cat/{n}.png": picture(n) for n in range(3)}))
+    assert dataset.annotation_sets[0].classes == ["cat"]
+
+
+def test_splits_of_the_source_are_kept(home: Any, picture: Picture, tmp_path: Path) -> None:
+    files = {
+        f"root/{split}/{name}/{n}.png": picture(hash((split, name, n)) % 99999)
+        for split in ("train", "valid", "test")
+        for name in "ab"
+        for n in range(3)
+    }
+    dataset = home.bring(zipped(tmp_path / "s.zip", files))
+    assert dataset.annotation_sets[0].classes == ["a", "b"]
+    assert {(record.path.split("/")[1], record.split) for record in home.records(dataset)} == {
+        ("train", "train"),
+        ("valid", "val"),
+        ("test", "test"),
+    }
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_tar_archives(home: Any, folders: Any, tmp_path: Path, mode: str) -> None:
+    source = folders(cat=3, dog=3)
+    with tarfile.open(tmp_path / "pets.archive", mode) as archive:
+        archive.add(source, "pets")
+    dataset = home.bring(tmp_path / "pets.archive")
+    assert dataset.image_count == 6
+    assert list((home.settings.cache / "imports").iterdir()) == [] if (home.settings.cache / "imports").exists() else True
+
+
+def test_url_of_a_folder(home: Any, folders: Any) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    source = folders(cat=3, dog=3)
+    for path in source.rglob("*.png"):
+        memory.pipe(f"/bucket/pets/{path.relative_to(source)}", path.read_bytes())
+    assert home.bring("memory://bucket/pets").image_count == 6
+
+
+def test_names_in_any_script(home: Any, picture: Picture, tmp_path: Path) -> None:
+    names = ["кошка", "犬", "كلب", "🐈‍⬛", "it's; DROP TABLE"]
+    dataset = home.bring(
+        zipped(tmp_path / "u.zip", {f"{name}/{n}.png": picture(hash((name, n)) % 99999) for name in names for n in range(3)}), name="データ"
+    )
+    assert sorted(dataset.annotation_sets[0].classes) == sorted(names)
+    assert home.dataset("データ").id == dataset.id
+
+
+# ---------------------------------------------------------------- what is noticed
+
+
+def test_a_damaged_image_is_left_out_and_named(home: Any, folders: Any) -> None:
+    source = folders(cat=4, dog=3)
+    good = (source / "cat/0.png").read_bytes()
+    (source / "cat/0.png").write_bytes(good[: len(good) // 2])
+    dataset = home.bring(source)
+    finding = home.finding(dataset, "damaged-image")
+    assert (finding.severity, finding.file) == ("error", "cat/0.png")
+    assert finding.remedy
+    assert dataset.image_count == 6
+
+
+def test_small_and_empty_classes_are_named(home: Any, folders: Any) -> None:
+    source = folders(cat=3, dog=2)
+    (source / "newt").mkdir()
+    dataset = home.bring(source)
+    assert "dog" in home.finding(dataset, "small-class").message
+    assert home.finding(dataset, "empty-class").file == "newt"
+
+
+def test_duplicates_by_content(home: Any, folders: Any) -> None:
+    source = folders(cat=3, dog=3)
+    (source / "cat/again.png").write_bytes((source / "cat/1.png").read_bytes())
+    (source / "dog/other.png").write_bytes((source / "cat/2.png").read_bytes())
+    dataset = home.bring(source)
+    assert home.finding(dataset, "duplicate-image").file == "cat/again.png"
+    assert home.finding(dataset, "duplicate-conflict").file == "dog/other.png"
+    assert dataset.image_count == 8
+
+
+def test_images_below_16_px_are_left_out(home: Any, folders: Any, picture: Picture) -> None:
+    source = folders(cat=3)
+    (source / "cat/tiny.png").write_bytes(picture(9, 15, 40))
+    assert home.finding(home.bring(source), "too-small").file == "cat/tiny.png"
+
+
+def test_images_above_4096_px_are_scaled_down(home: Any, folders: Any, picture: Picture) -> None:
+    source = folders(cat=3)
+    (source / "cat/wide.png").write_bytes(picture(9, 5000, 20))
+    dataset = home.bring(source)
+    assert home.finding(dataset, "scaled-down").severity == "warning"
+    (wide,) = [record for record in home.records(dataset) if record.path == "cat/wide.png"]
+    assert (wide.width, wide.height) == (4096, 16)
+
+
+def test_pixel_bombs_are_left_out(home: Any, folders: Any, picture: Picture) -> None:
+    home.settings.max_image_pixels = 10_000
+    source = folders(cat=3)
+    (source / "cat/bomb.png").write_bytes(picture(9, 200, 200))
+    assert home.finding(home.bring(source), "too-many-pixels").file == "cat/bomb.png"
+
+
+def test_strict_refuses_the_whole_and_leaves_nothing(home: Any, folders: Any) -> None:
+    source = folders(cat=4)
+    (source / "cat/0.png").write_bytes(b"no image")
+    with pytest.raises(StrictError) as caught:
+        home.bring(source, strict=True)
+    assert [finding.code for finding in caught.value.findings] == ["damaged-image"]
+    assert home.leftovers() == []
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def test_refusals_are_typed_and_leave_nothing(home: Any, folders: Any, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    text = tmp_path / "notes.txt"
+    text.write_text("no archive")
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes(zipped(tmp_path / "good.zip", {"a/b.png": b"x" * 1000}).read_bytes()[:60])
+    worthless = tmp_path / "worthless" / "cat"
+    worthless.mkdir(parents=True)
+    (worthless / "a.png").write_bytes(b"no image")
+    for source, error in (
+        (tmp_path / "nowhere", NotFoundError),
+        (empty, BadDataError),
+        (text, BadDataError),
+        (broken, BadDataError),
+        (worthless.parent, BadDataError),
+    ):
+        with pytest.raises(error) as caught:
+            home.bring(source)
+        assert caught.value.what
+        assert caught.value.remedy
+    with pytest.raises(InvalidInputError):
+        home.bring(folders(cat=3), format="no-such")
+    for name in ("", " ", "x" * 101, "a\x00b", "two\nlines"):
+        with pytest.raises(InvalidInputError):
+            home.bring(folders.__self__ if hasattr(folders, "__self__") else tmp_path / "source", name=name)
+    assert home.leftovers() == []
+
+
+def test_a_taken_name_is_refused(home: Any, folders: Any) -> None:
+    source = folders(cat=3)
+    home.bring(source)
+    with pytest.raises(ConflictError):
+        home.bring(source)
+
+
+def test_a_zip_bomb_is_refused(home: Any, tmp_path: Path) -> None:
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("cat/a.png", "w", force_zip64=True) as file:
+        for _ in range(300):
+            file.write(bytes(1_000_000))
+    with pytest.raises(BadDataError, match="bomb"):
+        home.bring(path)
+
+
+def test_paths_out_of_the_archive_links_devices_and_archives_within_are_left_out(home: Any, picture: Picture, tmp_path: Path) -> None:
+    path = tmp_path / "evil.tar"
+    with tarfile.open(path, "w") as archive:
+        for number in range(3):
+            info = tarfile.TarInfo(f"cat/{number}.png")
+            info.size = len(picture(number))
+            archive.addfile(info, io.BytesIO(picture(number)))
+        for name in ("../cat/out.png", "/cat/absolute.png", "cat/inner.zip"):
+            info = tarfile.TarInfo(name)
+            info.size = len(picture(7))
+            archive.addfile(info, io.BytesIO(picture(7)))
+        link = tarfile.TarInfo("cat/link.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+        device = tarfile.TarInfo("cat/device.png")
+        device.type = tarfile.CHRTYPE
+        archive.addfile(device)
+    dataset = home.bring(path)
+    assert dataset.image_count == 3
+    assert sorted(home.codes(dataset)) == ["nested-archive", "not-a-file", "not-a-file", "unsafe-path", "unsafe-path"]
+    assert not (tmp_path / "cat").exists()
+
+
+def test_links_in_folders_are_not_followed(home: Any, folders: Any, tmp_path: Path) -> None:
+    source = folders(cat=3)
+    (tmp_path / "secret.png").write_bytes((source / "cat/0.png").read_bytes())
+    (source / "cat/link.png").symlink_to(tmp_path / "secret.png")
+    (source / "loop").symlink_to(source)
+    dataset = home.bring(source)
+    assert dataset.image_count == 3
+    assert home.codes(dataset) == ["not-a-file", "not-a-file"]
+
+
+def test_a_full_disk_is_one_clear_message(home: Any, folders: Any) -> None:
+    home.storage.min_free_bytes = 1 << 60
+    with pytest.raises(UnavailableError, match="no space"):
+        home.bring(folders(cat=3))
+    assert home.leftovers() == []
+
+
+# ---------------------------------------------------------------- killed
+
+
+def test_a_killed_import_leaves_nothing_and_can_be_run_again(home: Any, tmp_path: Path, picture: Picture) -> None:
+    source = tmp_path / "many" / "cat"
+    source.mkdir(parents=True)
+    for number in range(1500):
+        (source / f"{number}.png").write_bytes(picture(number, 64, 64))
+    code = (
+        "import sys; from core.settings import Settings; from core.db.session import Database; from core.storage import Storage\n"
+        "from core.datasets.importing import import_dataset\n"
+        "s = Settings(home=sys.argv[1], min_free_bytes=0)\n"
+        "import_dataset(Database.of(s), Storage.of(s), s, workspace='default', person='p', name='set', source=sys.argv[2],\n"
+        "    progress=lambda done, total: print(done, flush=True))"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(home.settings.home), str(source.parent)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    for line in child.stdout:
+        if int(line) >= 1100:
+            break
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    with home.database.read() as session:
+        assert list_datasets(session, "default") == ([], 0)
+        assert session.scalars(select(Dataset.state)).all() == ["importing"]
+    assert home.leftovers()
+    dataset = home.bring(source.parent)
+    assert dataset.image_count == 1500
+    with home.database.read() as session:
+        assert session.scalars(select(Dataset.id)).all() == [dataset.id]
+        assert len(session.scalars(select(DatasetImage.position)).all()) == 1500
+    assert {key.split("/")[1] for key in home.leftovers()} == {dataset.id}
+
+
+def test_an_import_that_lives_is_not_swept(home: Any, folders: Any) -> None:
+    source, other = folders(cat=3), folders("other", dog=3)
+    during: list[int] = []
+
+    def meanwhile(done: int, total: int) -> None:
+        if not during:
+            during.append(home.bring(other, name="other").image_count)
+
+    assert home.bring(source, progress=meanwhile).image_count == 3
+    assert during == [3]
+    assert len({key.split("/")[1] for key in home.leftovers()}) == 2
+
+
+def test_the_digits_take_seconds(home: Any, tmp_path: Path) -> None:
+    from core.datasets.samples import write_sample
+
+    source = write_sample("digits", tmp_path / "digits")
+    started = time.monotonic()
+    dataset = home.bring(source)
+    assert time.monotonic() - started < 15
+    assert dataset.annotation_sets[0].class_counts == [500] * 10
+
+
+def test_another_database_sees_the_same(home: Any, folders: Any) -> None:
+    dataset = home.bring(folders(cat=3))
+    with Database.of(home.settings).read() as session:
+        assert [one.id for one in list_datasets(session, "default")[0]] == [dataset.id]
