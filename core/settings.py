@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -18,6 +18,7 @@ class Settings(BaseSettings):
     cache_dir: Path | None = Field(None, description="Host-local cache of decoded images; empty means a folder under `home`")
     weights_dir: Path | None = Field(None, description="Folder that holds pre-trained weights, for hosts that cannot reach a hub")
     offline: bool = Field(False, description="Never try to download weights")
+    allow_licences: str = Field("", description="SPDX licences of weights allowed besides Apache-2.0, MIT and BSD, comma-separated; * allows all")
     queue_prefix: str = Field("stationmaster", pattern=r"^[a-z0-9-]{1,40}$", description="Keeps installations on one Redis apart")
 
     workspace: str = Field("default", description="Workspace of the command line, and of all faces unless `workspace_per_team`")
@@ -41,6 +42,12 @@ class Settings(BaseSettings):
     slack_signing_secret: SecretStr = SecretStr("")
     slack_api_url: str = Field("https://slack.com/api/", description="Base of Slack's Web API")
     discord_token: SecretStr = SecretStr("")
+
+    @field_validator("home", "cache_dir", "weights_dir")
+    @classmethod
+    def _expand(cls, folder: Path | None) -> Path | None:
+        # No shell has seen what stands in .env.
+        return None if folder is None else folder.expanduser()
 
     @property
     def database(self) -> str:
