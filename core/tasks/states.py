@@ -21,11 +21,12 @@ class State(StrEnum):
 
 ENDED = frozenset({State.FINISHED, State.STOPPED, State.ERROR})
 
-# A lost job goes back to waiting; a waiting job that is stopped never ran.
+# A lost job goes back to waiting, also a stopping one where its best model has yet to be made; a waiting job that is stopped never ran.
+# A waiting task is stopping where it was lost in mid-training and is stopped to keep its best model: a worker has to make that.
 FOLLOWERS: dict[State, frozenset[State]] = {
-    State.WAITING: frozenset({State.RUNNING, State.STOPPED, State.ERROR}),
+    State.WAITING: frozenset({State.RUNNING, State.STOPPING, State.STOPPED, State.ERROR}),
     State.RUNNING: frozenset({State.WAITING, State.STOPPING, State.FINISHED, State.STOPPED, State.ERROR}),
-    State.STOPPING: frozenset({State.STOPPED, State.FINISHED, State.ERROR}),
+    State.STOPPING: frozenset({State.WAITING, State.STOPPED, State.FINISHED, State.ERROR}),
     State.FINISHED: frozenset(),
     State.STOPPED: frozenset(),
     State.ERROR: frozenset(),

@@ -1,0 +1,57 @@
+"""What waits in the outbox and what is already running or queued, by person and task: the ground of fairness and of places in the queue."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy.orm import Session
+
+from core.db.tables import Job, LightJob, Outbox, Task
+from core.queue import QueueName
+from core.tasks.fairness import Group
+from core.tasks.journal import ACTIVE, fair_name
+from core.tasks.states import State
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """`waiting` not yet handed to the queue; `people` and `tasks` count what runs or is in the queue; `dispatched` waits in it."""
+
+    waiting: list[Group]
+    people: Counter[str]
+    tasks: Counter[str]
+    dispatched: Counter[str]  # by task
+
+
+def load_backlog(session: Session, queue: QueueName) -> Backlog:
+    """The backlog of one queue as it stands."""
+    rows = session.execute(
+        select(Outbox.person, Outbox.task_id, func.min(Outbox.id), func.count())
+        .where(Outbox.queue == queue)
+        .group_by(Outbox.person, Outbox.task_id)
+    )
+    waiting = [Group(person, task_id, first, count) for person, task_id, first, count in rows]
+    people: Counter[str] = Counter()
+    tasks: Counter[str] = Counter()
+    dispatched: Counter[str] = Counter()
+    for workspace, created_by, task_id, state, count in session.execute(_busy(queue)):
+        people[fair_name(workspace, created_by)] += count
+        tasks[task_id] += count
+        if state == State.WAITING:
+            dispatched[task_id] += count
+    return Backlog(waiting, people, tasks, dispatched)
+
+
+def has_outbox_row(model: type[Job] | type[LightJob]) -> ColumnElement[bool]:
+    """Whether the job's present generation still waits to be put on the queue."""
+    return exists().where(Outbox.job_id == model.id, Outbox.generation == model.generation)
+
+
+def _busy(queue: QueueName):  # type: ignore[no-untyped-def]  # a select whose type nobody would read
+    if queue == "light":
+        busy = LightJob.state.in_(ACTIVE) | ((LightJob.state == State.WAITING) & ~has_outbox_row(LightJob))
+        columns = (LightJob.workspace, LightJob.created_by, LightJob.id, LightJob.state)
+        return select(*columns, func.count()).where(busy).group_by(*columns)
+    busy = Job.state.in_(ACTIVE) | ((Job.state == State.WAITING) & ~has_outbox_row(Job))
+    grouped = (Task.workspace, Task.created_by, Task.id, Job.state)
+    return select(*grouped, func.count()).select_from(Job).join(Task, Task.id == Job.task_id).where(busy).group_by(*grouped)

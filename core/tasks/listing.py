@@ -1,0 +1,204 @@
+"""Finding and listing tasks, and their facts as scripts read them. Quick over a hundred thousand tasks."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from core.clock import now
+from core.db.tables import Dataset, Epoch, Job, Task
+from core.errors import NotFoundError
+from core.tasks.backlog import load_backlog
+from core.tasks.fairness import fair_order
+from core.tasks.states import State
+
+Sort = Literal["created", "finished"]
+
+
+def find_task(session: Session, workspace: str, name_or_id: str) -> Task:
+    """The task of that id, or the newest of that name.
+
+    Raises:
+        NotFoundError: naming tasks of a similar name.
+    """
+    task = session.get(Task, name_or_id) if len(name_or_id) <= 16 else None
+    if task is not None and task.workspace == workspace:
+        return task
+    named = select(Task).where(Task.workspace == workspace, Task.name == name_or_id).order_by(Task.created_at.desc()).limit(1)
+    task = session.scalars(named).first()
+    if task is not None:
+        return task
+    similar, _ = list_tasks(session, workspace, search=name_or_id, limit=3)
+    remedy = (
+        f"Did you mean {', '.join(f'“{other.name}”' for other in similar)}?" if similar else "`stationmaster task list` shows them all."
+    )
+    raise NotFoundError(f"There is no task “{name_or_id[:100]}”.", remedy)
+
+
+def list_tasks(
+    session: Session,
+    workspace: str,
+    *,
+    state: State | None = None,
+    search: str = "",
+    sort: Sort = "created",
+    offset: int = 0,
+    limit: int = 50,
+) -> tuple[list[Task], int]:
+    """One page of a workspace's tasks, newest first, and how many there are in all.
+
+    Args:
+        session: A reading transaction.
+        workspace: Whose tasks.
+        state: Only those in this state.
+        search: Only those whose name holds this text, in capitals or not.
+        sort: By creation, or by their end: then those that have ended come first, the last ended before the others.
+        offset: Tasks to pass over.
+        limit: Tasks on the page.
+    """
+    where = [Task.workspace == workspace]
+    if state is not None:
+        where.append(Task.state == state)
+    if search:
+        where.append(Task.name.icontains(search, autoescape=True))
+    total = session.scalar(select(func.count()).select_from(Task).where(*where)) or 0
+    order = [Task.created_at.desc()] if sort == "created" else [Task.finished_at.desc().nulls_last(), Task.created_at.desc()]
+    return list(session.scalars(select(Task).where(*where).order_by(*order, Task.id).offset(offset).limit(limit))), total
+
+
+def place_in_queue(session: Session, task: Task) -> int:
+    """How many tasks get a job in before this one's next, plus one; 0 where it does not wait.
+
+    Those already handed to the queue come first, then the others in the order of the dispatcher.
+    """
+    if State(task.state) != State.WAITING:
+        return 0
+    backlog = load_backlog(session, "gpu")
+    before = {other for other in backlog.dispatched if other != task.id}
+    if task.id in backlog.dispatched:
+        older = select(func.count()).where(Task.id.in_(before), Task.created_at < task.created_at)
+        return 1 + (session.scalar(older) or 0)
+    for group in fair_order(backlog.waiting, backlog.people, backlog.tasks):
+        if group.task_id == task.id:
+            break
+        before.add(group.task_id)
+    return 1 + len(before)
+
+
+def task_json(session: Session, task: Task, *, with_jobs: bool = False) -> dict[str, Any]:
+    """A task's facts, for scripts; `with_jobs` lists every training job under `job_list`."""
+    facts = tasks_json(session, [task])[0]
+    if with_jobs:
+        jobs = session.scalars(select(Job).where(Job.task_id == task.id).order_by(Job.number))
+        facts["job_list"] = [_job_facts(job) for job in jobs]
+    return facts
+
+
+def tasks_json(session: Session, tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """The facts of many tasks, with a few queries for all of them."""
+    ids = [task.id for task in tasks]
+    columns = (
+        Job.task_id,
+        Job.number,
+        Job.state,
+        Job.attempts,
+        Job.epoch,
+        Job.score,
+        Job.metrics,
+        Job.device_seconds,
+        Job.plan,
+        Job.device,
+    )
+    jobs: dict[str, list[Any]] = defaultdict(list)
+    for row in session.execute(select(*columns).where(Job.task_id.in_(ids)).order_by(Job.number)):
+        jobs[row.task_id].append(row)
+    found = session.execute(select(Dataset.id, Dataset.name).where(Dataset.id.in_({task.dataset_id for task in tasks})))
+    datasets = dict(found.tuples().all())
+    return [_facts(task, jobs[task.id], datasets.get(task.dataset_id, "")) for task in tasks]
+
+
+def job_json(session: Session, task: Task, number: int) -> dict[str, Any]:
+    """One training job's facts and, under `epochs`, the points of its curves. Raises NotFoundError."""
+    job = session.scalars(select(Job).where(Job.task_id == task.id, Job.number == number)).one_or_none()
+    if job is None:
+        count = session.scalar(select(func.count()).where(Job.task_id == task.id))
+        raise NotFoundError(f"“{task.name}” has no training job {number}.", f"It has {count}, counted from 1.")
+    rows = session.scalars(select(Epoch).where(Epoch.job_id == job.id).order_by(Epoch.number))
+    return _job_facts(job) | {"epochs": [{"number": row.number, **row.values} for row in rows]}
+
+
+def _job_facts(job: Job) -> dict[str, Any]:
+    return {
+        "number": job.number,
+        "id": job.id,
+        "state": job.state,
+        "attempts": job.attempts,
+        "epoch": job.epoch,
+        "planned_epochs": job.plan.get("epochs"),
+        "score": job.score,
+        "metrics": job.metrics,
+        "device": job.device,
+        "device_seconds": round(job.device_seconds, 3),
+        "started_at": _iso(job.started_at),
+        "finished_at": _iso(job.finished_at),
+        "error": job.error,
+        "error_remedy": job.error_remedy,
+        "plan": job.plan,
+    }
+
+
+def _facts(task: Task, jobs: Sequence[Any], dataset: str) -> dict[str, Any]:
+    states = Counter(job.state for job in jobs)
+    ended = State(task.state).ended
+    metrics = task.metrics
+    if not ended:
+        best = max((job for job in jobs if job.score is not None), key=lambda job: job.score, default=None)
+        metrics = best.metrics if best is not None else {}
+    end = task.finished_at or (None if ended else now())
+    epochs = sum(int(job.plan.get("epochs", 0)) for job in jobs)
+    return {
+        "id": task.id,
+        "name": task.name,
+        "description": task.description,
+        "state": task.state,
+        "metrics": metrics,
+        "jobs": {
+            "total": len(jobs),
+            "waiting": states[State.WAITING],
+            "running": states[State.RUNNING] + states[State.STOPPING],
+            "finished": states[State.FINISHED],
+            "stopped": states[State.STOPPED],
+            "failed": states[State.ERROR],
+        },
+        "model_id": task.model_id,
+        "seconds": round((end - task.started_at).total_seconds(), 3) if task.started_at and end else 0.0,
+        "attempts": max((job.attempts for job in jobs), default=0),
+        "flow": task.flow,
+        "task_type": task.task_type,
+        "dataset": dataset,
+        "dataset_id": task.dataset_id,
+        "annotation_set_id": task.annotation_set_id,
+        "network": task.network,
+        "pretraining": task.pretraining,
+        "tuning": task.tuning,
+        "hyperparameters": task.settings,
+        "model_name": task.model_name,
+        "epoch": sum(job.epoch for job in jobs),
+        "planned_epochs": epochs,
+        "gpu_hours": round(sum(job.device_seconds for job in jobs) / 3600, 5),
+        "devices": sorted({job.device for job in jobs if job.device}),
+        "stop_mode": task.stop_mode,
+        "error": task.error,
+        "error_remedy": task.error_remedy,
+        "created_by": task.created_by,
+        "created_at": _iso(task.created_at),
+        "started_at": _iso(task.started_at),
+        "finished_at": _iso(task.finished_at),
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
