@@ -26,27 +26,66 @@ class Hyperparameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    batch_size: Annotated[int, Field(ge=1, le=4096)] | Auto = Field(32, json_schema_extra={"text": ("Data loader", "Batch size", "Images per step; auto takes what fits the device")})
-    epochs: int = Field(100, ge=1, le=200, json_schema_extra={"text": ("Data loader", "Training epochs", "Passes over the training images")})
-    validation_percent: int = Field(20, ge=1, le=99, json_schema_extra={"text": ("Data loader", "Validation data percentage", "Share of the images kept back to judge the model", "%")})
-    image_size: Annotated[int, Field(ge=32, le=1024)] | Auto = Field("auto", json_schema_extra={"text": ("Data loader", "Input size", "Side of the square the network sees; auto follows your images and the network", "px")})
-    learning_rate: float = Field(0.001, ge=0.000001, le=1, json_schema_extra={"text": ("Manual assignment", "Learning rate", "Size of each step; too high diverges, too low crawls")})
-    learning_rate_schedule: Literal["constant", "step", "cosine", "one-cycle"] = Field("constant", json_schema_extra={"text": ("Manual assignment", "Learning-rate schedule", "How the learning rate changes over time")})
-    weight_decay: float = Field(0, ge=0, le=0.1, json_schema_extra={"text": ("Manual assignment", "Weight decay", "Pulls weights towards zero against overfitting")})
-    momentum: float = Field(0.9, ge=0, le=0.99, json_schema_extra={"text": ("Manual assignment", "Momentum", "How much of the last step is kept")})
-    early_stop: bool = Field(True, json_schema_extra={"text": ("Manual assignment", "Early stop", "Stop when the validation loss stops falling")})
-    horizontal_flip: bool = Field(True, json_schema_extra={"text": ("Augmentation", "Random horizontal flip", "Mirror half of the images (probability 0.5)")})
-    resized_crop: bool = Field(True, json_schema_extra={"text": ("Augmentation", "Random resized crop", "Show random parts of the image at random scale")})
+    batch_size: Annotated[int, Field(ge=1, le=4096)] | Auto = Field(
+        32, json_schema_extra={"text": ("Data loader", "Batch size", "Images per step; auto takes what fits the device")}
+    )
+    epochs: int = Field(
+        100, ge=1, le=200, json_schema_extra={"text": ("Data loader", "Training epochs", "Passes over the training images")}
+    )
+    validation_percent: int = Field(
+        20,
+        ge=1,
+        le=99,
+        json_schema_extra={"text": ("Data loader", "Validation data percentage", "Share of the images kept back to judge the model", "%")},
+    )
+    image_size: Annotated[int, Field(ge=32, le=1024)] | Auto = Field(
+        "auto",
+        json_schema_extra={
+            "text": ("Data loader", "Input size", "Side of the square the network sees; auto follows your images and the network", "px")
+        },
+    )
+    learning_rate: float = Field(
+        0.001,
+        ge=0.000001,
+        le=1,
+        json_schema_extra={"text": ("Manual assignment", "Learning rate", "Size of each step; too high diverges, too low crawls")},
+    )
+    learning_rate_schedule: Literal["constant", "step", "cosine", "one-cycle"] = Field(
+        "constant", json_schema_extra={"text": ("Manual assignment", "Learning-rate schedule", "How the learning rate changes over time")}
+    )
+    weight_decay: float = Field(
+        0, ge=0, le=0.1, json_schema_extra={"text": ("Manual assignment", "Weight decay", "Pulls weights towards zero against overfitting")}
+    )
+    momentum: float = Field(
+        0.9, ge=0, le=0.99, json_schema_extra={"text": ("Manual assignment", "Momentum", "How much of the last step is kept")}
+    )
+    early_stop: bool = Field(
+        True, json_schema_extra={"text": ("Manual assignment", "Early stop", "Stop when the validation loss stops falling")}
+    )
+    horizontal_flip: bool = Field(
+        True, json_schema_extra={"text": ("Augmentation", "Random horizontal flip", "Mirror half of the images (probability 0.5)")}
+    )
+    resized_crop: bool = Field(
+        True, json_schema_extra={"text": ("Augmentation", "Random resized crop", "Show random parts of the image at random scale")}
+    )
     translation: bool = Field(True, json_schema_extra={"text": ("Augmentation", "Random translation", "Shift the image")})
-    translation_percent: int = Field(5, ge=0, le=20, json_schema_extra={"text": ("Augmentation", "Translation range", "Largest shift, as a share of the side", "%")})
+    translation_percent: int = Field(
+        5, ge=0, le=20, json_schema_extra={"text": ("Augmentation", "Translation range", "Largest shift, as a share of the side", "%")}
+    )
     rotation: bool = Field(True, json_schema_extra={"text": ("Augmentation", "Random rotation", "Turn the image")})
-    rotation_degrees: int = Field(180, ge=0, le=180, json_schema_extra={"text": ("Augmentation", "Rotation range", "Largest turn to either side", "°")})
+    rotation_degrees: int = Field(
+        180, ge=0, le=180, json_schema_extra={"text": ("Augmentation", "Rotation range", "Largest turn to either side", "°")}
+    )
     colour_jitter: bool = Field(True, json_schema_extra={"text": ("Augmentation", "Colour jitter", "Vary the colours")})
     brightness: float = Field(0.1, ge=0, le=1, json_schema_extra={"text": ("Augmentation", "Brightness", "Largest relative change")})
     contrast: float = Field(0.1, ge=0, le=1, json_schema_extra={"text": ("Augmentation", "Contrast", "Largest relative change")})
     saturation: float = Field(0.1, ge=0, le=1, json_schema_extra={"text": ("Augmentation", "Saturation", "Largest relative change")})
-    hue: float = Field(0.1, ge=0, le=0.5, json_schema_extra={"text": ("Augmentation", "Hue", "Largest shift, as a share of the colour circle")})
-    seed: int = Field(0, ge=0, le=2**31 - 1, json_schema_extra={"text": ("Data loader", "Seed", "The same seed splits and trains the same way again")})
+    hue: float = Field(
+        0.1, ge=0, le=0.5, json_schema_extra={"text": ("Augmentation", "Hue", "Largest shift, as a share of the colour circle")}
+    )
+    seed: int = Field(
+        0, ge=0, le=2**31 - 1, json_schema_extra={"text": ("Data loader", "Seed", "The same seed splits and trains the same way again")}
+    )
 
 
 class TrainingPlan(Hyperparameters):
@@ -127,7 +166,7 @@ class FieldError(InvalidInputError):
         self.given = given
 
 
-class FieldErrors(InvalidInputError):
+class RefusedFieldsError(InvalidInputError):
     """Several fields were given values that they do not take; `errors` by field name."""
 
     def __init__(self, errors: Mapping[str, FieldError]) -> None:
@@ -154,8 +193,8 @@ def _number(text: str, *, whole: bool) -> int | float | None:
 def _describe(name: str) -> HyperparameterField:
     info = Hyperparameters.model_fields[name]
     extra = info.json_schema_extra
-    assert isinstance(extra, dict)
-    group, label, hint, *unit = extra["text"]  # type: ignore[misc]
+    text: tuple[str, ...] = extra["text"] if isinstance(extra, dict) else ()  # type: ignore[assignment]
+    group, label, hint, *unit = text
     annotation: Any = info.annotation
     metadata: Iterable[Any] = info.metadata
     allows_auto = False
@@ -168,7 +207,9 @@ def _describe(name: str) -> HyperparameterField:
     kind = "choice" if choices else {bool: "toggle", int: "integer", float: "number"}[annotation]
     minimum = next((bound.ge for bound in metadata if hasattr(bound, "ge")), None)
     maximum = next((bound.le for bound in metadata if hasattr(bound, "le")), None)
-    return HyperparameterField(name, kind, str(group), str(label), str(hint), str(unit[0]) if unit else "", info.default, minimum, maximum, choices, allows_auto)
+    return HyperparameterField(
+        name, kind, str(group), str(label), str(hint), str(unit[0]) if unit else "", info.default, minimum, maximum, choices, allows_auto
+    )
 
 
 FIELDS: dict[str, HyperparameterField] = {name: _describe(name) for name in Hyperparameters.model_fields}
@@ -179,7 +220,7 @@ def parse_fields(given: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         InvalidInputError: for a name that is no hyperparameter.
-        FieldErrors: for every value out of its range, all at once.
+        RefusedFieldsError: for every value out of its range, all at once.
     """
     values: dict[str, Any] = {}
     errors: dict[str, FieldError] = {}
@@ -191,5 +232,14 @@ def parse_fields(given: Mapping[str, Any]) -> dict[str, Any]:
         except FieldError as error:
             errors[name] = error
     if errors:
-        raise FieldErrors(errors)
+        raise RefusedFieldsError(errors)
     return values
+
+
+def value_text(value: Any) -> str:
+    """A hyperparameter as people write it: on, off, 0.001, auto."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:.8f}".rstrip("0").rstrip(".") if value else "0"
+    return str(value)

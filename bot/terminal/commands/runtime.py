@@ -9,13 +9,17 @@ from typing import Annotated
 
 import typer
 from pydantic import ValidationError
+from redis.exceptions import RedisError
 
 from core.access import Actor
 from core.db.migrate import ensure_current
 from core.db.session import Database
 from core.errors import InvalidInputError, UnavailableError
+from core.queue import QueueName, connect, worker_count
 from core.settings import Settings
 from core.storage import Storage
+from core.tasks.dispatcher import nudge
+from core.wizard.conversation import Conversation
 
 WorkspaceOption = Annotated[str, typer.Option("--workspace", help="Workspace to act in; default: the installation's.")]
 
@@ -31,7 +35,10 @@ def load_settings() -> Settings:
     except ValidationError as error:
         lines = [f"STATIONMASTER_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors()]
         raise InvalidInputError("Settings cannot be used. " + "; ".join(lines) + ".", "Mend them in the environment or in .env.") from error
-    logging.basicConfig(level=settings.log_level if "STATIONMASTER_LOG_LEVEL" in os.environ else "WARNING", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=settings.log_level if "STATIONMASTER_LOG_LEVEL" in os.environ else "WARNING",
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
     return settings
 
 
@@ -71,3 +78,26 @@ class Runtime:
         except (KeyError, OSError):
             name = str(os.getuid())
         return Actor(self.workspace, f"cli:{name}", name, admin=True)
+
+    @cached_property
+    def conversation(self) -> Conversation:
+        """The wizard."""
+        return Conversation(self.database, self.storage, self.settings, on_start=self.wake_queue)
+
+    def wake_queue(self) -> None:
+        """Have the queue take new work at once. Without a queue it stays in the database, where the next `up` finds it."""
+        nudge(self.database, self.settings)
+
+    def training_workers(self) -> int | None:
+        """How many workers can train now: 0 without a queue."""
+        return self._workers("gpu")
+
+    def light_workers(self) -> int:
+        """How many workers take light jobs now: 0 without a queue."""
+        return self._workers("light")
+
+    def _workers(self, queue: QueueName) -> int:
+        try:
+            return worker_count(connect(self.settings), self.settings, queue)
+        except (UnavailableError, RedisError):
+            return 0

@@ -1,0 +1,214 @@
+"""Task states and events in words, pictures and buttons: the neutral messages of a task's thread, the same for every face."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from core.clock import now
+from core.db.tables import Task
+from core.events import Failed, Finished, Noticed, Progress, Stopped
+from core.vocabulary import TaskType
+from core.wizard.screens import Block, Button, Confirm, Facts, Message, Picture, ProgressBar, Text, Tone
+
+METRIC_NAMES = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro F1",
+    "micro_f1": "Micro F1",
+    "auroc": "AUROC",
+    "map": "Mean average precision",
+    "ap": "AP 50:95",
+    "ap50": "AP 50",
+    "ap75": "AP 75",
+    "dice": "Dice",
+    "iou": "IoU",
+    "loss": "Loss",
+}
+
+PICTURE_NAMES = {
+    "curves": "Curves of training and validation, with the majority-class baseline",
+    "confusion_matrix": "Confusion matrix of the validation images",
+    "best_and_worst": "Surest hits and worst misses among the validation images",
+}
+
+STOP_BUTTONS = (
+    Button(
+        "task:stop",
+        "Stop, keep the best",
+        value="keep",
+        confirm=Confirm("Stop the training and keep the best model so far?", "Stop and keep", "Go on training"),
+    ),
+    Button(
+        "task:stop",
+        "Stop and discard",
+        style="danger",
+        value="discard",
+        confirm=Confirm("Stop the training and throw away what it has learnt?", "Stop and discard", "Go on training"),
+    ),
+)
+CANCEL_WAITING = (
+    Button(
+        "task:stop",
+        "Take out of the queue",
+        style="danger",
+        value="discard",
+        confirm=Confirm("Take this task out of the queue?", "Take it out", "Leave it"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a task stands right now, beyond its row: place in the queue (1 = next), device, last progress."""
+
+    place: int = 0
+    workers: int | None = None
+    device: str = ""
+    progress: Progress | None = None
+
+
+def progress_message(task: Task, standing: Standing) -> Message:
+    """The one message of a thread that changes while a task waits and runs."""
+    key = f"{task.id}:progress"
+    name = Text(task.name, Tone.HEADING)
+    if task.state == "waiting":
+        blocks: tuple[Block, ...] = (name, Text(waiting_text(standing)))
+        return Message(key, blocks, CANCEL_WAITING, announcement="")
+    if task.state == "running":
+        return Message(key, (name, *_running(standing)), STOP_BUTTONS)
+    if task.state == "stopping":
+        return Message(key, (name, *_running(standing), Text("Stopping: the worker finishes the step it is at.", Tone.WARNING)))
+    return Message(key, (name, Text(f"{ENDINGS[task.state]} {lasted(task)}".strip(), Tone.HINT)))
+
+
+ENDINGS = {"finished": "Finished.", "stopped": "Stopped.", "error": "Ended with an error."}
+
+
+def waiting_text(standing: Standing) -> str:
+    """Where a waiting task stands in the queue, in words."""
+    if standing.workers == 0:
+        return "Waiting: no training worker is running. It starts as soon as one does (`stationmaster up`)."
+    if standing.place <= 1:
+        return "Waiting: next in the queue."
+    return f"Waiting: number {standing.place} in the queue."
+
+
+def _running(standing: Standing) -> tuple[Block, ...]:
+    progress = standing.progress
+    if progress is None:
+        on = f" on {standing.device}" if standing.device else ""
+        return (Text(f"Training has started{on}; preparing the images."),)
+    left = f", about {duration(progress.seconds_left)} left" if progress.seconds_left is not None else ""
+    rows = [
+        ("Loss", f"{progress.loss:.4f}"),
+        ("Speed", f"{progress.images_per_second:,.0f} images/s"),
+        ("Learning rate", f"{progress.learning_rate:.3g}"),
+    ]
+    if progress.metric is not None:
+        best = f" (best {percent(progress.best)})" if progress.best is not None and progress.best > progress.metric else ""
+        rows.insert(
+            0, (f"Validation {METRIC_NAMES.get(progress.metric_name, progress.metric_name).lower()}", percent(progress.metric) + best)
+        )
+    return (
+        ProgressBar(
+            progress.fraction, f"{progress.fraction:.0%} · epoch {min(progress.epoch, progress.epochs)} of {progress.epochs}{left}"
+        ),
+        Facts(tuple(rows)),
+    )
+
+
+def notice_message(task: Task, number: int, event: Noticed) -> Message:
+    """Something worth a sentence."""
+    return Message(f"{task.id}:{number}", (Text(f"{event.message} {event.remedy}".strip(), Tone.WARNING),))
+
+
+def finished_message(task: Task, number: int, event: Finished | Stopped, model_name: str, model_place: str) -> Message:
+    """The result: metrics against the baseline, pictures, and where the model lies."""
+    blocks: list[Block] = []
+    if isinstance(event, Finished):
+        blocks.append(Text(f"“{task.name}” is trained. {lasted(task)}".strip(), Tone.GOOD))
+        line = f"“{task.name}” is trained"
+    elif event.model_id:
+        blocks.append(Text(f"“{task.name}” was stopped; its best model so far was kept.", Tone.GOOD))
+        line = f"“{task.name}” was stopped, its best model kept"
+    else:
+        reason = "nothing was kept." if task.stop_mode == "discard" else "there was no model to keep yet."
+        return Message(
+            f"{task.id}:{number}", (Text(f"“{task.name}” was stopped; {reason}", Tone.WARNING),), announcement=f"“{task.name}” was stopped."
+        )
+    blocks += [Facts(metric_rows(event.metrics), title="Result on the validation images"), *picture_blocks(event.report)]
+    blocks.append(Facts((("Model", model_name), ("Lies at", model_place))))
+    headline = headline_metric(event.metrics)
+    return Message(f"{task.id}:{number}", tuple(blocks), announcement=f"{line}: {headline}." if headline else f"{line}.")
+
+
+def failed_message(task: Task, number: int, event: Failed) -> Message:
+    """What happened, and what to do next."""
+    blocks: list[Block] = [Text(f"“{task.name}” ended with an error: {event.error}", Tone.ERROR)]
+    if event.remedy:
+        blocks.append(Text(event.remedy))
+    return Message(f"{task.id}:{number}", tuple(blocks), announcement=f"“{task.name}” ended with an error.")
+
+
+def picture_blocks(report: dict[str, str]) -> tuple[Picture, ...]:
+    """The pictures of a report, the known ones first and in their order."""
+    known = [name for name in PICTURE_NAMES if name in report]
+    others = [name for name in report if name not in PICTURE_NAMES and report[name].endswith(".png")]
+    return tuple(Picture(PICTURE_NAMES.get(name, name.replace("_", " ").capitalize()), key=report[name]) for name in (*known, *others))
+
+
+def metric_rows(metrics: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Metrics as name and value, fractions as percentages; the baseline beside what it is a baseline of."""
+    rows = []
+    for name, title in METRIC_NAMES.items():
+        value = metrics.get(name)
+        if isinstance(value, (int, float)):
+            rows.append((title, f"{value:.4f}" if name == "loss" else percent(value)))
+    baseline = metrics.get("baseline_accuracy")
+    if isinstance(baseline, (int, float)):
+        rows.insert(1, ("Majority-class baseline", f"{percent(baseline)}: always naming the commonest class"))
+    return tuple(rows)
+
+
+def headline_metric(metrics: dict[str, Any]) -> str:
+    """The one number of a result, such as `accuracy 98.6 %`."""
+    for name, title in METRIC_NAMES.items():
+        if isinstance(metrics.get(name), (int, float)) and name != "loss":
+            return f"{title if title.isupper() else title[0].lower() + title[1:]} {percent(metrics[name])}"
+    return ""
+
+
+def percent(fraction: float | None) -> str:
+    """`98.6 %`."""
+    return "–" if fraction is None else f"{100 * fraction:.1f} %"
+
+
+def duration(seconds: float | None) -> str:
+    """`45 s`, `12 min`, `3 h 20 min`."""
+    if seconds is None:
+        return "–"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def lasted(task: Task) -> str:
+    """How long a task trained, as a sentence; empty when it never ran."""
+    if task.started_at is None:
+        return ""
+    end: datetime = task.finished_at or now()
+    return f"It took {duration((end - task.started_at).total_seconds())}."
+
+
+def task_facts(task: Task, dataset_name: str) -> Facts:
+    """What a task is, in a few lines."""
+    return Facts(
+        (
+            ("Task type", TaskType(task.task_type).title),
+            ("Dataset", dataset_name),
+            ("Network", f"{task.network}, pre-training {task.pretraining}"),
+            ("Tuning", task.tuning),
+            ("Created", f"{task.created_at:%Y-%m-%d %H:%M} UTC by {task.created_by_name or task.created_by}"),
+        )
+    )

@@ -1,0 +1,234 @@
+"""Events → messages in each task's thread: coalesced while running, the final state always, each message once.
+
+The notifier reads events past a stored cursor, so that nothing is missed while a bot was down. Only a face's `Poster`
+talks to its platform. A failing chat never fails a training: the notifier tries again at its next tick.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from bot import messages
+from bot.messages import Standing
+from core.access import Place
+from core.clock import now
+from core.db.session import Database
+from core.db.tables import Delivery, Event, Model, Task
+from core.errors import StationmasterError
+from core.events import Failed, Finished, Noticed, Progress, Started, Stopped, from_row
+from core.process_identity import own_identity
+from core.storage import Storage
+from core.tasks.lease import acquire
+from core.tasks.listing import place_in_queue
+from core.tasks.states import State
+from core.wizard.screens import Message
+
+logger = logging.getLogger(__name__)
+
+EDIT_SECONDS = 3.0  # between two edits of a progress message
+SLOW_EDIT_SECONDS = 60.0  # after the first hour
+SLOW_AFTER_SECONDS = 3600.0
+LEASE_SECONDS = 30.0  # of two bot processes one tells; the other takes over when it is gone
+
+
+class ChatError(Exception):
+    """A platform did not take a message; it is tried again. `gone` when the place no longer exists and never will."""
+
+    def __init__(self, reason: str, *, gone: bool = False) -> None:
+        super().__init__(reason)
+        self.gone = gone
+
+
+class Poster(Protocol):
+    """A face's way to post. Raises ChatError when the platform does not take it."""
+
+    face: str
+
+    def wants(self, place: Place) -> bool:
+        """Whether this poster serves that place."""
+        ...
+
+    def find(self, place: Place, key: str) -> str:
+        """The id of the message posted under `key`, empty if there is none: asked before posting again after a crash."""
+        ...
+
+    def post(self, place: Place, message: Message) -> str:
+        """Post in the thread, mark the message with its key, and return its id."""
+        ...
+
+    def edit(self, place: Place, message_id: str, message: Message) -> str:
+        """Change a posted message; returns the id of the message that stands now (a face may post afresh instead)."""
+        ...
+
+
+@dataclass
+class _Thread:
+    """What this process remembers of a thread; losing it costs one look-up."""
+
+    looked: bool = False
+    edited_at: datetime | None = None
+    shown: Message | None = None
+    progress: Progress | None = None
+    device: str = ""
+
+
+@dataclass
+class Notifier:
+    """Tells every open thread of the given posters what has happened since it was last told.
+
+    `workers` says how many training workers there are, None where that cannot be told.
+    """
+
+    database: Database
+    storage: Storage
+    posters: tuple[Poster, ...]
+    workers: Callable[[], int | None] = lambda: None
+    _threads: dict[tuple[str, str], _Thread] = field(default_factory=dict)
+
+    def tick(self) -> bool:
+        """Go over all open threads once; returns whether any is still open."""
+        any_open = False
+        for poster in self.posters:
+            with self.database.read() as session:
+                rows = session.execute(
+                    select(Delivery.task_id, Delivery.place).where(Delivery.face == poster.face, Delivery.done.is_(False))
+                ).all()
+            for task_id, place in rows:
+                if not poster.wants(Place.from_json(place)):
+                    continue
+                any_open = True
+                try:
+                    self._tell(poster, task_id)
+                except ChatError as error:
+                    logger.warning("%s did not take a message of task %s: %s", poster.face, task_id, error)
+                    if error.gone:
+                        self._close(poster.face, task_id)
+        return any_open
+
+    def run(self, stop: threading.Event, seconds: float = 1.0) -> None:
+        """Tick until `stop` is set, while no other process does; faults of the database are logged and outlasted."""
+        holder = own_identity()
+        lease = "notifier " + ",".join(poster.face for poster in self.posters)
+        while not stop.is_set():
+            try:
+                if acquire(self.database, lease, holder, LEASE_SECONDS):
+                    self.tick()
+                else:
+                    self._threads.clear()  # what another process posts meanwhile has to be looked up
+            except StationmasterError:
+                logger.exception("the notifier waits for the database")
+            stop.wait(seconds)
+
+    def _tell(self, poster: Poster, task_id: str) -> None:
+        thread = self._threads.setdefault((poster.face, task_id), _Thread())
+        with self.database.read() as session:
+            delivery, task = session.get(Delivery, (task_id, poster.face)), session.get(Task, task_id)
+            if delivery is None or task is None:  # deleted meanwhile
+                return
+            place = Place.from_json(delivery.place)
+            rows = session.scalars(
+                select(Event).where(Event.task_id == task_id, Event.number > delivery.cursor).order_by(Event.number)
+            ).all()
+            events = [(row.number, from_row(row.kind, row.payload)) for row in rows]
+            for _, event in events:
+                if isinstance(event, Progress):
+                    thread.progress = event
+                elif isinstance(event, Started):
+                    thread.device, thread.progress = event.device, None
+            if thread.progress is None and task.state in (State.RUNNING, State.STOPPING):
+                thread.progress = _last_progress(session, task_id)
+            standing = self._standing(session, task, thread)
+            model = session.get(Model, task.model_id) if task.model_id else None
+        for number, event in events:
+            message = self._message(task, model, number, event)
+            if message is not None:
+                # The thread's progress message stands above what follows it, so it is brought up to date first.
+                self._show_progress(poster, place, delivery, thread, messages.progress_message(task, standing), at_once=True)
+                if thread.looked or not poster.find(place, message.key):
+                    poster.post(place, message)
+                self._save(poster.face, task_id, cursor=number)
+        final = State(task.state).ended and any(isinstance(event, (Finished, Stopped, Failed)) for _, event in events)
+        self._show_progress(poster, place, delivery, thread, messages.progress_message(task, standing), at_once=final)
+        thread.looked = True
+        if events:
+            self._save(poster.face, task_id, cursor=events[-1][0], done=final)
+        if final:
+            self._threads.pop((poster.face, task_id), None)
+
+    def _standing(self, session: Session, task: Task, thread: _Thread) -> Standing:
+        if task.state == State.WAITING:
+            return Standing(place=place_in_queue(session, task), workers=self.workers())
+        return Standing(device=thread.device, progress=thread.progress)
+
+    def _message(self, task: Task, model: Model | None, number: int, event: object) -> Message | None:
+        if isinstance(event, Noticed):
+            return messages.notice_message(task, number, event)
+        if isinstance(event, (Finished, Stopped)):
+            return messages.finished_message(task, number, event, model.name if model else "", self._model_place(model))
+        if isinstance(event, Failed):
+            return messages.failed_message(task, number, event)
+        return None
+
+    def _model_place(self, model: Model | None) -> str:
+        if model is None:
+            return ""
+        local = self.storage.local_path(model.key)
+        return str(local) if local is not None else f"{self.storage.root}/{model.key}"
+
+    def _show_progress(self, poster: Poster, place: Place, delivery: Delivery, thread: _Thread, message: Message, *, at_once: bool) -> None:
+        if message == thread.shown:
+            return
+        time = now()
+        if not delivery.progress_message:
+            found = "" if thread.looked else poster.find(place, message.key)
+            delivery.progress_message = found or poster.post(place, message)
+            delivery.progress_posted_at = delivery.progress_posted_at or time
+            self._save(poster.face, delivery.task_id, message_id=delivery.progress_message, posted_at=delivery.progress_posted_at)
+            if not found:
+                thread.shown, thread.edited_at = message, time
+                return
+        posted_at = delivery.progress_posted_at or time
+        pause = SLOW_EDIT_SECONDS if (time - posted_at).total_seconds() > SLOW_AFTER_SECONDS else EDIT_SECONDS
+        if not at_once and thread.edited_at is not None and (time - thread.edited_at).total_seconds() < pause:
+            return
+        stands = poster.edit(place, delivery.progress_message, message)
+        if stands != delivery.progress_message:
+            delivery.progress_message = stands
+            self._save(poster.face, delivery.task_id, message_id=stands, posted_at=time)
+        thread.shown, thread.edited_at = message, time
+
+    def _save(
+        self,
+        face: str,
+        task_id: str,
+        *,
+        cursor: int | None = None,
+        done: bool = False,
+        message_id: str = "",
+        posted_at: datetime | None = None,
+    ) -> None:
+        with self.database.write() as session:
+            delivery = session.get(Delivery, (task_id, face))
+            if delivery is None:  # the task was deleted meanwhile
+                return
+            if cursor is not None:
+                delivery.cursor = max(delivery.cursor, cursor)
+            delivery.done = delivery.done or done
+            if message_id:
+                delivery.progress_message, delivery.progress_posted_at = message_id, posted_at
+
+    def _close(self, face: str, task_id: str) -> None:
+        self._save(face, task_id, done=True)
+        self._threads.pop((face, task_id), None)
+
+
+def _last_progress(session: Session, task_id: str) -> Progress | None:
+    row = session.scalar(select(Event).where(Event.task_id == task_id, Event.kind == Progress.kind).order_by(Event.number.desc()).limit(1))
+    event = from_row(row.kind, row.payload) if row is not None else None
+    return event if isinstance(event, Progress) else None

@@ -1,0 +1,51 @@
+"""The typer app `stationmaster`, one module per noun: the face for shells and scripts."""
+
+import logging
+import sys
+
+import click
+import typer
+
+from bot.terminal.commands import chat, dataset, demo, model, service, task, zoo
+from bot.terminal.commands.output import complain
+from core.errors import InvalidInputError, StationmasterError
+
+logger = logging.getLogger(__name__)
+
+app = typer.Typer(
+    name="stationmaster",
+    help="Train computer-vision models without leaving the chat.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(dataset.app, name="dataset")
+app.add_typer(zoo.app, name="zoo")
+app.add_typer(task.app, name="task")
+app.add_typer(model.app, name="model")
+service.register(app)
+chat.register(app)
+demo.register(app)
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 1 the thing failed or the data are bad, 2 wrong use."""
+    try:
+        code = app(standalone_mode=False)
+    except InvalidInputError as error:
+        complain(error)
+        code = 2
+    except StationmasterError as error:
+        logger.debug("failed", exc_info=True)
+        complain(error)
+        code = 1
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        code = 2
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)

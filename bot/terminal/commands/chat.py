@@ -1,0 +1,17 @@
+"""`stationmaster chat`: the conversation by hand."""
+
+import typer
+
+from bot.terminal.chat import Chat
+from bot.terminal.commands.output import complain, out
+from bot.terminal.commands.runtime import Runtime, WorkspaceOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def chat(workspace: WorkspaceOption = "") -> None:
+        """Talk with the bot in this terminal: train, follow, stop, look around."""
+        runtime = Runtime.load(workspace)
+        Chat(runtime.conversation, runtime.actor, out, runtime.training_workers, complain).run()

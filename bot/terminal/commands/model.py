@@ -1,0 +1,171 @@
+"""`stationmaster model …`: the models that finished tasks left behind."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bot.messages import metric_rows
+from bot.terminal.commands.output import JsonOption, print_facts, print_json, print_table, say
+from bot.terminal.commands.runtime import Runtime, WorkspaceOption
+from core.db.tables import Model
+from core.errors import NotFoundError, UnavailableError
+from core.identifiers import new_id
+from core.models.listing import delete_model, find_model, list_models, model_json, rename_model
+from core.storage import Storage
+from core.tasks.light import submit_light_job, wait_light_job
+
+app = typer.Typer(help="Models: list, show, rename, delete, predict.", no_args_is_help=True)
+
+MAX_IMAGE_BYTES = 200_000_000
+
+
+@app.command("list")
+def list_(
+    search: Annotated[str, typer.Option(help="Part of the name.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 1000,
+    as_json: JsonOption = False,
+    workspace: WorkspaceOption = "",
+) -> None:
+    """List the models, newest first."""
+    runtime = Runtime.load(workspace)
+    with runtime.database.read() as session:
+        models, _ = list_models(session, runtime.workspace, search=search, limit=limit)
+    if as_json:
+        print_json([model_json(model) for model in models])
+        return
+    rows = (
+        (model.id, model.name, model.task_type, model.network, len(model.classes), f"{model.created_at:%Y-%m-%d %H:%M}") for model in models
+    )
+    print_table(
+        ("Id", "Name", "Task type", "Network", "Classes", "Created"), rows, empty="There are no models yet: a finished task leaves one."
+    )
+
+
+@app.command()
+def show(model: str, as_json: JsonOption = False, workspace: WorkspaceOption = "") -> None:
+    """Show one model, by name or id."""
+    runtime = Runtime.load(workspace)
+    with runtime.database.read() as session:
+        found = find_model(session, runtime.workspace, model)
+    files = runtime.storage.list(found.key)
+    place = _place(runtime.storage, found)
+    if as_json:
+        print_json(model_json(found) | {"place": place, "files": [key.removeprefix(f"{found.key}/") for key in files]})
+        return
+    print_facts(
+        [
+            ("Name", found.name),
+            ("Id", found.id),
+            ("Task type", found.task_type),
+            ("Network", f"{found.network}, pre-training {found.pretraining}"),
+            ("Classes", ", ".join(found.classes)),
+            *metric_rows(found.metrics),
+            ("Created", f"{found.created_at:%Y-%m-%d %H:%M} UTC"),
+            ("Lies at", place),
+        ]
+    )
+
+
+@app.command()
+def rename(model: str, name: str, as_json: JsonOption = False, workspace: WorkspaceOption = "") -> None:
+    """Give a model another name."""
+    runtime = Runtime.load(workspace)
+    with runtime.database.write() as session:
+        found = find_model(session, runtime.workspace, model)
+        rename_model(session, runtime.actor, found, name)
+    _done(found, f"Renamed to “{found.name}”.", as_json)
+
+
+@app.command()
+def delete(
+    model: str,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+    workspace: WorkspaceOption = "",
+) -> None:
+    """Delete a model and its files; its task stays."""
+    runtime = Runtime.load(workspace)
+    with runtime.database.read() as session:
+        found = find_model(session, runtime.workspace, model)
+    if not yes:
+        typer.confirm(f"Delete the model “{found.name}” for ever?", abort=True, err=True)
+    with runtime.database.write() as session:
+        found = find_model(session, runtime.workspace, found.id)
+        delete_model(session, runtime.storage, runtime.actor, found)
+    _done(found, f"Deleted “{found.name}”.", as_json)
+
+
+@app.command()
+def predict(
+    model: str,
+    image: Annotated[Path, typer.Argument(help="The image file to try the model on.")],
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the answer.")] = 120,
+    as_json: JsonOption = False,
+    workspace: WorkspaceOption = "",
+) -> None:
+    """Try a model on one image. The work is done by a light worker (`stationmaster up` runs one)."""
+    runtime = Runtime.load(workspace)
+    with runtime.database.read() as session:
+        found = find_model(session, runtime.workspace, model)
+    data = _read(image)
+    if runtime.light_workers() == 0:
+        raise UnavailableError(
+            "No light worker is running, and predictions are its work.",
+            "Start one with `stationmaster up` or `stationmaster worker --kind light`.",
+        )
+    key = f"inference/{new_id()}/image"
+    runtime.storage.write(key, data)
+    try:
+        with runtime.database.write() as session:
+            job = submit_light_job(
+                session,
+                workspace=runtime.workspace,
+                person=runtime.actor.person,
+                kind="predict",
+                payload={"model_id": found.id, "image_key": key},
+            )
+        runtime.wake_queue()
+        result = wait_light_job(runtime.database, job.id, seconds=timeout)
+    finally:
+        runtime.storage.delete(key)
+    answer = _answer(runtime.storage, found, result)
+    if as_json:
+        print_json(answer)
+        return
+    print_table(
+        ("Label", "Confidence"),
+        ((item["label"], f"{100 * item['confidence']:.1f} %") for item in answer.get("labels", [])),
+        empty="Nothing was recognised.",
+    )
+    if answer.get("picture"):
+        say(f"Picture: {answer['picture']}")
+
+
+def _answer(storage: Storage, model: Model, result: dict[str, Any]) -> dict[str, Any]:
+    answer = {"model_id": model.id, "model": model.name} | {name: value for name, value in result.items() if name != "picture_key"}
+    if result.get("picture_key"):
+        local = storage.local_path(result["picture_key"])
+        answer["picture"] = str(local) if local is not None else result["picture_key"]
+    return answer
+
+
+def _read(image: Path) -> bytes:
+    try:
+        if image.stat().st_size > MAX_IMAGE_BYTES:
+            raise NotFoundError(f"{image} is larger than {MAX_IMAGE_BYTES // 10**6} MB.", "Give one image.")
+        return image.read_bytes()
+    except OSError as error:
+        raise NotFoundError(f"{image} cannot be read: {error.strerror}.", "Give the path of one image file.") from error
+
+
+def _place(storage: Storage, model: Model) -> str:
+    local = storage.local_path(model.key)
+    return str(local) if local is not None else f"{storage.root}/{model.key}"
+
+
+def _done(model: Model, words: str, as_json: bool) -> None:
+    if as_json:
+        print_json(model_json(model))
+    else:
+        say(words)

@@ -1,0 +1,341 @@
+"""`stationmaster task …`: create, list, show, stop, rename and delete training tasks."""
+
+import time
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from bot.messages import duration, metric_rows
+from bot.terminal.commands.output import JsonOption, print_facts, print_json, print_table, say
+from bot.terminal.commands.runtime import Runtime, WorkspaceOption
+from core.datasets.listing import annotation_sets_for, find_dataset
+from core.db.tables import Event, Task
+from core.errors import ConflictError, InvalidInputError, StationmasterError
+from core.events import Progress
+from core.models.listing import find_model
+from core.tasks.actions import remove_task, rename_task, stop_task
+from core.tasks.creation import create_task
+from core.tasks.hyperparameters import parse_fields
+from core.tasks.listing import find_task, job_json, list_tasks, place_in_queue, task_json, tasks_json
+from core.tasks.states import State
+from core.vocabulary import DataType, Flow, TaskType, Tuning
+from core.wizard.composition import compose
+from core.wizard.context import StepContext
+from core.wizard.draft import Choices, Selection
+from core.zoo import catalogue, presets
+
+app = typer.Typer(help="Training tasks: create, list, show, stop, rename, delete.", no_args_is_help=True)
+
+POLL_SECONDS = 0.5
+
+
+class Sort(StrEnum):
+    """What a list of tasks is sorted by."""
+
+    CREATED = "created"
+    FINISHED = "finished"
+
+
+@app.command()
+def create(
+    dataset: Annotated[str, typer.Option(help="Name or id of the dataset.")],
+    name: Annotated[str, typer.Option(help="Name of the task, up to 100 characters.")],
+    task_type: Annotated[TaskType | None, typer.Option(help="What to learn; presets and models bring theirs along.")] = None,
+    description: str = "",
+    model_name: Annotated[str, typer.Option(help="Name of the model; the task's name unless given.")] = "",
+    flow: Annotated[Flow, typer.Option()] = Flow.GENERAL,
+    preset: Annotated[str, typer.Option(help="The prepared application, with --flow specialized.")] = "",
+    model: Annotated[str, typer.Option(help="The model to retrain, with --flow retraining.")] = "",
+    annotations: Annotated[str, typer.Option(help="Name or id of the annotation set, where several fit.")] = "",
+    network: Annotated[str, typer.Option(help="Network; without it one is suggested.")] = "",
+    pretraining: Annotated[str, typer.Option(help="Pre-training; the best weights at hand unless given; none trains from scratch.")] = "",
+    data_type: Annotated[DataType, typer.Option(help="What the images show, for the suggestion.")] = DataType.OTHER,
+    preference: Annotated[int, typer.Option(min=1, max=5, help="Model preference, 1 small to 5 large.")] = 3,
+    tuning: Annotated[Tuning, typer.Option()] = Tuning.AUTO,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Hyperparameter as key=value; may be repeated.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the task has ended.")] = False,
+    as_json: JsonOption = False,
+    workspace: WorkspaceOption = "",
+) -> None:
+    """Create a training task and put it in the queue."""
+    runtime = Runtime.load(workspace)
+    if pretraining and not network:
+        raise InvalidInputError("--pretraining belongs to --network.", "Give both, or neither.")
+    if flow != Flow.GENERAL and network:
+        raise InvalidInputError(
+            f"--network cannot be chosen in the flow {flow}: it is fixed there.", "Leave it out, or use --flow general."
+        )
+    values = parse_fields(_pairs(set_ or []))
+    with runtime.database.write() as session:
+        choices = Choices(
+            flow=flow,
+            task_type=_task_type(session, runtime.workspace, flow, task_type, preset, model),
+            preset=preset,
+            source_model_id=find_model(session, runtime.workspace, model).id if model else "",
+            selection=Selection.MANUAL if network else Selection.AUTO,
+            preference=preference,
+            data_type=data_type,
+            tuning=tuning,
+            hyperparameters=values,
+            overrides_recipe=True,
+            name=name.strip(),
+            description=description,
+            model_name=model_name.strip(),
+        )
+        if network:
+            spec = catalogue.find_spec(network, pretraining, runtime.settings)
+            choices.network, choices.pretraining = spec.network, spec.pretraining
+        context = StepContext(session, runtime.settings, runtime.actor, choices)
+        _choose_dataset(context, dataset, annotations)
+        task = create_task(session, runtime.settings, compose(context))
+    runtime.wake_queue()
+    _say_queued(runtime, task)
+    if wait:
+        task = _wait(runtime, task.id)
+    with runtime.database.read() as session:
+        task = find_task(session, runtime.workspace, task.id)
+        facts = task_json(session, task)
+    if as_json:
+        print_json(facts)
+    elif wait:
+        _print_task(runtime, facts)
+    else:
+        print_facts([("Task", task.name), ("Id", task.id), ("State", task.state)])
+    if wait and task.state != State.FINISHED:
+        raise ConflictError(f"“{task.name}” ended as {task.state}. {task.error}".strip(), task.error_remedy)
+
+
+@app.command("list")
+def list_(
+    state: Annotated[State | None, typer.Option(help="Only tasks in this state.")] = None,
+    search: Annotated[str, typer.Option(help="Part of the name.")] = "",
+    sort: Annotated[Sort, typer.Option(help="By which time; newest first.")] = Sort.CREATED,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
+    as_json: JsonOption = False,
+    workspace: WorkspaceOption = "",
+) -> None:
+    """List tasks, newest first."""
+    runtime = Runtime.load(workspace)
+    with runtime.database.read() as session:
+        tasks, total = list_tasks(session, runtime.workspace, state=state, search=search, sort=sort.value, limit=limit)
+        facts = tasks_json(session, tasks) if as_json else []
+    if as_json:
+        print_json(facts)
+        return
+    rows = ((task.id, task.name, task.state, task.task_type, task.network, f"{task.created_at:%Y-%m-%d %H:%M}") for task in tasks)
+    print_table(
+        ("Id", "Name", "State", "Task type", "Network", "Created"),
+        rows,
+        empty="No tasks here: `stationmaster chat` or `task create` makes one.",
+    )
+    if total > len(tasks):
+        say(f"{len(tasks):,} of {total:,}; --limit shows more.")
+
+
+@app.command()
+def show(
+    task: str,
+    job: Annotated[int, typer.Option("--job", min=1, help="One training job of the task, with its epochs.")] = 0,
+    as_json: JsonOption = False,
+    workspace: WorkspaceOption = "",
+) -> None:
+    """Show one task, by name or id."""
+    runtime = Runtime.load(workspace)
+    with runtime.database.read() as session:
+        found = find_task(session, runtime.workspace, task)
+        facts = job_json(session, found, job) if job else task_json(session, found, with_jobs=True)
+    if as_json:
+        print_json(facts)
+    elif job:
+        _print_job(facts)
+    else:
+        _print_task(runtime, facts)
+
+
+@app.command()
+def stop(
+    task: str,
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Throw away what was learnt; otherwise the best model so far is kept.")
+    ] = False,
+    as_json: JsonOption = False,
+    workspace: WorkspaceOption = "",
+) -> None:
+    """Stop a waiting or running task."""
+    runtime = Runtime.load(workspace)
+    with runtime.database.write() as session:
+        found = stop_task(session, runtime.actor, find_task(session, runtime.workspace, task), "discard" if discard else "keep")
+        facts = task_json(session, found)
+    if as_json:
+        print_json(facts)
+    else:
+        say(f"“{found.name}” is {found.state}." + (" Its worker finishes the step it is at." if found.state == State.STOPPING else ""))
+
+
+@app.command()
+def rename(task: str, name: str, as_json: JsonOption = False, workspace: WorkspaceOption = "") -> None:
+    """Give a task another name."""
+    runtime = Runtime.load(workspace)
+    with runtime.database.write() as session:
+        found = rename_task(session, runtime.actor, find_task(session, runtime.workspace, task), name)
+        facts = task_json(session, found)
+    if as_json:
+        print_json(facts)
+    else:
+        say(f"Renamed to “{found.name}”.")
+
+
+@app.command()
+def delete(
+    task: str,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+    workspace: WorkspaceOption = "",
+) -> None:
+    """Delete an ended or waiting task; its model stays."""
+    runtime = Runtime.load(workspace)
+    with runtime.database.read() as session:
+        found = find_task(session, runtime.workspace, task)
+        facts = task_json(session, found)
+    if not yes:
+        typer.confirm(f"Delete the task “{found.name}” for ever?", abort=True, err=True)
+    remove_task(runtime.database, runtime.storage, runtime.actor, found.id)
+    if as_json:
+        print_json(facts)
+    else:
+        say(f"Deleted “{found.name}”.")
+
+
+def _pairs(given: list[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for item in given:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise InvalidInputError(f"--set takes key=value; “{item[:60]}” was given.", "For example --set epochs=20.")
+        pairs[key.strip()] = value
+    return pairs
+
+
+def _task_type(session: Session, workspace: str, flow: Flow, given: TaskType | None, preset: str, model: str) -> TaskType:
+    if flow == Flow.SPECIALIZED:
+        found = presets.find(preset)
+        if found is None:
+            known = ", ".join(item.slug for item in presets.all_presets())
+            raise InvalidInputError(
+                f"There is no application “{preset[:60]}”." if preset else "--flow specialized needs --preset.",
+                f"There are: {known}." if known else "None is installed here yet.",
+            )
+        settled = found.task_type
+    elif flow == Flow.RETRAINING:
+        if not model:
+            raise InvalidInputError("--flow retraining needs --model.", "`stationmaster model list` shows all there are.")
+        settled = TaskType(find_model(session, workspace, model).task_type)
+    elif given is None:
+        raise InvalidInputError("--task-type is missing.", "Give one of " + ", ".join(TaskType) + ".")
+    else:
+        return given
+    if given not in (None, settled):
+        raise InvalidInputError(f"--task-type {given} does not fit: this is {settled}.", "Leave it out.")
+    return settled
+
+
+def _choose_dataset(context: StepContext, name: str, annotations: str) -> None:
+    dataset = find_dataset(context.session, context.actor.workspace, name)
+    fitting = annotation_sets_for(dataset, context.task_type)
+    if not fitting:
+        kinds = ", ".join(sorted({item.kind for item in dataset.annotation_sets})) or "no annotations"
+        raise ConflictError(
+            f"“{dataset.name}” has no annotations for {context.task_type} (it has {kinds}).", "Choose another dataset or task type."
+        )
+    matching = [item for item in fitting if annotations in (item.id, item.name)] if annotations else fitting
+    if len(matching) != 1:
+        what = (
+            f"“{dataset.name}” has several annotation sets that fit."
+            if not annotations
+            else f"“{dataset.name}” has no fitting annotation set “{annotations[:60]}”."
+        )
+        raise InvalidInputError(what, "Give --annotations with one of: " + ", ".join(f"{item.name} ({item.id})" for item in fitting) + ".")
+    context.choices.dataset_id, context.choices.annotation_set_id = dataset.id, matching[0].id
+    context.forget_dataset()
+
+
+def _say_queued(runtime: Runtime, task: Task) -> None:
+    if runtime.training_workers() == 0:
+        say(f"“{task.name}” is queued. No training worker is running: it starts as soon as one does (`stationmaster up`).")
+        return
+    with runtime.database.read() as session:
+        place = place_in_queue(session, task)
+    say(f"“{task.name}” is queued" + (f", number {place} in the queue." if place > 1 else "."))
+
+
+def _wait(runtime: Runtime, task_id: str) -> Task:
+    """Wait for the end of a task, telling its epochs; Ctrl-C leaves it running."""
+    cursor = 0
+    while True:
+        with runtime.database.read() as session:
+            task = find_task(session, runtime.workspace, task_id)
+            events = session.scalars(select(Event).where(Event.task_id == task_id, Event.number > cursor).order_by(Event.number)).all()
+        for event in events:
+            cursor = event.number
+            if event.kind == Progress.kind and event.payload.get("epoch_ended"):
+                _say_epoch(Progress(**event.payload))
+        if State(task.state).ended:
+            return task
+        time.sleep(POLL_SECONDS)
+
+
+def _say_epoch(progress: Progress) -> None:
+    metric = f" · {progress.metric_name} {progress.metric:.4f}" if progress.metric is not None else ""
+    left = f" · about {duration(progress.seconds_left)} left" if progress.seconds_left is not None else ""
+    say(f"epoch {progress.epoch}/{progress.epochs} · loss {progress.loss:.4f}{metric} · {progress.images_per_second:,.0f} images/s{left}")
+
+
+def _print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
+    jobs = facts["jobs"]
+    rows: list[tuple[str, object]] = [
+        ("Name", facts["name"]),
+        ("Id", facts["id"]),
+        ("State", facts["state"]),
+        ("Task type", facts["task_type"]),
+        ("Network", f"{facts['network']}, pre-training {facts['pretraining']}"),
+        ("Tuning", facts["tuning"]),
+        ("Jobs", f"{jobs['finished']} finished, {jobs['stopped']} stopped, {jobs['failed']} failed"),
+        *metric_rows(facts["metrics"]),
+    ]
+    if facts.get("seconds"):
+        rows.append(("Training took", duration(facts["seconds"])))
+    if facts.get("model_id"):
+        rows.append(("Model", facts["model_id"]))
+        key = _model_key(runtime, facts["model_id"])
+        if key:
+            rows.append(("Lies at", key))
+    if facts.get("error"):
+        rows += [("Error", facts["error"]), ("What to do", facts["error_remedy"])]
+    print_facts(rows)
+
+
+def _print_job(facts: dict[str, Any]) -> None:
+    print_facts([(name, value) for name, value in facts.items() if name not in ("plan", "metrics", "epochs")])
+    epochs = facts["epochs"]
+    if epochs:
+        columns = [
+            name for name in ("number", "train_loss", "val_loss", "score", "learning_rate", "images_per_second") if name in epochs[0]
+        ]
+        print_table(columns, ([_short(epoch.get(name)) for name in columns] for epoch in epochs), empty="")
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _model_key(runtime: Runtime, model_id: str) -> str:
+    try:
+        with runtime.database.read() as session:
+            model = find_model(session, runtime.workspace, model_id)
+    except StationmasterError:
+        return ""
+    local = runtime.storage.local_path(model.key)
+    return str(local) if local is not None else model.key

@@ -1,0 +1,95 @@
+"""Find, list, rename and delete models."""
+
+from difflib import get_close_matches
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from core.access import Actor, require_owner
+from core.db.tables import Model, Task
+from core.errors import ConflictError, InvalidInputError, NotFoundError
+from core.storage import Storage
+
+NAME_LENGTH = 100
+
+
+def find_model(session: Session, workspace: str, name_or_id: str) -> Model:
+    """The model of that id, or the newest of that name.
+
+    Raises:
+        NotFoundError: naming the closest ones.
+    """
+    model = session.scalar(select(Model).where(Model.workspace == workspace, Model.id == name_or_id)) or session.scalar(
+        select(Model).where(Model.workspace == workspace, Model.name == name_or_id).order_by(Model.created_at.desc()).limit(1)
+    )
+    if model is None:
+        newest = session.scalars(select(Model.name).where(Model.workspace == workspace).order_by(Model.created_at.desc()).limit(500)).all()
+        near = get_close_matches(name_or_id, newest, n=3)
+        remedy = f"Did you mean {' or '.join(near)}?" if near else "`stationmaster model list` shows all there are."
+        raise NotFoundError(f"There is no model “{name_or_id[:100]}”.", remedy)
+    return model
+
+
+def list_models(session: Session, workspace: str, *, search: str = "", offset: int = 0, limit: int = 50) -> tuple[list[Model], int]:
+    """Models whose name holds `search`, newest first, and how many there are in all."""
+    condition = [Model.workspace == workspace]
+    if search:
+        condition.append(Model.name.icontains(search, autoescape=True))
+    total = session.scalar(select(func.count()).select_from(Model).where(*condition)) or 0
+    rows = session.scalars(select(Model).where(*condition).order_by(Model.created_at.desc(), Model.id).offset(offset).limit(limit))
+    return list(rows), total
+
+
+def rename_model(session: Session, actor: Actor, model: Model, name: str) -> None:
+    """Give a model another name.
+
+    Raises:
+        InvalidInputError: for an empty or over-long name.
+        NotAllowedError: for anybody but its creator and admins.
+    """
+    require_owner(actor, model.created_by, f"the model “{model.name}”")
+    name = name.strip()
+    if not 1 <= len(name) <= NAME_LENGTH:
+        raise InvalidInputError(f"A model's name has 1 to {NAME_LENGTH} characters; {len(name)} were given.")
+    model.name = name
+
+
+def delete_model(session: Session, storage: Storage, actor: Actor, model: Model) -> None:
+    """Delete a model and its files. Its task stays, without a model.
+
+    Raises:
+        NotAllowedError: for anybody but its creator and admins.
+        ConflictError: while a task that has not ended is retraining it.
+    """
+    require_owner(actor, model.created_by, f"the model “{model.name}”")
+    using = session.scalars(
+        select(Task.name).where(
+            Task.workspace == model.workspace, Task.source_model_id == model.id, Task.state.in_(("waiting", "running", "stopping"))
+        )
+    ).all()
+    if using:
+        raise ConflictError(f"“{model.name}” is being retrained by {', '.join(using)}.", "Wait for it to end, or stop it first.")
+    for task in session.scalars(select(Task).where(Task.model_id == model.id)):
+        task.model_id = None
+    session.delete(model)
+    session.flush()
+    storage.delete(model.key)
+
+
+def model_json(model: Model) -> dict[str, Any]:
+    """A model as commands print it."""
+    return {
+        "id": model.id,
+        "name": model.name,
+        "task_id": model.task_id,
+        "parent_id": model.parent_id,
+        "task_type": model.task_type,
+        "network": model.network,
+        "pretraining": model.pretraining,
+        "classes": list(model.classes),
+        "metrics": dict(model.metrics),
+        "bytes": model.bytes,
+        "created_by": model.created_by,
+        "created_at": model.created_at.isoformat(),
+    }

@@ -1,0 +1,174 @@
+"""From choices to a task: what the wizard's Start and `stationmaster task create` both go through."""
+
+from typing import Any
+
+from core.datasets.listing import annotation_sets_for
+from core.errors import InvalidInputError, NotFoundError
+from core.models.listing import find_model
+from core.tasks.creation import NewTask
+from core.tasks.hyperparameters import Hyperparameters, TrainingPlan
+from core.vocabulary import DataType, Flow, Tuning
+from core.wizard.context import StepContext
+from core.wizard.draft import Choices, Selection
+from core.zoo import catalogue, presets, weights
+from core.zoo.facts import DatasetFacts, DeviceFacts
+from core.zoo.recipes import auto_plan, manual_plan
+from core.zoo.recommend import recommend
+from core.zoo.spec import ModelSpec
+
+
+def dataset_facts(context: StepContext) -> DatasetFacts:
+    """What recipes and recommendations need to know of the chosen dataset.
+
+    Raises:
+        InvalidInputError: when no dataset, or none that fits, has been chosen.
+    """
+    dataset, chosen = context.dataset, context.annotation_set
+    if dataset is None:
+        raise InvalidInputError("No dataset has been chosen yet.", "Go back and choose one.")
+    if chosen is None or chosen not in annotation_sets_for(dataset, context.task_type):
+        raise InvalidInputError(
+            f"“{dataset.name}” has no annotations chosen for {context.task_type.title.lower()}.", "Go back and choose them."
+        )
+    counts = [int(number) for number in chosen.class_counts] or [0]
+    return DatasetFacts(
+        images=chosen.image_count,
+        classes=len(chosen.classes),
+        width=dataset.median_width,
+        height=dataset.median_height,
+        smallest_class=min(counts),
+        largest_class=max(counts),
+    )
+
+
+def suggest(context: StepContext) -> dict[str, Any]:
+    """The best suggestion for the choices so far, with its reasons, and what it was made from."""
+    choices = context.choices
+    found = recommend(
+        context.task_type, choices.data_type or DataType.OTHER, choices.preference, dataset_facts(context), DeviceFacts(), context.settings
+    )
+    if not found:
+        raise InvalidInputError("No network of the zoo fits this task and device.", "Choose one yourself with manual select.")
+    best = found[0]
+    return {
+        "network": best.spec.network,
+        "pretraining": best.spec.pretraining,
+        "reasons": list(best.reasons),
+        "made_for": _made_for(choices),
+    }
+
+
+def suggestion_is_current(context: StepContext) -> bool:
+    """Whether the stored suggestion was made for the choices as they are."""
+    return bool(context.choices.suggestion) and context.choices.suggestion.get("made_for") == _made_for(context.choices)
+
+
+def _made_for(choices: Choices) -> list[Any]:
+    return [choices.task_type, choices.dataset_id, choices.annotation_set_id, choices.preference, choices.data_type]
+
+
+def chosen_spec(context: StepContext) -> ModelSpec:
+    """The zoo entry that the choices come to, in every flow.
+
+    Raises:
+        InvalidInputError: when it does not serve the task type, or its weights may not be used or are not at hand.
+    """
+    choices = context.choices
+    if choices.flow == Flow.SPECIALIZED:
+        preset = presets.find(choices.preset)
+        if preset is None:
+            raise InvalidInputError("No application has been chosen yet.", "Go back and choose one.")
+        network, pretraining = preset.network, preset.pretraining
+    elif choices.flow == Flow.RETRAINING:
+        if not choices.source_model_id:
+            raise InvalidInputError("No model to retrain has been chosen yet.", "Go back and choose one.")
+        model = find_model(context.session, context.actor.workspace, choices.source_model_id)
+        network, pretraining = model.network, model.pretraining
+    elif choices.selection == Selection.AUTO:
+        if not suggestion_is_current(context):
+            choices.suggestion = suggest(context)
+        network, pretraining = choices.suggestion["network"], choices.suggestion["pretraining"]
+    else:
+        if not choices.network:
+            raise InvalidInputError("No network has been chosen yet.", "Go back and choose one.")
+        network, pretraining = choices.network, choices.pretraining
+    spec = catalogue.find_spec(network, pretraining, context.settings)
+    if context.task_type not in spec.task_types:
+        raise InvalidInputError(f"{spec.network} cannot be trained for {context.task_type.title.lower()}.", "Choose another network.")
+    # Retraining starts from the model's own weights: the original ones are not needed.
+    if choices.flow != Flow.RETRAINING and spec.pretraining != catalogue.NONE:
+        if not weights.allowed(spec, context.settings):
+            raise InvalidInputError(
+                f"The licence of the weights {spec.name} ({spec.licence or 'unknown'}) is not allowed here.", "Choose another pre-training."
+            )
+        if not weights.available(spec, context.settings):
+            missing = weights.missing(spec, context.settings)
+            raise InvalidInputError(missing.what, missing.remedy)
+    return spec
+
+
+def chosen_tuning(context: StepContext) -> Tuning:
+    """Auto select tunes by itself; otherwise what was chosen, which is auto unless said."""
+    return Tuning.AUTO if context.auto_selected else context.choices.tuning
+
+
+def plans(context: StepContext, spec: ModelSpec) -> list[TrainingPlan]:
+    """The complete plan of each training job."""
+    facts = dataset_facts(context)
+    entered = dict(context.choices.hyperparameters)
+    tuning = chosen_tuning(context)
+    if tuning == Tuning.AUTO:
+        # In the wizard auto asks for nothing; values given in a script with auto overrule the recipe one by one.
+        overrides = entered if context.choices.overrides_recipe else {}
+        return [auto_plan(spec, context.task_type, facts, overrides, seed=entered.get("seed", 0))]
+    if tuning == Tuning.MANUAL:
+        return [manual_plan(spec, facts, Hyperparameters(**entered))]
+    raise InvalidInputError(f"{tuning.capitalize()} tuning is not part of this version yet.", "Use auto or manual.")
+
+
+def compose(context: StepContext) -> NewTask:
+    """The task that the choices come to; draft and place are the caller's to add.
+
+    Raises:
+        InvalidInputError: naming the first thing that is missing or does not fit.
+    """
+    choices = context.choices
+    facts = dataset_facts(context)
+    if facts.classes < 2 and context.task_type.value == "single-label":
+        raise InvalidInputError(
+            "This dataset has one class only: there is nothing to tell apart.", "Choose a dataset with at least two classes."
+        )
+    if not choices.name:
+        raise InvalidInputError("The task has no name yet.", "Go back and give it one.")
+    if context.choices.source_model_id and choices.flow == Flow.RETRAINING:
+        _require_model(context)
+    spec = chosen_spec(context)
+    made = plans(context, spec)
+    return NewTask(
+        workspace=context.actor.workspace,
+        person=context.actor.person,
+        person_name=context.actor.name,
+        name=choices.name,
+        description=choices.description,
+        model_name=choices.model_name or choices.name,
+        flow=choices.flow or Flow.GENERAL,
+        preset=choices.preset if choices.flow == Flow.SPECIALIZED else "",
+        source_model_id=choices.source_model_id if choices.flow == Flow.RETRAINING else "",
+        task_type=context.task_type,
+        dataset_id=choices.dataset_id,
+        annotation_set_id=choices.annotation_set_id,
+        network=spec.network,
+        pretraining=spec.pretraining,
+        suggestion=choices.suggestion if context.auto_selected else {},
+        tuning=chosen_tuning(context),
+        settings=dict(choices.hyperparameters),
+        seed=made[0].seed,
+        plans=made,
+    )
+
+
+def _require_model(context: StepContext) -> None:
+    try:
+        find_model(context.session, context.actor.workspace, context.choices.source_model_id)
+    except NotFoundError as error:
+        raise InvalidInputError("The model to retrain has been deleted.", "Go back and choose another.") from error

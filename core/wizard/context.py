@@ -1,0 +1,62 @@
+"""What a step of the wizard may look at: the choices so far, and the workspace they are made in."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from sqlalchemy.orm import Session
+
+from core.access import Actor
+from core.datasets.listing import find_dataset
+from core.db.tables import AnnotationSet, Dataset
+from core.errors import InvalidInputError, NotFoundError
+from core.settings import Settings
+from core.vocabulary import Flow, TaskType
+from core.wizard.draft import Choices, Selection
+
+
+@dataclass
+class StepContext:
+    """The draft's choices, and the workspace they are made in. Lives for one event."""
+
+    session: Session
+    settings: Settings
+    actor: Actor
+    choices: Choices
+
+    @cached_property
+    def dataset(self) -> Dataset | None:
+        """The chosen dataset, None when none is chosen or it has been deleted meanwhile."""
+        if not self.choices.dataset_id:
+            return None
+        try:
+            return find_dataset(self.session, self.actor.workspace, self.choices.dataset_id)
+        except NotFoundError:
+            return None
+
+    @property
+    def annotation_set(self) -> AnnotationSet | None:
+        """The chosen annotation set of the chosen dataset."""
+        if self.dataset is None:
+            return None
+        return next((item for item in self.dataset.annotation_sets if item.id == self.choices.annotation_set_id), None)
+
+    @property
+    def task_type(self) -> TaskType:
+        """The task type, which earlier steps have settled."""
+        if self.choices.task_type is None:
+            raise InvalidInputError("No task type has been chosen yet.", "Go back and choose one.")
+        return self.choices.task_type
+
+    def forget_dataset(self) -> None:
+        """Look the dataset up again after the choice has changed."""
+        self.__dict__.pop("dataset", None)
+
+    @property
+    def chooses_network(self) -> bool:
+        """Whether this flow lets the person choose a network at all."""
+        return self.choices.flow == Flow.GENERAL
+
+    @property
+    def auto_selected(self) -> bool:
+        """Whether the network is suggested rather than picked by hand."""
+        return self.chooses_network and self.choices.selection == Selection.AUTO

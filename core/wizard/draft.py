@@ -1,0 +1,48 @@
+"""All choices so far of a task being put together; stored as JSON in the draft's row, never in a process."""
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from core.vocabulary import DataType, Flow, TaskType, Tuning
+
+
+class Selection(StrEnum):
+    """How the network is found."""
+
+    AUTO = "auto"
+    MANUAL = "manual"
+
+
+class Choices(BaseModel):
+    """What the person has chosen and typed. Nothing is dropped when they go back; a later choice overrules only what it contradicts."""
+
+    model_config = ConfigDict(extra="ignore", validate_assignment=True)
+
+    step: str = "flow"
+    flow: Flow | None = None
+    task_type: TaskType | None = None
+    preset: str = ""
+    source_model_id: str = ""
+
+    dataset_id: str = ""
+    annotation_set_id: str = ""
+    preview_page: int = 1
+
+    selection: Selection = Selection.AUTO
+    preference: int = Field(3, ge=1, le=5)
+    data_type: DataType | None = None
+    family: str = ""
+    network: str = ""
+    pretraining: str = ""
+    suggestion: dict[str, Any] = Field(default_factory=dict)  # network, pretraining, reasons; and what it was made for
+
+    tuning: Tuning = Tuning.AUTO
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)  # typed values that were accepted
+    overrides_recipe: bool = False  # a script's: the values above overrule auto's recipe
+    refused: dict[str, str] = Field(default_factory=dict)  # what was typed and not accepted, by field
+
+    name: str = ""
+    description: str = ""
+    model_name: str = ""

@@ -1,0 +1,210 @@
+"""The network: suggested from the data with reasons, or picked by hand family → variation → pre-training."""
+
+from core.errors import InvalidInputError
+from core.vocabulary import DataType, Flow
+from core.wizard.composition import suggest, suggestion_is_current
+from core.wizard.context import StepContext
+from core.wizard.draft import Choices, Selection
+from core.wizard.screens import Block, Control, Facts, Menu, Option, OptionPage, Text, Tone
+from core.wizard.steps.step import FIRST_OPTIONS, Input, View, matching
+from core.zoo import catalogue, weights
+from core.zoo.spec import ModelSpec
+
+PREFERENCES = {1: "Small", 2: "Rather small", 3: "Medium", 4: "Rather large", 5: "Large"}
+PREFERENCE_HINTS = {
+    1: "quickest to train and run",
+    3: "a balance of speed and accuracy",
+    5: "most accurate, needs the most time and memory",
+}
+SELECTIONS = {
+    Selection.AUTO: ("Auto select", "Say what your images show; we suggest a network and say why."),
+    Selection.MANUAL: ("Manual select", "Pick the network and its pre-training yourself, and tune it if you like."),
+}
+NONE_TITLE = "None (from scratch)"
+
+
+class ModelStep:
+    """Which network, and what it has learnt before."""
+
+    name = "model"
+    section = "model"
+    title = "Which network?"
+
+    def applies(self, choices: Choices) -> bool:
+        """Presets and existing models bring their network along: there neither data type nor preference is asked."""
+        return choices.flow == Flow.GENERAL
+
+    def prepare(self, context: StepContext) -> None:
+        """Keep the suggestion in step with what it was made from; drop picks that do not fit the task type."""
+        choices = context.choices
+        if context.dataset is None or context.annotation_set is None:
+            return
+        if choices.selection == Selection.AUTO:
+            if choices.data_type is not None and not suggestion_is_current(context):
+                choices.suggestion = suggest(context)
+            return
+        if choices.family and choices.family not in catalogue.families(context.task_type):
+            choices.family, choices.network, choices.pretraining = "", "", ""
+        if choices.network and not any(spec.pretraining == choices.pretraining for spec in self._entries(context)):
+            specs = self._entries(context)
+            choices.pretraining = catalogue.best_available(specs, context.settings).pretraining if specs else ""
+            choices.network = choices.network if specs else ""
+
+    def show(self, context: StepContext) -> View:
+        """Auto or manual, and the menus of the one chosen."""
+        choices = context.choices
+        controls: list[Control] = [
+            self._menu(context, "selection", "How to choose", choices.selection, SELECTIONS[choices.selection][0], always_open=True)
+        ]
+        if choices.selection == Selection.AUTO:
+            preference = PREFERENCES[choices.preference]
+            controls.append(self._menu(context, "preference", "Model preference", str(choices.preference), preference))
+            shows = choices.data_type
+            controls.append(self._menu(context, "data-type", "Tell us about your images", shows or "", shows.title if shows else ""))
+            return View(tuple(_suggested(choices)), tuple(controls))
+        controls.append(self._menu(context, "family", "Family", choices.family, choices.family))
+        if choices.family:
+            controls.append(self._menu(context, "network", "Variation", choices.network, choices.network))
+        blocks: list[Block] = []
+        if choices.network:
+            controls.append(self._menu(context, "pretraining", "Pre-training", choices.pretraining, _title(choices.pretraining)))
+            spec = next((item for item in self._entries(context) if item.pretraining == choices.pretraining), None)
+            if spec is not None:
+                blocks += [
+                    Facts(
+                        (
+                            ("Parameters", f"{spec.parameters / 1e6:.1f} M"),
+                            ("Work per image", f"{spec.gmacs:.2f} GMACs"),
+                            *_published(spec),
+                        ),
+                        title=spec.network,
+                    )
+                ]
+                blocks += _cannot(spec, context)
+        return View(tuple(blocks), tuple(controls))
+
+    def act(self, context: StepContext, given: Input) -> None:
+        """Take one choice; a new family or network starts the choices below it anew."""
+        choices, value = context.choices, given.value
+        if given.target == "selection" and value in set(Selection):
+            choices.selection = Selection(value)
+        elif given.target == "preference" and value in {str(number) for number in PREFERENCES}:
+            choices.preference = int(value)
+        elif given.target == "data-type" and value in set(DataType):
+            choices.data_type = DataType(value)
+        elif given.target == "family" and value in catalogue.families(context.task_type):
+            if value != choices.family:
+                choices.family, choices.network, choices.pretraining = value, "", ""
+        elif given.target == "network" and value in catalogue.variations(context.task_type, choices.family):
+            choices.network, choices.pretraining = value, ""
+        elif given.target == "pretraining" and any(spec.pretraining == value for spec in self._entries(context)):
+            choices.pretraining = value
+        else:
+            raise InvalidInputError(f"“{value[:60]}” cannot be chosen here.", "Choose one of the list.")
+
+    def missing(self, context: StepContext) -> str:
+        """What the images show; or a network whose weights may be used and are at hand."""
+        choices = context.choices
+        if choices.selection == Selection.AUTO:
+            return "" if choices.data_type else "Say what your images show first."
+        if not choices.network:
+            return "Choose a family and a network first."
+        spec = next((item for item in self._entries(context) if item.pretraining == choices.pretraining), None)
+        if spec is None:
+            return "Choose a pre-training first."
+        reason = _cannot(spec, context)
+        return reason[0].body if reason else ""
+
+    def options(self, context: StepContext, target: str, query: str, offset: int, limit: int) -> OptionPage:
+        """The options of each menu; long ones are searched by word."""
+        choices = context.choices
+        found: list[Option] = []
+        if target == "selection":
+            found = [Option(selection, *texts) for selection, texts in SELECTIONS.items()]
+        elif target == "preference":
+            found = [Option(str(number), title, PREFERENCE_HINTS.get(number, "")) for number, title in PREFERENCES.items()]
+        elif target == "data-type":
+            found = [Option(kind, kind.title) for kind in DataType]
+        elif target == "family":
+            found = [
+                Option(family, family, f"{len(catalogue.variations(context.task_type, family))} variations")
+                for family in catalogue.families(context.task_type)
+            ]
+        elif target == "network" and choices.family:
+            for network in catalogue.variations(context.task_type, choices.family):
+                best = catalogue.best_available(catalogue.pretrainings(context.task_type, network, context.settings), context.settings)
+                found.append(Option(network, network, _line(best)))
+        elif target == "pretraining" and choices.network:
+            found = [
+                Option(spec.pretraining, _title(spec.pretraining), f"{_line(spec)}{_at_hand(spec, context)}")
+                for spec in self._entries(context)
+            ]
+        return matching(found, query, offset, limit)
+
+    def _entries(self, context: StepContext) -> list[ModelSpec]:
+        return catalogue.pretrainings(context.task_type, context.choices.network, context.settings)
+
+    def _menu(
+        self, context: StepContext, target: str, label: str, selected: str, selected_label: str, *, always_open: bool = False
+    ) -> Menu:
+        page = self.options(context, target, "", 0, FIRST_OPTIONS)
+        return Menu(f"choose:{target}", label, page.options, page.total, selected, selected_label, always_open)
+
+
+def _suggested(choices: Choices) -> list[Block]:
+    suggestion = choices.suggestion
+    if not suggestion or choices.data_type is None:
+        return [Text("Two answers are enough: how large the model may be, and what your images show.")]
+    rows = (("Network", suggestion["network"]), ("Pre-training", _title(suggestion["pretraining"])))
+    reasons = "Why: " + "; ".join(suggestion["reasons"]) + "."
+    return [Facts(rows, title="We suggest"), Text(reasons, Tone.HINT)]
+
+
+def _title(pretraining: str) -> str:
+    return NONE_TITLE if pretraining == catalogue.NONE else pretraining
+
+
+def _published(spec: ModelSpec) -> tuple[tuple[str, str], ...]:
+    rows = []
+    if spec.accuracy is not None:
+        rows.append(("Published accuracy", f"{100 * spec.accuracy:.1f} % ({spec.accuracy_source})"))
+    if spec.licence:
+        rows.append(("Licence of the weights", spec.licence))
+    return tuple(rows)
+
+
+def _line(spec: ModelSpec) -> str:
+    """One line to compare entries by: accuracy, size, work, memory, licence."""
+    parts = [f"{100 * spec.accuracy:.1f} %"] if spec.accuracy is not None else []
+    parts += [f"{spec.parameters / 1e6:.1f} M parameters", f"{spec.gmacs:.1f} GMACs"]
+    if spec.memory_mb is not None:
+        parts.append(f"{spec.memory_mb:,.0f} MB an image")
+    if spec.licence:
+        parts.append(spec.licence)
+    return " · ".join(parts)
+
+
+def _at_hand(spec: ModelSpec, context: StepContext) -> str:
+    if not weights.allowed(spec, context.settings):
+        return " · licence not allowed here"
+    return "" if weights.available(spec, context.settings) else " · weights not at hand"
+
+
+def _cannot(spec: ModelSpec, context: StepContext) -> list[Text]:
+    """Why an entry cannot be trained here, known before the task starts rather than an hour later."""
+    if spec.pretraining == catalogue.NONE:
+        return []
+    if not weights.allowed(spec, context.settings):
+        return [
+            Text(
+                f"The licence of these weights ({spec.licence or 'unknown'}) is not allowed here; the operator can allow it.", Tone.WARNING
+            )
+        ]
+    if not weights.available(spec, context.settings):
+        return [
+            Text(
+                f"The weights {spec.name} are not at hand and cannot be downloaded here. Choose another pre-training, or {NONE_TITLE}.",
+                Tone.WARNING,
+            )
+        ]
+    return []

@@ -1,0 +1,136 @@
+"""The end of the way: a name, a review of everything, and Start."""
+
+from core.errors import InvalidInputError
+from core.vocabulary import FLOW_TEXTS
+from core.wizard.composition import compose
+from core.wizard.context import StepContext
+from core.wizard.draft import Choices
+from core.wizard.review import plan_facts
+from core.wizard.screens import Button, Facts, Field, Form, OptionPage, Text, Tone
+from core.wizard.steps.hyperparameters import OFFERED
+from core.wizard.steps.step import Input, View, count
+
+NAME_LENGTH = 100
+DESCRIPTION_LENGTH = 1000
+
+
+class NameStep:
+    """What the task and its model are called."""
+
+    name = "name"
+    section = "start"
+    title = "What shall we call it?"
+
+    def applies(self, choices: Choices) -> bool:
+        """In every flow."""
+        return True
+
+    def prepare(self, context: StepContext) -> None:
+        """Propose a name that says what it is."""
+        if not context.choices.name and context.dataset is not None:
+            context.choices.name = f"{context.dataset.name} {context.task_type.title.split()[-1].lower()}"[:NAME_LENGTH]
+
+    def show(self, context: StepContext) -> View:
+        """The names as they stand, and the form."""
+        choices = context.choices
+        rows = (
+            ("Task name", choices.name or "–"),
+            ("Description", choices.description or "–"),
+            ("Model name", choices.model_name or choices.name or "–"),
+        )
+        form = Form(
+            "submit:name",
+            "Edit names",
+            (
+                Field(
+                    "name", "Task name", "text", choices.name, hint=f"Up to {NAME_LENGTH} characters", required=True, max_length=NAME_LENGTH
+                ),
+                Field("description", "Description", "paragraph", choices.description, hint="Optional", max_length=DESCRIPTION_LENGTH),
+                Field(
+                    "model_name",
+                    "Model name",
+                    "text",
+                    choices.model_name,
+                    hint="Optional: the task's name unless you give another",
+                    max_length=NAME_LENGTH,
+                ),
+            ),
+        )
+        return View((Facts(rows),), (form,))
+
+    def act(self, context: StepContext, given: Input) -> None:
+        """Take the names."""
+        name = given.values.get("name", "").strip()
+        description = given.values.get("description", "").strip()
+        model_name = given.values.get("model_name", "").strip()
+        for label, text, limit in (
+            ("Task name", name, NAME_LENGTH),
+            ("Description", description, DESCRIPTION_LENGTH),
+            ("Model name", model_name, NAME_LENGTH),
+        ):
+            if len(text) > limit:
+                raise InvalidInputError(f"{label} takes up to {limit:,} characters; {len(text):,} were given.")
+        if not name:
+            raise InvalidInputError("Task name must not be empty.")
+        context.choices.name, context.choices.description, context.choices.model_name = name, description, model_name
+
+    def missing(self, context: StepContext) -> str:
+        """A name."""
+        return "" if context.choices.name else "Give the task a name first."
+
+    def options(self, context: StepContext, target: str, query: str, offset: int, limit: int) -> OptionPage:
+        """No menus here."""
+        return OptionPage((), 0)
+
+
+class ReviewStep:
+    """Everything chosen, in full, and Start."""
+
+    name = "review"
+    section = "start"
+    title = "Everything right?"
+
+    def applies(self, choices: Choices) -> bool:
+        """In every flow."""
+        return True
+
+    def prepare(self, context: StepContext) -> None:
+        """Nothing to prepare."""
+
+    def show(self, context: StepContext) -> View:
+        """All choices, the complete plan, and the number of training jobs."""
+        new = compose(context)
+        choices, dataset, annotation_set = context.choices, context.dataset, context.annotation_set
+        assert dataset is not None and annotation_set is not None and choices.flow is not None  # noqa: S101  compose has refused otherwise
+        rows = [
+            ("Name", choices.name),
+            ("Flow", FLOW_TEXTS[choices.flow][0]),
+            ("Task type", context.task_type.title),
+            (
+                "Dataset",
+                f"{dataset.name} ({count(dataset.image_count, 'image')}, {count(len(annotation_set.classes), 'class', 'classes')})",
+            ),
+            ("Network", new.network),
+            ("Pre-training", "none (from scratch)" if new.pretraining == "none" else new.pretraining),
+            ("Tuning", OFFERED[new.tuning][0]),
+            ("Training jobs", str(len(new.plans))),
+            ("Model name", new.model_name),
+        ]
+        if choices.description:
+            rows.insert(1, ("Description", choices.description))
+        return View(
+            (Facts(tuple(rows), title="Review"), *plan_facts(new.plans[0]), Text("Start puts the training in the queue.", Tone.HINT)),
+            (Button("start", "Start", style="primary"),),
+        )
+
+    def act(self, context: StepContext, given: Input) -> None:
+        """Nothing to choose here: Start is the conversation's own action."""
+        raise InvalidInputError("There is nothing to choose here.", "Press Start, Back or Cancel.")
+
+    def missing(self, context: StepContext) -> str:
+        """Nothing follows but Start."""
+        return "This is the last step: press Start."
+
+    def options(self, context: StepContext, target: str, query: str, offset: int, limit: int) -> OptionPage:
+        """No menus here."""
+        return OptionPage((), 0)
