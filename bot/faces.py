@@ -17,6 +17,7 @@ from core.db.session import Database
 from core.errors import InvalidInputError, UnavailableError
 from core.settings import Settings
 from core.storage import Storage
+from core.tasks.duties import Duties
 
 logger = logging.getLogger(__name__)
 
@@ -93,8 +94,6 @@ def run_faces(settings: Settings, database: Database, storage: Storage, stop: th
         InvalidInputError: when no face is configured, or one by half.
         UnavailableError: when a face cannot connect, or ends by itself.
     """
-    from core.tasks.duties import Duties
-
     faces = configured_faces(settings)
     if not faces:
         wanted = " or ".join(f"{face.title} ({_names(face)})" for face in FACES)
