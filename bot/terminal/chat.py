@@ -96,10 +96,7 @@ class Chat:
     def wants_to_resume(self) -> bool:
         """Ask whether to go on with an unfinished conversation."""
         try:
-            return (
-                choose("You have an unfinished conversation.", [Choice("Go on with it", "on"), Choice("Leave it for later", "later")])
-                == "on"
-            )
+            return bool(choose("You have an unfinished conversation.", [Choice("Go on with it", True), Choice("Leave it for later", False)]))
         except (KeyboardInterrupt, EOFError):
             return False
 

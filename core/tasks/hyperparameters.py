@@ -21,71 +21,58 @@ class FieldText:
     unit: str = ""
 
 
+BoundedBatch = Annotated[int, Field(ge=1, le=4096)]
+BoundedSide = Annotated[int, Field(ge=32, le=1024)]
+
+
 class Hyperparameters(BaseModel):
     """What a person may enter for manual training. Ranges and defaults are those of the reference flow."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    batch_size: Annotated[int, Field(ge=1, le=4096)] | Auto = Field(
-        32, json_schema_extra={"text": ("Data loader", "Batch size", "Images per step; auto takes what fits the device")}
+    batch_size: Annotated[
+        BoundedBatch | Auto, FieldText("Data loader", "Batch size", "Images per step; auto takes what fits the device")
+    ] = 32
+    epochs: Annotated[int, FieldText("Data loader", "Training epochs", "Passes over the training images")] = Field(100, ge=1, le=200)
+    validation_percent: Annotated[
+        int, FieldText("Data loader", "Validation data percentage", "Share of the images kept back to judge the model", "%")
+    ] = Field(20, ge=1, le=99)
+    image_size: Annotated[
+        BoundedSide | Auto,
+        FieldText("Data loader", "Input size", "Side of the square the network sees; auto follows your images and the network", "px"),
+    ] = "auto"
+    seed: Annotated[int, FieldText("Data loader", "Seed", "The same seed splits and trains the same way again")] = Field(
+        0, ge=0, le=2**31 - 1
     )
-    epochs: int = Field(
-        100, ge=1, le=200, json_schema_extra={"text": ("Data loader", "Training epochs", "Passes over the training images")}
+    learning_rate: Annotated[
+        float, FieldText("Manual assignment", "Learning rate", "Size of each step; too high diverges, too low crawls")
+    ] = Field(0.001, ge=0.000001, le=1)
+    learning_rate_schedule: Annotated[
+        Literal["constant", "step", "cosine", "one-cycle"],
+        FieldText("Manual assignment", "Learning-rate schedule", "How the learning rate changes over time"),
+    ] = "constant"
+    weight_decay: Annotated[float, FieldText("Manual assignment", "Weight decay", "Pulls weights towards zero against overfitting")] = (
+        Field(0, ge=0, le=0.1)
     )
-    validation_percent: int = Field(
-        20,
-        ge=1,
-        le=99,
-        json_schema_extra={"text": ("Data loader", "Validation data percentage", "Share of the images kept back to judge the model", "%")},
+    momentum: Annotated[float, FieldText("Manual assignment", "Momentum", "How much of the last step is kept")] = Field(0.9, ge=0, le=0.99)
+    early_stop: Annotated[bool, FieldText("Manual assignment", "Early stop", "Stop when the validation loss stops falling")] = True
+    horizontal_flip: Annotated[bool, FieldText("Augmentation", "Random horizontal flip", "Mirror half of the images (probability 0.5)")] = (
+        True
     )
-    image_size: Annotated[int, Field(ge=32, le=1024)] | Auto = Field(
-        "auto",
-        json_schema_extra={
-            "text": ("Data loader", "Input size", "Side of the square the network sees; auto follows your images and the network", "px")
-        },
+    resized_crop: Annotated[bool, FieldText("Augmentation", "Random resized crop", "Show random parts of the image at random scale")] = True
+    translation: Annotated[bool, FieldText("Augmentation", "Random translation", "Shift the image")] = True
+    translation_percent: Annotated[int, FieldText("Augmentation", "Translation range", "Largest shift, as a share of the side", "%")] = (
+        Field(5, ge=0, le=20)
     )
-    learning_rate: float = Field(
-        0.001,
-        ge=0.000001,
-        le=1,
-        json_schema_extra={"text": ("Manual assignment", "Learning rate", "Size of each step; too high diverges, too low crawls")},
+    rotation: Annotated[bool, FieldText("Augmentation", "Random rotation", "Turn the image")] = True
+    rotation_degrees: Annotated[int, FieldText("Augmentation", "Rotation range", "Largest turn to either side", "°")] = Field(
+        180, ge=0, le=180
     )
-    learning_rate_schedule: Literal["constant", "step", "cosine", "one-cycle"] = Field(
-        "constant", json_schema_extra={"text": ("Manual assignment", "Learning-rate schedule", "How the learning rate changes over time")}
-    )
-    weight_decay: float = Field(
-        0, ge=0, le=0.1, json_schema_extra={"text": ("Manual assignment", "Weight decay", "Pulls weights towards zero against overfitting")}
-    )
-    momentum: float = Field(
-        0.9, ge=0, le=0.99, json_schema_extra={"text": ("Manual assignment", "Momentum", "How much of the last step is kept")}
-    )
-    early_stop: bool = Field(
-        True, json_schema_extra={"text": ("Manual assignment", "Early stop", "Stop when the validation loss stops falling")}
-    )
-    horizontal_flip: bool = Field(
-        True, json_schema_extra={"text": ("Augmentation", "Random horizontal flip", "Mirror half of the images (probability 0.5)")}
-    )
-    resized_crop: bool = Field(
-        True, json_schema_extra={"text": ("Augmentation", "Random resized crop", "Show random parts of the image at random scale")}
-    )
-    translation: bool = Field(True, json_schema_extra={"text": ("Augmentation", "Random translation", "Shift the image")})
-    translation_percent: int = Field(
-        5, ge=0, le=20, json_schema_extra={"text": ("Augmentation", "Translation range", "Largest shift, as a share of the side", "%")}
-    )
-    rotation: bool = Field(True, json_schema_extra={"text": ("Augmentation", "Random rotation", "Turn the image")})
-    rotation_degrees: int = Field(
-        180, ge=0, le=180, json_schema_extra={"text": ("Augmentation", "Rotation range", "Largest turn to either side", "°")}
-    )
-    colour_jitter: bool = Field(True, json_schema_extra={"text": ("Augmentation", "Colour jitter", "Vary the colours")})
-    brightness: float = Field(0.1, ge=0, le=1, json_schema_extra={"text": ("Augmentation", "Brightness", "Largest relative change")})
-    contrast: float = Field(0.1, ge=0, le=1, json_schema_extra={"text": ("Augmentation", "Contrast", "Largest relative change")})
-    saturation: float = Field(0.1, ge=0, le=1, json_schema_extra={"text": ("Augmentation", "Saturation", "Largest relative change")})
-    hue: float = Field(
-        0.1, ge=0, le=0.5, json_schema_extra={"text": ("Augmentation", "Hue", "Largest shift, as a share of the colour circle")}
-    )
-    seed: int = Field(
-        0, ge=0, le=2**31 - 1, json_schema_extra={"text": ("Data loader", "Seed", "The same seed splits and trains the same way again")}
-    )
+    colour_jitter: Annotated[bool, FieldText("Augmentation", "Colour jitter", "Vary the colours")] = True
+    brightness: Annotated[float, FieldText("Augmentation", "Brightness", "Largest relative change")] = Field(0.1, ge=0, le=1)
+    contrast: Annotated[float, FieldText("Augmentation", "Contrast", "Largest relative change")] = Field(0.1, ge=0, le=1)
+    saturation: Annotated[float, FieldText("Augmentation", "Saturation", "Largest relative change")] = Field(0.1, ge=0, le=1)
+    hue: Annotated[float, FieldText("Augmentation", "Hue", "Largest shift, as a share of the colour circle")] = Field(0.1, ge=0, le=0.5)
 
 
 class TrainingPlan(Hyperparameters):
@@ -192,23 +179,26 @@ def _number(text: str, *, whole: bool) -> int | float | None:
 
 def _describe(name: str) -> HyperparameterField:
     info = Hyperparameters.model_fields[name]
-    extra = info.json_schema_extra
-    text: tuple[str, ...] = extra["text"] if isinstance(extra, dict) else ()  # type: ignore[assignment]
-    group, label, hint, *unit = text
+    text = next(item for item in info.metadata if isinstance(item, FieldText))
     annotation: Any = info.annotation
-    metadata: Iterable[Any] = info.metadata
-    allows_auto = False
-    if get_origin(annotation) not in (None, Literal):  # the union of a number and "auto"
-        number, _ = get_args(annotation)
-        allows_auto = True
-        annotation, field_info = get_args(number)
-        metadata = field_info.metadata
+    bounds: Iterable[Any] = info.metadata
+    allows_auto = get_origin(annotation) not in (None, Literal)  # the union of a number and "auto"
+    if allows_auto:
+        annotation, field_info = get_args(get_args(annotation)[0])
+        bounds = field_info.metadata
     choices: tuple[str, ...] = get_args(annotation) if get_origin(annotation) is Literal else ()
-    kind = "choice" if choices else {bool: "toggle", int: "integer", float: "number"}[annotation]
-    minimum = next((bound.ge for bound in metadata if hasattr(bound, "ge")), None)
-    maximum = next((bound.le for bound in metadata if hasattr(bound, "le")), None)
     return HyperparameterField(
-        name, kind, str(group), str(label), str(hint), str(unit[0]) if unit else "", info.default, minimum, maximum, choices, allows_auto
+        name=name,
+        kind="choice" if choices else {bool: "toggle", int: "integer", float: "number"}[annotation],
+        group=text.group,
+        label=text.label,
+        hint=text.hint,
+        unit=text.unit,
+        default=info.default,
+        minimum=next((bound.ge for bound in bounds if hasattr(bound, "ge")), None),
+        maximum=next((bound.le for bound in bounds if hasattr(bound, "le")), None),
+        choices=choices,
+        allows_auto=allows_auto,
     )
 
 
