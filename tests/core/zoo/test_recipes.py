@@ -1,0 +1,82 @@
+"""Plans: what auto makes of family and data, and that manual stays as typed."""
+
+import pytest
+
+from core.errors import InvalidInputError
+from core.settings import Settings
+from core.tasks.hyperparameters import Hyperparameters
+from core.vocabulary import TaskType
+from core.zoo import catalogue
+from core.zoo.facts import DatasetFacts
+from core.zoo.recipes import RECIPES, auto_plan, manual_plan
+
+DIGITS = DatasetFacts(images=5000, classes=10, width=28, height=28)
+
+
+def spec_of(name):
+    return catalogue.find_spec(name, settings=Settings(offline=True, _env_file=None))
+
+
+def test_every_entry_has_a_recipe():
+    assert {spec.recipe for spec in catalogue.entries()} <= set(RECIPES)
+
+
+@pytest.mark.parametrize("network", ["tf_efficientnet_lite0.none", "convnext_tiny.none", "swin_tiny_patch4_window7_224.none", "vgg16.none"])
+def test_auto_uses_no_transform_that_could_change_a_label(network):
+    plan = auto_plan(spec_of(network), TaskType.SINGLE_LABEL, DIGITS)
+    assert not (plan.horizontal_flip or plan.rotation or plan.resized_crop or plan.colour_jitter)
+    assert plan.translation_percent <= 10
+
+
+def test_digits_train_small():
+    plan = auto_plan(spec_of("tf_efficientnet_lite0"), TaskType.SINGLE_LABEL, DIGITS)
+    assert 32 <= plan.image_size <= 64
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "size"),
+    [(28, 28, 64), (64, 64, 128), (100, 80, 224), (500, 375, 224), (4000, 3000, 224), (0, 0, 224)],
+)
+def test_image_size_follows_the_data_up_to_the_networks_own(width, height, size):
+    plan = auto_plan(spec_of("resnet18.none"), TaskType.SINGLE_LABEL, DatasetFacts(100, 2, width, height))
+    assert plan.image_size == size
+
+
+def test_every_automatic_size_is_one_the_network_takes():
+    for spec in catalogue.entries():
+        for side in (16, 28, 60, 128, 333, 4096):
+            plan = auto_plan(spec, spec.task_types[0], DatasetFacts(1000, 3, side, side))
+            assert spec.accepts_size(plan.image_size), (spec.name, side, plan.image_size)
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(6, 60), (500, 60), (50_000, 5), (2_000_000, 5)])
+def test_few_images_are_seen_often_and_many_seldom(images, epochs):
+    assert auto_plan(spec_of("tf_efficientnet_lite0"), TaskType.SINGLE_LABEL, DatasetFacts(images, 2, 200, 200)).epochs == epochs
+
+
+def test_overrides_win_and_bad_ones_are_answered():
+    spec = spec_of("resnet18.none")
+    plan = auto_plan(spec, TaskType.SINGLE_LABEL, DIGITS, {"epochs": "2", "image_size": "96", "learning_rate": "0.01"}, seed=5)
+    assert (plan.epochs, plan.image_size, plan.learning_rate, plan.seed) == (2, 96, 0.01, 5)
+    with pytest.raises(InvalidInputError, match="epochs"):
+        auto_plan(spec, TaskType.SINGLE_LABEL, DIGITS, {"epochs": 0})
+
+
+def test_a_size_that_the_network_does_not_take_is_answered_with_those_it_takes():
+    spec = next(spec for spec in catalogue.entries() if spec.size_multiple >= 16 and not spec.fixed_size)
+    with pytest.raises(InvalidInputError, match="in steps of"):
+        manual_plan(spec, DIGITS, Hyperparameters(image_size=251))
+
+
+def test_manual_is_sgd_as_typed():
+    plan = manual_plan(spec_of("resnet18.none"), DIGITS, Hyperparameters(learning_rate=0.02, momentum=0.5, epochs=7))
+    assert (plan.optimizer, plan.learning_rate, plan.momentum, plan.epochs, plan.image_size) == ("sgd", 0.02, 0.5, 7, 64)
+    assert plan.horizontal_flip
+    assert plan.rotation_degrees == 180
+    assert (plan.label_smoothing, plan.ema_decay, plan.warmup_epochs, plan.layer_decay) == (0, 0, 0, 1)
+
+
+def test_label_smoothing_only_where_one_label_holds():
+    spec = spec_of("resnet18.none")
+    assert auto_plan(spec, TaskType.SINGLE_LABEL, DIGITS).label_smoothing > 0
+    assert auto_plan(spec, TaskType.MULTI_LABEL, DIGITS).label_smoothing == 0

@@ -1,0 +1,87 @@
+"""Networks are built with new outputs, and their weights are really in them."""
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from core.errors import InvalidInputError, UnavailableError
+from core.settings import Settings
+from core.vocabulary import TaskType
+from core.zoo import catalogue
+from worker.networks import build
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(home=tmp_path / "home", weights_dir=tmp_path, offline=True, _env_file=None)
+
+
+def test_lite0_has_the_weights_of_its_package(settings):
+    spec = catalogue.find_spec("tf_efficientnet_lite0", settings=settings)
+    network = build(spec, TaskType.SINGLE_LABEL, 10, settings=settings)
+    file = torch.load(catalogue.weights.locate(spec, settings), weights_only=True)
+    values = list(network.state_dict().values())
+    assert torch.equal(values[0], next(iter(file.values())))
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(values[:-2], list(file.values())[:-2], strict=True))
+    assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 10)
+
+
+def test_from_scratch_is_not_pretrained(settings):
+    scratch = build(catalogue.find_spec("tf_efficientnet_lite0", "none", settings), TaskType.SINGLE_LABEL, 10, settings=settings)
+    trained = build(catalogue.find_spec("tf_efficientnet_lite0", "imagenet-1k", settings), TaskType.SINGLE_LABEL, 10, settings=settings)
+    assert not torch.equal(scratch.state_dict()["conv_stem.weight"], trained.state_dict()["conv_stem.weight"])
+
+
+@pytest.mark.parametrize(("network", "image_size"), [("resnet18", None), ("swin_tiny_patch4_window7_224", 96), ("shufflenet_v2_x0_5", 64)])
+def test_weights_from_the_operators_folder(settings, tmp_path, network, image_size):
+    spec = catalogue.find_spec(network, "imagenet-1k", settings)
+    source = (
+        timm.create_model(network, num_classes=1000)
+        if spec.library == "timm"
+        else build(catalogue.find_spec(network, "none", settings), TaskType.SINGLE_LABEL, 1000, settings=settings)
+    )
+    save_file({name: value.contiguous() for name, value in source.state_dict().items()}, tmp_path / f"{spec.name}.safetensors")
+    if spec.sha256:
+        with pytest.raises(UnavailableError, match="hash"):
+            build(spec, TaskType.SINGLE_LABEL, 5, settings=settings)
+        return
+    found = build(spec, TaskType.SINGLE_LABEL, 5, settings=settings, image_size=image_size)
+    first = next(name for name, _ in source.named_parameters())
+    assert torch.equal(found.state_dict()[first], source.state_dict()[first])
+    assert found(torch.zeros(2, 3, image_size or 64, image_size or 64)).shape == (2, 5)
+
+
+def test_weights_of_another_network_are_refused(settings, tmp_path):
+    spec = catalogue.find_spec("resnet34", "imagenet-1k", settings)
+    save_file(
+        {name: value.contiguous() for name, value in timm.create_model("resnet18").state_dict().items()},
+        tmp_path / f"{spec.name}.safetensors",
+    )
+    with pytest.raises(UnavailableError, match=r"resnet34|lacks"):
+        build(spec, TaskType.SINGLE_LABEL, 5, settings=settings)
+
+
+def test_a_damaged_file_is_one_clear_answer(settings, tmp_path):
+    spec = catalogue.find_spec("resnet18", "imagenet-1k", settings)
+    (tmp_path / f"{spec.name}.pth").write_bytes(b"not a checkpoint")
+    with pytest.raises(UnavailableError, match="cannot be read as weights"):
+        build(spec, TaskType.SINGLE_LABEL, 5, settings=settings)
+
+
+def test_weights_that_are_nowhere_are_named_with_the_place_to_put_them(settings, tmp_path):
+    spec = catalogue.find_spec("resnet18", "imagenet-1k", settings)
+    with pytest.raises(UnavailableError) as caught:
+        build(spec, TaskType.SINGLE_LABEL, 5, settings=settings)
+    assert str(tmp_path) in caught.value.remedy
+    assert "none" in caught.value.remedy
+
+
+def test_a_network_is_not_built_for_what_it_cannot_do(settings):
+    spec = catalogue.find_spec("resnet18", "none", settings)
+    with pytest.raises(InvalidInputError, match="object detection"):
+        build(spec, TaskType.OBJECT_DETECTION, 5, settings=settings)
+    fixed = next(spec for spec in catalogue.entries() if spec.fixed_size) if any(spec.fixed_size for spec in catalogue.entries()) else None
+    if fixed is not None:
+        with pytest.raises(InvalidInputError, match="only"):
+            build(fixed, TaskType.SINGLE_LABEL, 5, settings=settings, image_size=fixed.input_size + 32)

@@ -1,0 +1,77 @@
+"""Weights from a file into a network: every tensor's name and shape checked, so that nothing stays random without being said."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.models import clean_state_dict
+from torch import Tensor, nn
+
+from core.errors import UnavailableError
+
+Weights = dict[str, Tensor]
+
+
+def read(path: Path) -> Weights:
+    """The tensors of a safetensors or PyTorch file, on the CPU. Nothing in the file is ever run (`weights_only`).
+
+    Raises:
+        UnavailableError: when it is no such file.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(path, str(error)) from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] in ("pickle", "_pickle"):  # what weights_only refuses
+            raise _unreadable(path, "it holds more than tensors") from error
+        raise
+    for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
+        raise _unreadable(path, "it holds no tensors by name")
+    return {name: value for name, value in clean_state_dict(content).items() if isinstance(value, Tensor)}
+
+
+def _unreadable(path: Path, reason: str) -> UnavailableError:
+    return UnavailableError(
+        f"{path} cannot be read as weights: {reason.splitlines()[0][:200] if reason else 'it is empty or cut short'}.", "Fetch it again."
+    )
+
+
+def by_order(weights: Mapping[str, Tensor], network: nn.Module, path: Path) -> Weights:
+    """The same tensors under the network's names, for a file that names them differently but lists them in the same order.
+
+    Raises:
+        UnavailableError: when the number of tensors or any shape differs.
+    """
+    wanted = network.state_dict()
+    if [tuple(value.shape) for value in weights.values()] != [tuple(value.shape) for value in wanted.values()]:
+        raise UnavailableError(
+            f"{path} does not hold the weights of this network: numbers or shapes of its tensors differ.", "Install the package again."
+        )
+    return dict(zip(wanted, weights.values(), strict=True))
+
+
+def put(weights: Mapping[str, Tensor], network: nn.Module, heads: tuple[str, ...], path: Path) -> None:
+    """Load everything but the outputs, whose layers (names starting with one of `heads`) may be missing or of another shape.
+
+    Raises:
+        UnavailableError: when any other tensor of the network is missing or of another shape; the first few are named.
+    """
+    own = network.state_dict()
+    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    lacking = [name for name in own if name not in fitting and not name.startswith(heads) and not name.endswith("num_batches_tracked")]
+    if lacking:
+        first = ", ".join(lacking[:3]) + ("…" if len(lacking) > 3 else "")
+        raise UnavailableError(
+            f"{path} lacks {len(lacking)} of the {len(own)} tensors of this network, or has them in another shape: {first}.",
+            "Check that the file belongs to this network.",
+        )
+    network.load_state_dict(fitting, strict=False)

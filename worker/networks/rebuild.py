@@ -1,0 +1,99 @@
+"""Rebuild the catalogue: `python -m worker.networks.rebuild [--tables FOLDER]`.
+
+Networks, weights, preprocessing and licences come from the installed libraries; parameters, GMACs, memory and accepted sizes are measured on the
+meta device; accuracy and speed are the timm project's published tables (Apache-2.0), pinned in `core/zoo/published.json` and renewed by `--tables`.
+"""
+
+import argparse
+import csv
+import json
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import core.zoo
+from worker.networks import classification
+from worker.networks.rows import ACCURACY_SOURCES, NETWORK_COLUMNS, SPEED_SOURCE, TASK_TYPES, WEIGHT_COLUMNS, NetworkRow, WeightRow
+
+logger = logging.getLogger(__name__)
+
+ZOO = Path(core.zoo.__file__).parent
+TABLE_SPEED = "benchmark-train-amp-nhwc-pt112-cu113-rtx3090.csv"
+TABLE_ACCURACY = "results-imagenet.csv"
+
+
+def take_over(tables: Path) -> dict[str, Any]:
+    """The facts that the catalogue uses out of timm's results folder."""
+    with (tables / TABLE_ACCURACY).open(encoding="utf-8", newline="") as file:
+        accuracy = {row["model"]: [round(float(row["top1"]) / 100, 5), int(row["img_size"])] for row in csv.DictReader(file)}
+    with (tables / TABLE_SPEED).open(encoding="utf-8", newline="") as file:
+        speed = {row["model"]: [float(row["train_samples_per_sec"]), int(row["train_img_size"])] for row in csv.DictReader(file)}
+    return {"accuracy": accuracy, "speed": speed}
+
+
+def published() -> dict[str, Any]:
+    """The pinned facts."""
+    path = ZOO / "published.json"
+    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return facts
+
+
+def all_rows(facts: dict[str, Any], only: str = "") -> Iterator[tuple[NetworkRow, list[WeightRow]]]:
+    """Every network with its weights, library after library."""
+    yield from classification.rows(facts, only)
+
+
+def write_lines(path: Path, head: dict[str, Any], tables: dict[str, list[Any]]) -> None:
+    """JSON with one row a line, so that differences between two versions can be read."""
+    parts = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()]
+    for key, rows in tables.items():
+        lines = ",\n".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in rows)
+        parts.append(f"{json.dumps(key)}: [\n{lines}\n]")
+    path.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the catalogue anew; says what it did on standard error."""
+    parser = argparse.ArgumentParser(
+        prog="python -m worker.networks.rebuild", description="Rebuild the zoo's catalogue from the installed libraries."
+    )
+    parser.add_argument("--tables", type=Path, help="folder with timm's published results; renews the pinned facts")
+    parser.add_argument("--only", default="", help="regular expression: measure only these networks, keep the others as they are pinned")
+    parser.add_argument("--output", type=Path, default=ZOO / "catalogue.json")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    warnings.filterwarnings("ignore")
+    if options.tables:
+        facts = take_over(options.tables)
+        write_lines(ZOO / "published.json", {}, {})
+        (ZOO / "published.json").write_text(json.dumps(facts, separators=(",", ":")).replace("],", "],\n") + "\n", encoding="utf-8")
+    started = time.monotonic()
+    networks: list[list[Any]] = []
+    weights: list[list[Any]] = []
+    for network, its_weights in all_rows(published(), options.only):
+        networks.append(network.values())
+        weights.extend(weight.values() for weight in its_weights)
+        if len(networks) % 50 == 0:
+            logger.info("%d networks, %d weights, %.0f s", len(networks), len(weights), time.monotonic() - started)
+    head = {
+        "made_by": "python -m worker.networks.rebuild",
+        "libraries": {name: version(name).split("+")[0] for name in ("timm", "torchvision")},
+        "speed_source": SPEED_SOURCE,
+        "accuracy_sources": ACCURACY_SOURCES,
+        "task_types": TASK_TYPES,
+        "normalisations": WeightRow.normalisations(),
+        "network_columns": NETWORK_COLUMNS,
+        "weight_columns": WEIGHT_COLUMNS,
+    }
+    write_lines(options.output, head, {"networks": networks, "weights": weights})
+    logger.info("%d networks and %d weights written to %s", len(networks), len(weights), options.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
