@@ -25,8 +25,8 @@ from core.settings import Settings
 
 POLL_SECONDS = 0.2
 VALKEY_CHECK_SECONDS = 2.0
-# A worker that is asked to end writes a checkpoint first; large networks on slow disks take a while.
-GRACE_SECONDS = 60.0
+# A worker gives its training up to 60 s for a last checkpoint (worker.process.PAUSE_SECONDS).
+GRACE_SECONDS = 75.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 # A child that has lived so long was well: its next death is its first again.
 WELL_SECONDS = 60.0
