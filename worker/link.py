@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from core.events import Progress
 from core.tasks.hyperparameters import TrainingPlan
+from core.tasks.journal import FencedError as FencedError  # what the link raises
 from core.vocabulary import AnnotationKind, TaskType
 from core.zoo.spec import ModelSpec
 
@@ -17,10 +18,6 @@ class Ask(StrEnum):
     STOP_KEEP = "keep"  # stop, the best model so far becomes the result
     STOP_DISCARD = "discard"
     PAUSE = "pause"  # the worker shuts down: checkpoint and return, another will go on
-
-
-class FencedError(Exception):
-    """Another worker has taken this job over: write nothing more and leave."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,9 @@ class JobLink(Protocol):
         """Tell how far it is; may be called at every step, thinned out inside."""
         ...
 
-    def epoch_ended(self, number: int, values: dict[str, Any], *, score: float, metrics: dict[str, Any], is_best: bool, event: Progress) -> None:
+    def epoch_ended(
+        self, number: int, values: dict[str, Any], *, score: float, metrics: dict[str, Any], is_best: bool, event: Progress
+    ) -> None:
         """Store an epoch's numbers. Call only after its checkpoint is safe; a second call for one number changes nothing.
 
         Raises:

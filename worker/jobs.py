@@ -1,0 +1,205 @@
+"""RQ's entry point for trainings, thin: claim the job, train, leave the model. It never raises: the database knows how the job ended."""
+
+import logging
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from core.db.session import Database
+from core.db.tables import AnnotationSet, Dataset, Job, Model, Task
+from core.errors import NotFoundError, StationmasterError
+from core.process_identity import own_identity
+from core.settings import Settings
+from core.storage import Storage
+from core.tasks.hyperparameters import TrainingPlan
+from core.tasks.lifecycle import (
+    Claim,
+    Completion,
+    FencedError,
+    NewModel,
+    claim_job,
+    complete_task,
+    fail_completion,
+    fail_job,
+    finish_job,
+    hand_back,
+    resume_ending,
+    stop_job,
+)
+from core.vocabulary import AnnotationKind, TaskType
+from core.zoo.catalogue import find_spec
+from worker.database_link import DatabaseLink, is_database_away
+from worker.engine.device import choose_device
+from worker.engine.training import train
+from worker.failures import explain
+from worker.link import Ask, TrainingJob, TrainingResult
+from worker.pausing import PAUSE
+from worker.reports.model_files import write_model
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What every job of this process uses."""
+
+    settings: Settings
+    database: Database
+    storage: Storage
+
+    @classmethod
+    def open(cls) -> "Workplace":
+        """From the environment, with connections of this process' own."""
+        settings = Settings()
+        return cls(settings, Database.of(settings), Storage.of(settings))
+
+
+def run_training(job_id: str, generation: int) -> None:
+    """Do one generation of one training job, from wherever it stands to its end, a stop, or a pause."""
+    try:
+        _run(Workplace.open(), job_id, generation)
+    except FencedError:
+        logger.warning("job %s, generation %d, has been taken over: nothing more is written", job_id, generation)
+    except StationmasterError as error:
+        # The queue's entry goes with this process; the reconcile loop sees to it that another takes the job.
+        logger.error("job %s cannot be done now: %s", job_id, error)
+    except Exception:  # RQ must not see it: with it would come retries and clean-ups that know nothing of generations
+        logger.exception("job %s, generation %d, ended unexpectedly", job_id, generation)
+
+
+def _run(workplace: Workplace, job_id: str, generation: int) -> None:
+    device = choose_device().name
+    with workplace.database.write() as session:
+        claim = claim_job(session, job_id, generation, worker=own_identity(), device=device)
+    if claim is None:
+        logger.info("job %s, generation %d, is not to be had any more", job_id, generation)
+        return
+    link = DatabaseLink(workplace.database, workplace.settings, claim.task_id, job_id, generation, pause=PAUSE, before=claim.device_seconds)
+    link.start()
+    try:
+        result = _train(workplace, link, claim, job_id, generation)
+    finally:
+        link.stop()
+    if result is not None and result.asked is Ask.STOP_DISCARD:
+        with workplace.database.read() as session:
+            job = session.get(Job, job_id)
+        if job is not None:
+            workplace.storage.delete(f"tasks/{job.task_id}/jobs/{job.number}")
+    link.ring_work()
+
+
+def _train(workplace: Workplace, link: DatabaseLink, claim: Claim, job_id: str, generation: int) -> TrainingResult | None:
+    """Train and end the job. Returns how the training ended, None where it failed or had ended before."""
+    result = None
+    try:
+        if claim.ending:
+            completion = link.persist(lambda session: resume_ending(session, job_id, generation))
+        else:
+            job = _load(workplace, job_id, generation)
+            result = train(job, database=workplace.database, storage=workplace.storage, settings=workplace.settings, link=link)
+            completion = _end(link, result, job_id, generation)
+    except FencedError:
+        raise
+    except Exception as error:  # whatever it is, the person is told, and the other jobs of the task go on
+        if is_database_away(error):
+            raise
+        what, remedy = explain(error, "training")
+        link.flush()
+        completion = link.persist(lambda session: fail_job(session, job_id, generation, what, remedy, device_seconds=link.device_seconds))
+    if completion is not None:
+        _complete(workplace, link, completion, result, job_id, generation)
+    return result
+
+
+def _end(link: DatabaseLink, result: TrainingResult, job_id: str, generation: int) -> Completion | None:
+    link.flush()
+    seconds = link.device_seconds
+    if result.asked is Ask.PAUSE:
+        link.persist(lambda session: hand_back(session, job_id, generation, device_seconds=seconds))
+        return None
+    if result.asked is Ask.GO_ON:
+        return link.persist(
+            lambda session: finish_job(session, job_id, generation, score=result.score, metrics=result.metrics, device_seconds=seconds)
+        )
+    return link.persist(lambda session: stop_job(session, job_id, generation, device_seconds=seconds))
+
+
+def _complete(
+    workplace: Workplace, link: DatabaseLink, completion: Completion, result: TrainingResult | None, job_id: str, generation: int
+) -> None:
+    """Make the model of the task's best job and end the task with it, exactly once."""
+    storage = workplace.storage
+    # A key of this generation's own: a worker that was taken over, and does not know yet, writes elsewhere.
+    folder = f"models/{completion.task_id}"
+    key = f"{folder}/{generation}-{job_id}"
+    model_id = None
+    try:
+        link.asked()
+        best = _load(workplace, completion.job_id, generation)
+        baseline = result.baseline if result is not None else None
+        outcome = TrainingResult(Ask.GO_ON, completion.score, completion.metrics, baseline)
+        report = write_model(best, outcome, key, database=workplace.database, storage=storage, settings=workplace.settings)
+        size = sum(int(storage.info(file)["size"]) for file in storage.list(key))
+        model = NewModel(key, best.classes, size, report)
+        model_id = link.persist(lambda session: complete_task(session, job_id, generation, model, device_seconds=link.device_seconds))
+    except FencedError:
+        storage.delete(key)
+        raise
+    except Exception as error:  # whatever it is, the person is told
+        if is_database_away(error):
+            raise
+        what, remedy = explain(error, "making of the model")
+        link.persist(lambda session: fail_completion(session, job_id, generation, what, remedy))
+        storage.delete(key)
+        return
+    if model_id is None:  # discarded at the last moment
+        storage.delete(key)
+        return
+    for file in storage.list(folder):  # what workers left that were lost while they made it
+        if not file.startswith(f"{key}/"):
+            storage.delete(file)
+    storage.delete(f"tasks/{completion.task_id}/jobs")
+
+
+def _load(workplace: Workplace, job_id: str, generation: int) -> TrainingJob:
+    """All that the engine must know of a job.
+
+    Raises:
+        StationmasterError: when its network, dataset or parent model is no longer there.
+    """
+    with workplace.database.read() as session:
+        return load_training_job(session, workplace.settings, job_id, generation)
+
+
+def load_training_job(session: Session, settings: Settings, job_id: str, generation: int) -> TrainingJob:
+    """As `_load`, in a transaction of the caller's."""
+    job = session.get(Job, job_id)
+    task = session.get(Task, job.task_id) if job is not None else None
+    dataset = session.get(Dataset, task.dataset_id) if task is not None else None
+    annotations = session.get(AnnotationSet, task.annotation_set_id) if task is not None else None
+    if job is None or task is None:
+        raise NotFoundError(f"There is no training job {job_id}.", "Its task has been deleted.")
+    if dataset is None or annotations is None:
+        raise NotFoundError("The dataset of this task is gone.", "Import it again and start a new task.")
+    parent_key = ""
+    if task.source_model_id:
+        parent = session.get(Model, task.source_model_id)
+        if parent is None:
+            raise NotFoundError("The model that was to be retrained has been deleted.", "Choose another one.")
+        parent_key = parent.key
+    return TrainingJob(
+        task_id=task.id,
+        job_id=job.id,
+        job_number=job.number,
+        generation=generation,
+        task_name=task.name,
+        task_type=TaskType(task.task_type),
+        spec=find_spec(task.network, task.pretraining, settings),
+        plan=TrainingPlan.model_validate(job.plan),
+        dataset_id=dataset.id,
+        dataset_name=dataset.name,
+        annotation_set_id=annotations.id,
+        annotation_kind=AnnotationKind(annotations.kind),
+        classes=tuple(str(name) for name in annotations.classes),
+        parent_model_key=parent_key,
+    )

@@ -1,0 +1,133 @@
+"""RQ's entry point for light jobs, and what there is of them. Like `worker.jobs` it never raises: the database knows how a job ended."""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.datasets.importing import import_dataset
+from core.db.session import Database
+from core.db.tables import Model
+from core.errors import InvalidInputError, NotFoundError, StationmasterError, UnavailableError
+from core.process_identity import own_identity
+from core.settings import Settings
+from core.storage import Storage
+from core.tasks.lifecycle import FencedError
+from core.tasks.light import LightClaim, claim_light_job, fail_light_job, finish_light_job, heartbeat_light_job
+from worker.database_link import is_database_away
+from worker.failures import explain
+from worker.reports.inference import predict
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class LightWork:
+    """One light job in work: what it is given, and `tell` to say how far it is."""
+
+    settings: Settings
+    database: Database
+    storage: Storage
+    claim: LightClaim
+    progress: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """What was submitted."""
+        return self.claim.payload
+
+    def tell(self, **progress: Any) -> None:
+        """Say how far it is; stored with the next sign of life."""
+        self.progress = progress
+
+
+def run_light(job_id: str, generation: int) -> None:
+    """Do one generation of one light job."""
+    try:
+        settings = Settings()
+        _run(settings, Database.of(settings), job_id, generation)
+    except FencedError:
+        logger.warning("light job %s, generation %d, has been taken over", job_id, generation)
+    except StationmasterError as error:
+        logger.error("light job %s cannot be done now: %s", job_id, error)
+    except Exception:  # RQ must not see it, see worker.jobs
+        logger.exception("light job %s, generation %d, ended unexpectedly", job_id, generation)
+
+
+def _run(settings: Settings, database: Database, job_id: str, generation: int) -> None:
+    with database.write() as session:
+        claim = claim_light_job(session, job_id, generation, worker=own_identity())
+    if claim is None:
+        logger.info("light job %s, generation %d, is not to be had any more", job_id, generation)
+        return
+    work = LightWork(settings, database, Storage.of(settings), claim)
+    ended = threading.Event()
+    thread = threading.Thread(target=_beat, args=(work, job_id, generation, ended), name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        if claim.kind not in LIGHT:
+            raise InvalidInputError(f"This worker knows no job “{claim.kind}”.", "Bring all workers to the same version.")
+        result = LIGHT[claim.kind](work)
+    except Exception as error:  # whatever it is, the person is told
+        if is_database_away(error):
+            raise
+        what, remedy = explain(error, "job")
+        ended.set()
+        thread.join()
+        with database.write() as session:
+            fail_light_job(session, job_id, generation, what, remedy)
+        return
+    finally:
+        ended.set()
+    thread.join()
+    with database.write() as session:
+        finish_light_job(session, job_id, generation, result)
+
+
+def _beat(work: LightWork, job_id: str, generation: int, ended: threading.Event) -> None:
+    told: dict[str, Any] = {}
+    while not ended.wait(min(1.0, work.settings.heartbeat_seconds)):
+        progress = work.progress
+        try:
+            with work.database.write() as session:
+                heartbeat_light_job(session, job_id, generation, None if progress is told else progress)
+            told = progress
+        except FencedError:
+            return
+        except UnavailableError as error:
+            logger.debug("no sign of life: %s", error)
+
+
+# ---------------------------------------------------------------- what there is
+
+
+def _predict(work: LightWork) -> dict[str, Any]:
+    """`model_id` and the storage key `image_key` → what `worker.reports.inference.predict` says."""
+    with work.database.read() as session:
+        model = session.get(Model, str(work.payload["model_id"]))
+    if model is None or model.workspace != work.claim.workspace:
+        raise NotFoundError("That model has been deleted.", "`stationmaster model list` shows those there are.")
+    image = work.storage.read(str(work.payload["image_key"]))
+    return predict(model.key, image, storage=work.storage, settings=work.settings)
+
+
+def _import(work: LightWork) -> dict[str, Any]:
+    """`name`, `source` and `format` → `dataset_id`, with the images read so far as progress."""
+    payload = work.payload
+    dataset = import_dataset(
+        work.database,
+        work.storage,
+        work.settings,
+        workspace=work.claim.workspace,
+        person=work.claim.created_by,
+        name=str(payload["name"]),
+        source=str(payload["source"]),
+        format=str(payload.get("format", "")),
+        strict=bool(payload.get("strict", False)),
+        progress=lambda done, total: work.tell(done=done, total=total),
+    )
+    return {"dataset_id": dataset.id}
+
+
+LIGHT: dict[str, Callable[[LightWork], dict[str, Any]]] = {"predict": _predict, "import": _import}

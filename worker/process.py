@@ -1,0 +1,249 @@
+"""The worker process: RQ's forking worker with the mends that plain RQ needs (docs/architecture.md, The queue's faults)."""
+
+import ctypes
+import importlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Any, cast
+
+from redis.client import Pipeline
+from redis.exceptions import RedisError
+from rq import Queue, Worker, worker_registration
+from rq.job import Job as QueueEntry
+from rq.serializers import JSONSerializer
+from rq.utils import utcformat
+
+from core.clock import now
+from core.db.session import Database
+from core.errors import UnavailableError
+from core.identifiers import new_id
+from core.process_identity import own_identity
+from core.queue import WORK, QueueName, connect, parse_rq_job_id, poke, rq_name
+from core.settings import Settings
+from core.tasks.duties import Duties
+from core.tasks.lifecycle import lose_job
+from core.tasks.light import lose_light_job
+from worker.pausing import PAUSE
+
+logger = logging.getLogger(__name__)
+
+# How long a work-horse that was asked to pause may take for its checkpoint.
+PAUSE_SECONDS = 60.0
+
+# torch._dynamo would else be imported by the first optimizer of each job, for a second and a half.
+WARM_MODULES = ("torch", "torch._dynamo", "torchvision", "timm", "torchmetrics", "worker.jobs", "worker.light")
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+class TrainingWorker(Worker):
+    """One worker on one queue. Stop commands go through the database, so it listens to none of RQ's."""
+
+    def __init__(self, settings: Settings, database: Database, duties: Duties, kind: QueueName) -> None:
+        self._settings = settings
+        self._database = database
+        self._duties = duties
+        self._kind = kind
+        self._identity = own_identity()
+        super().__init__(
+            # One queue only: from several RQ pops in a way that loses the job of a worker that is killed just then.
+            [rq_name(settings, kind)],
+            name=f"{kind}-{socket.gethostname()}-{os.getpid()}-{new_id(4)}",
+            connection=connect(settings, patient=True),
+            serializer=JSONSerializer,
+            # RQ's defaults notice an orphan after minutes, and idle workers never look.
+            job_monitoring_interval=5,
+            maintenance_interval=30,
+            worker_ttl=30,
+            log_job_description=False,
+        )
+        self.log_result_lifespan = False
+
+    # ------------------------------------------------------------ showing itself
+
+    def serialize(self) -> dict[str, Any]:
+        """What the queue knows of this worker: also its identity, so that others can tell when it is dead."""
+        return {**super().serialize(), "identity": self._identity}
+
+    def heartbeat(self, timeout: int | None = None, pipeline: "Pipeline | None" = None) -> None:
+        """Show itself; and anew where the server has forgotten it."""
+        super().heartbeat(timeout, pipeline)
+        if pipeline is None and not self.connection.hexists(self.key, "birth"):
+            with self.connection.pipeline() as transaction:
+                transaction.hset(self.key, mapping=cast("Any", self.serialize()))
+                transaction.expire(self.key, self.worker_ttl + 60)
+                worker_registration.register(self, transaction)
+                transaction.execute()
+
+    def maintain_heartbeats(self, job: QueueEntry) -> None:
+        """Show itself while a job runs. A queue that is away is no reason to end: the job goes on."""
+        try:
+            self.heartbeat()
+            super().maintain_heartbeats(job)
+        except RedisError as error:
+            logger.warning("the queue is away, the job goes on: %s", error)
+
+    def set_current_job_working_time(self, current_job_working_time: float, pipeline: "Pipeline | None" = None) -> None:
+        """As RQ's; nor is this one."""
+        try:
+            super().set_current_job_working_time(current_job_working_time, pipeline)
+        except RedisError as error:
+            logger.warning("the queue is away, the job goes on: %s", error)
+
+    def subscribe(self) -> None:
+        """Nothing: no thread more that a fork could catch holding a lock."""
+
+    # ------------------------------------------------------------ the work-horse
+
+    def fork_work_horse(self, job: QueueEntry, queue: Queue) -> None:
+        """Fork, while no thread is at the database and no connection to it is open, and no signal falls between."""
+        with self._duties.quiet():
+            self._database.engine.dispose()
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+            try:
+                super().fork_work_horse(job, queue)
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
+        if self._stop_requested:  # since before the fork
+            self._pause_horse()
+
+    def setup_work_horse_signals(self) -> None:
+        """In the work-horse: die with the worker, and pause when told to."""
+        if _LIBC is not None:
+            # Else the horse of a killed worker would go on training beside the one that takes its job over.
+            _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+            if os.getppid() != self.pid:
+                os._exit(1)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, _pause)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
+
+    def handle_work_horse_killed(self, job: QueueEntry, retpid: int, ret_val: int, rusage: Any) -> None:
+        """Give the horse's job up at once, so that it goes on elsewhere. Never raises: RQ would quit, holding its locks."""
+        try:
+            entry = parse_rq_job_id(job.id)
+            if entry is None:
+                return
+            reason = _cause_of_death(ret_val)
+            with self._database.write() as session:
+                lost = (lose_job if self._kind == "gpu" else lose_light_job)(session, self._settings, *entry, reason)
+            logger.warning("the work-horse of job %s, generation %d, died: %s", *entry, reason)
+            if lost:
+                poke(self.connection, self._settings, WORK)
+        except Exception:  # the reconcile loop will find the job
+            logger.exception("the lost job %s could not be given up", job.id)
+
+    # ------------------------------------------------------------ ending
+
+    @property
+    def was_told_to_end(self) -> bool:
+        """Whether a signal asked it to, rather than that something went wrong."""
+        return self._shutdown_requested_date is not None
+
+    def handle_warm_shutdown_request(self) -> None:
+        """SIGTERM or Ctrl-C: plain RQ would wait for the end of the job, however far."""
+        logger.info("asked to end%s", ": the job is checkpointed and handed back" if self.horse_pid else "")
+        self._pause_horse()
+
+    def set_shutdown_requested_date(self) -> None:
+        """Nothing: a signal handler must not wait for the queue."""
+
+    def register_death(self) -> None:
+        """Sign off, if the queue is there to hear it: ending does not wait for it."""
+        try:
+            connection = connect(self._settings)
+            with connection.pipeline() as pipeline:
+                worker_registration.unregister(self, pipeline)
+                pipeline.hset(self.key, "death", utcformat(now()))
+                pipeline.expire(self.key, 60)
+                pipeline.execute()
+        except (UnavailableError, RedisError) as error:
+            logger.info("not signed off: %s", error)
+
+    def _pause_horse(self) -> None:
+        pid = self.horse_pid
+        if not pid:
+            return
+        try:
+            os.kill(pid, signal.SIGTERM)
+        except ProcessLookupError:
+            return
+        timer = threading.Timer(PAUSE_SECONDS, self._kill_late_horse, (pid,))
+        timer.daemon = True
+        timer.start()
+
+    def _kill_late_horse(self, pid: int) -> None:
+        if self.horse_pid == pid:
+            logger.warning("the job has not been checkpointed within %.0f s: killed", PAUSE_SECONDS)
+            self.kill_horse()
+
+
+def _pause(_signal: int, _frame: FrameType | None) -> None:
+    PAUSE.set()
+
+
+def _cause_of_death(status: int | None) -> str:
+    if status is None:
+        return "its process vanished"
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        if number == signal.SIGKILL:
+            return "its process was killed, which the system also does when memory runs out"
+        return f"its process was ended by {signal.Signals(number).name}"
+    return f"its process ended with code {os.waitstatus_to_exitcode(status)}"
+
+
+def warm_up() -> None:
+    """Import everything a job needs, once, so that work-horses start in milliseconds.
+
+    Import only: a process that has run one torch operation gives its children a thread pool without threads, and they hang in
+    their first matrix product.
+    """
+    # Asking for CUDA devices must not start CUDA: a forked child could not use it any more.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    for module in WARM_MODULES:
+        importlib.import_module(module)
+
+
+def wait_for_queue(settings: Settings, seconds: float) -> None:
+    """Wait for the queue's server to come up. Raises UnavailableError when it does not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    said = False
+    while True:
+        try:
+            connect(settings).close()
+        except UnavailableError as error:
+            if time.monotonic() > deadline:
+                raise
+            if not said:
+                logger.warning("%s Waiting for it.", error.what)
+                said = True
+        else:
+            return
+        time.sleep(0.5)
+
+
+def run(settings: Settings, database: Database, kind: QueueName, *, queue_seconds: float = 60.0) -> int:
+    """Work until told to end; returns the exit code: 0 when it was told to, 1 when it ended by itself.
+
+    Raises:
+        UnavailableError: when the queue's server has not come up within `queue_seconds`.
+    """
+    wait_for_queue(settings, queue_seconds)
+    duties = Duties(settings, database)
+    duties.start()  # before the seconds that importing takes: jobs of a worker that died just now are given up meanwhile
+    try:
+        warm_up()
+        worker = TrainingWorker(settings, database, duties, kind)
+        logger.info("worker %s is ready", worker.name)
+        worker.work(logging_level=None)
+        return 0 if worker.was_told_to_end else 1
+    finally:
+        duties.stop()
