@@ -1,0 +1,287 @@
+"""What a task's thread is told: everything that matters, once, in order, and never too often."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+import bot.notifier
+from bot.notifier import ChatError, Notifier
+from core.access import Actor, Place
+from core.clock import now
+from core.db.session import Database
+from core.db.tables import Delivery, Job, Task
+from core.events import Noticed, Progress
+from core.settings import Settings
+from core.storage import Storage
+from core.tasks.actions import stop_task
+from core.tasks.creation import NewTask, create_task
+from core.tasks.hyperparameters import TrainingPlan
+from core.tasks.lifecycle import NewModel, claim_job, complete_task, fail_job, finish_job, record_event
+from core.vocabulary import TaskType
+from core.wizard.screens import Facts, Message, ProgressBar, Text
+
+
+@dataclass
+class Channel:
+    """A chat that keeps what is posted, as a platform does; it survives the bot."""
+
+    face: str = "slack"
+    posts: dict[str, Message] = field(default_factory=dict)
+    edits: list[Message] = field(default_factory=list)
+    failures: int = 0
+    gone: bool = False
+    crash_after_post: bool = False
+
+    def wants(self, place: Place) -> bool:
+        return True
+
+    def find(self, place: Place, key: str) -> str:
+        return key if key in self.posts else ""
+
+    def post(self, place: Place, message: Message) -> str:
+        if self.gone:
+            raise ChatError("channel_not_found", gone=True)
+        if self.failures:
+            self.failures -= 1
+            raise ChatError("service unavailable")
+        assert message.key not in self.posts, "posted twice"
+        self.posts[message.key] = message
+        if self.crash_after_post:
+            raise KeyboardInterrupt
+        return message.key
+
+    def edit(self, place: Place, message_id: str, message: Message) -> str:
+        self.posts[message_id] = message
+        self.edits.append(message)
+        return message_id
+
+    def texts(self) -> list[str]:
+        return [words(message) for message in self.posts.values()]
+
+
+def words(message: Message) -> str:
+    parts = []
+    for block in message.blocks:
+        if isinstance(block, Text):
+            parts.append(block.body)
+        elif isinstance(block, ProgressBar):
+            parts.append(block.caption)
+        elif isinstance(block, Facts):
+            parts += [f"{name}: {value}" for name, value in block.rows]
+    return "\n".join(parts)
+
+
+@dataclass
+class Thread:
+    """A task with its thread, driven by the same calls as workers make."""
+
+    database: Database
+    settings: Settings
+    task: Task
+    job: Job
+    channel: Channel
+    notifier: Notifier
+    sequence: int = 0
+
+    def claim(self) -> None:
+        with self.database.write() as session:
+            assert claim_job(session, self.job.id, 1, worker="w", device="CPU")
+
+    def tell(self, event: Any) -> None:
+        self.sequence += 1
+        with self.database.write() as session:
+            record_event(session, self.job.id, 1, event, sequence=self.sequence)
+
+    def finish(self) -> None:
+        with self.database.write() as session:
+            metrics = {"accuracy": 0.986, "baseline_accuracy": 0.114}
+            finish_job(session, self.job.id, 1, score=0.986, metrics=metrics)
+        with self.database.write() as session:
+            complete_task(session, self.job.id, 1, NewModel(f"models/{self.task.id}", ["a", "b"], report={"curves": "models/x/curves.png"}))
+
+    def restarted(self) -> Notifier:
+        return Notifier(self.database, self.notifier.storage, (self.channel,), lambda: 1)
+
+
+@pytest.fixture
+def thread(database: Database, storage: Storage, settings: Settings, ada: Actor, add_dataset) -> Thread:
+    pets = add_dataset("pets")
+    with database.write() as session:
+        new = NewTask(
+            workspace=ada.workspace,
+            person=ada.person,
+            name="Pets",
+            task_type=TaskType.SINGLE_LABEL,
+            dataset_id=pets.id,
+            annotation_set_id=pets.annotation_sets[0].id,
+            network="resnet18",
+            pretraining="none",
+            plans=[TrainingPlan(image_size=64)],
+            place=Place("slack", "C1", "T1"),
+        )
+        task = create_task(session, settings, new)
+        job = session.query(Job).one()
+    channel = Channel()
+    return Thread(database, settings, task, job, channel, Notifier(database, storage, (channel,), lambda: 1))
+
+
+def progress(epoch: int, fraction: float, **more: Any) -> Progress:
+    return Progress(
+        epoch=epoch, epochs=10, step=1, steps=10, fraction=fraction, loss=0.5, learning_rate=0.001, images_per_second=400, seconds_left=60, **more
+    )
+
+
+class Clock:
+    """A clock that the test moves on."""
+
+    def __init__(self) -> None:
+        self.time = now()
+
+    def __call__(self) -> datetime:
+        return self.time
+
+    def passes(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(bot.notifier, "now", clock)
+    return clock
+
+
+def test_a_whole_training_is_one_changing_message_and_a_result(thread: Thread, clock: Clock) -> None:
+    thread.notifier.tick()
+    assert len(thread.channel.posts) == 1 and "next in the queue" in thread.channel.texts()[0]
+    thread.claim()
+    clock.passes(5)
+    thread.notifier.tick()
+    assert "started on CPU" in thread.channel.texts()[0]
+    thread.tell(progress(3, 0.25, metric=0.9, metric_name="accuracy"))
+    clock.passes(5)
+    thread.notifier.tick()
+    assert "25% · epoch 3 of 10, about 60 s left" in thread.channel.texts()[0]
+    assert "Validation accuracy: 90.0 %" in thread.channel.texts()[0]
+    thread.finish()
+    assert thread.notifier.tick()
+    assert len(thread.channel.posts) == 2
+    first, result = thread.channel.texts()
+    assert "Finished." in first
+    assert "Accuracy: 98.6 %" in result and "baseline: 11.4 %" in result and f"models/{thread.task.id}" in result
+    assert list(thread.channel.posts.values())[1].announcement == "“Pets” is trained: accuracy 98.6 %."
+    assert not thread.notifier.tick(), "nothing is open any more"
+
+
+def test_progress_is_not_edited_more_often_than_every_three_seconds(thread: Thread, clock: Clock) -> None:
+    thread.claim()
+    thread.notifier.tick()
+    for step in range(30):
+        thread.tell(progress(1, step / 100))
+        clock.passes(0.5)
+        thread.notifier.tick()
+    assert len(thread.channel.edits) == 5  # in 15 s
+
+
+def test_after_an_hour_progress_is_edited_once_a_minute(thread: Thread, clock: Clock) -> None:
+    thread.claim()
+    thread.notifier.tick()
+    clock.passes(3601)
+    thread.notifier.tick()
+    thread.channel.edits.clear()
+    for step in range(24):
+        thread.tell(progress(1, step / 100))
+        clock.passes(10)
+        thread.notifier.tick()
+    assert len(thread.channel.edits) == 4  # in 240 s
+
+
+def test_a_crash_between_post_and_cursor_posts_nothing_twice(thread: Thread) -> None:
+    thread.notifier.tick()
+    thread.claim()
+    thread.finish()
+    thread.channel.crash_after_post = True
+    with pytest.raises(KeyboardInterrupt):
+        thread.notifier.tick()
+    thread.channel.crash_after_post = False
+    restarted = thread.restarted()
+    restarted.tick()
+    assert len(thread.channel.posts) == 2
+    assert not restarted.tick()
+
+
+def test_what_happened_while_the_bot_was_down_is_told_afterwards(thread: Thread) -> None:
+    thread.notifier.tick()
+    thread.claim()
+    thread.tell(Noticed("Resumed after its worker was lost.", ""))
+    thread.finish()
+    thread.restarted().tick()
+    texts = thread.channel.texts()
+    assert len(texts) == 3 and "Resumed" in texts[1] and "98.6 %" in texts[2]
+
+
+def test_a_chat_that_fails_is_told_later_and_hurts_no_training(thread: Thread) -> None:
+    thread.notifier.tick()
+    thread.claim()
+    thread.finish()
+    thread.channel.failures = 2
+    thread.notifier.tick()
+    thread.notifier.tick()
+    assert len(thread.channel.posts) == 1
+    thread.notifier.tick()
+    assert len(thread.channel.posts) == 2
+    with thread.database.read() as session:
+        assert session.get_one(Task, thread.task.id).state == "finished"
+
+
+def test_a_channel_that_is_gone_is_given_up(thread: Thread) -> None:
+    thread.channel.gone = True
+    thread.notifier.tick()
+    assert not thread.notifier.tick()
+    with thread.database.read() as session:
+        assert session.get_one(Delivery, (thread.task.id, "slack")).done
+
+
+def test_a_failure_says_what_happened_and_what_to_do_and_no_trace(thread: Thread) -> None:
+    thread.claim()
+    with thread.database.write() as session:
+        fail_job(session, thread.job.id, 1, "The disk is full.", "Free some space, then start again.")
+    thread.notifier.tick()
+    text = thread.channel.texts()[-1]
+    assert "The disk is full." in text and "Free some space" in text and "Traceback" not in text
+
+
+def test_stopping_is_said_until_it_is_true(thread: Thread, clock: Clock, ada: Actor) -> None:
+    thread.claim()
+    thread.notifier.tick()
+    with thread.database.write() as session:
+        stop_task(session, ada, session.get_one(Task, thread.task.id), "discard")
+    clock.passes(5)
+    thread.notifier.tick()
+    assert "Stopping" in thread.channel.texts()[0]
+    assert not list(thread.channel.posts.values())[0].buttons
+
+
+def test_a_task_taken_out_of_the_queue_is_told_as_stopped(thread: Thread, ada: Actor) -> None:
+    thread.notifier.tick()
+    with thread.database.write() as session:
+        stop_task(session, ada, session.get_one(Task, thread.task.id), "discard")
+    thread.notifier.tick()
+    assert "was stopped; nothing was kept" in thread.channel.texts()[-1]
+    assert not thread.notifier.tick()
+
+
+def test_a_deleted_task_closes_its_thread_quietly(thread: Thread, ada: Actor) -> None:
+    from core.tasks.actions import delete_task
+
+    thread.notifier.tick()
+    with thread.database.write() as session:
+        delete_task(session, ada, session.get_one(Task, thread.task.id))
+    assert not thread.notifier.tick()
+
+
+def test_without_a_worker_waiting_says_why(thread: Thread) -> None:
+    Notifier(thread.database, thread.notifier.storage, (thread.channel,), lambda: 0).tick()
+    assert "no training worker is running" in thread.channel.texts()[0]
