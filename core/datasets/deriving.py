@@ -5,8 +5,7 @@ Derived sets are rows of their own, so that lists and filters see them, but hold
 
 from typing import Any
 
-from pycocotools import mask as coco
-
+from core.datasets import masks
 from core.vocabulary import AnnotationKind
 
 DERIVED: dict[AnnotationKind, tuple[AnnotationKind, ...]] = {
@@ -15,6 +14,9 @@ DERIVED: dict[AnnotationKind, tuple[AnnotationKind, ...]] = {
     AnnotationKind.REGIONS: (AnnotationKind.MULTI_LABEL,),
 }
 
+# Where a value of each kind that has objects keeps them; each object begins with its class index.
+OBJECTS = {AnnotationKind.BOXES: "boxes", AnnotationKind.REGIONS: "masks", AnnotationKind.INSTANCES: "objects"}
+
 
 def classes_in(value: dict[str, Any], kind: AnnotationKind) -> list[int]:
     """The class index of each label or object of a value, repeated as often as it occurs."""
@@ -22,10 +24,7 @@ def classes_in(value: dict[str, Any], kind: AnnotationKind) -> list[int]:
         return [value["label"]]
     if kind is AnnotationKind.MULTI_LABEL:
         return list(value["labels"])
-    return [
-        item[0]
-        for item in value[{AnnotationKind.BOXES: "boxes", AnnotationKind.REGIONS: "masks", AnnotationKind.INSTANCES: "objects"}[kind]]
-    ]
+    return [item[0] for item in value[OBJECTS[kind]]]
 
 
 def derive(value: dict[str, Any], source: AnnotationKind, target: AnnotationKind, width: int, height: int) -> dict[str, Any]:
@@ -40,21 +39,8 @@ def derive(value: dict[str, Any], source: AnnotationKind, target: AnnotationKind
         return {"labels": sorted(set(classes_in(value, source)))}
     objects = value["objects"]
     if target is AnnotationKind.BOXES:
-        boxes = coco.toBbox([_rle(rle, width, height) for _, rle in objects]) if objects else []
-        return {"boxes": [[number, *(float(side) for side in box)] for (number, _), box in zip(objects, boxes, strict=True)]}
+        return {"boxes": [[number, *masks.box(rle, width, height)] for number, rle in objects]}
     by_class: dict[int, list[str]] = {}
     for number, rle in objects:
         by_class.setdefault(number, []).append(rle)
-    return {"masks": [[number, unite(rles, width, height)] for number, rles in sorted(by_class.items())]}
-
-
-def unite(rles: list[str], width: int, height: int) -> str:
-    """One mask that covers what any of the masks covers; all as COCO's compressed counts."""
-    if len(rles) == 1:
-        return rles[0]
-    merged = coco.merge([_rle(rle, width, height) for rle in rles])
-    return str(merged["counts"].decode("ascii"))
-
-
-def _rle(counts: str, width: int, height: int) -> dict[str, Any]:
-    return {"size": [height, width], "counts": counts.encode("ascii")}
+    return {"masks": [[number, masks.unite(rles, width, height)] for number, rles in sorted(by_class.items())]}

@@ -65,6 +65,7 @@ class StoredImage:
     scale: float
     sha256: str
     group: str = ""
+    series: str = ""  # DICOM series
     frame: int = -1  # number of the frame in a file of several, -1 = the only one
 
 
@@ -105,14 +106,15 @@ def read_image(data: bytes, max_pixels: int) -> StoredImage:
     return _normalised(image, data, image_format, width, height, orientation)
 
 
-def store_picture(image: Image.Image, *, group: str = "", frame: int = -1) -> StoredImage:
+def store_picture(image: Image.Image, *, group: str = "", series: str = "", frame: int = -1) -> StoredImage:
     """An image that was made here (a DICOM frame) as it is stored: PNG, scaled down where it is too large."""
     width, height = image.size
     scale = min(1.0, LARGEST_SIDE / max(width, height))
     if scale < 1:
         image = _scaled(image, scale)
     data = _encode(image, "PNG")
-    return StoredImage(data, ".png", image.width, image.height, width, height, 1, scale, hashlib.sha256(data).hexdigest(), group, frame)
+    sha256 = hashlib.sha256(data).hexdigest()
+    return StoredImage(data, ".png", image.width, image.height, width, height, 1, scale, sha256, group, series, frame)
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
@@ -195,7 +197,7 @@ def _scaled(image: Image.Image, scale: float) -> Image.Image:
     return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
 
 
-_TRANSPOSE = {
+TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -207,7 +209,7 @@ _TRANSPOSE = {
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    return image.transpose(_TRANSPOSE[orientation])
+    return image.transpose(TRANSPOSE[orientation])
 
 
 def _encode(image: Image.Image, image_format: str) -> bytes:

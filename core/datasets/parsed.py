@@ -1,5 +1,6 @@
 """The one internal type that every format is read into, before images are decoded: images, and annotation sets over them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,16 +25,16 @@ SPLIT_NAMES = {
 class Polygons:
     """A mask as polygons, each a flat sequence x0, y0, x1, y1, … in pixels of the source image."""
 
-    rings: tuple[tuple[float, ...], ...]
+    rings: tuple[Sequence[float], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Rle:
-    """A mask as COCO's compressed run-length encoding over a `width` × `height` image, column by column."""
+    """A mask as COCO's run-length encoding over a `width` × `height` image, column by column: compressed, or as plain run lengths."""
 
     width: int
     height: int
-    counts: bytes
+    counts: bytes | Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
-from pycocotools import mask as coco
 
+from core.datasets import masks
+from core.datasets.deriving import OBJECTS
 from core.datasets.fonts import font_for, shortened
 from core.datasets.records import Record, load_records
 from core.db.session import Database
@@ -181,12 +182,12 @@ def _with_boxes(picture: Image.Image, boxes: list[list[Any]], scale: float) -> I
 
 
 def _with_masks(picture: Image.Image, record: Record, kind: AnnotationKind) -> Image.Image:
-    masks = record.value["masks" if kind is AnnotationKind.REGIONS else "objects"]
-    if not masks:
+    covers = record.value[OBJECTS[kind]]
+    if not covers:
         return picture
     pixels = np.asarray(picture).astype(np.float32)
-    for number, rle in masks:
-        decoded = coco.decode({"size": [record.height, record.width], "counts": rle.encode("ascii")})
+    for number, rle in covers:
+        decoded = masks.decode(rle, record.width, record.height)
         cover = np.asarray(Image.fromarray(decoded * 255).resize(picture.size, Image.Resampling.BILINEAR, reducing_gap=2), np.float32) / 255
         inside = cover >= 0.5
         edge = inside & ~_eroded(inside)
@@ -224,7 +225,7 @@ def _legend(
     records: Sequence[Record], kind: AnnotationKind, classes: Sequence[str], width: int
 ) -> list[list[tuple[str, tuple[int, int, int]]]]:
     """Name and colour of the classes on this page, in lines of at most `width` px; at most three lines."""
-    field = {AnnotationKind.BOXES: "boxes", AnnotationKind.REGIONS: "masks", AnnotationKind.INSTANCES: "objects"}[kind]
+    field = OBJECTS[kind]
     shown = sorted({item[0] for record in records for item in record.value[field]})
     lines: list[list[tuple[str, tuple[int, int, int]]]] = [[]]
     used = 0.0

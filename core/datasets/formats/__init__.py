@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from core.datasets.findings import Findings
-from core.datasets.formats import class_folders, label_csv
+from core.datasets.formats import class_folders, coco, images_only, label_csv, labelme, mask_folders, voc, yolo
 from core.datasets.parsed import Parsed
 from core.datasets.source import Source
 from core.errors import BadDataError, InvalidInputError
@@ -24,9 +24,9 @@ class Reader:
     read: Callable[[Source, Settings, Findings], Parsed]
 
 
-READERS: tuple[Reader, ...] = (
-    Reader(label_csv.NAME, label_csv.detect, label_csv.read),
-    Reader(class_folders.NAME, class_folders.detect, class_folders.read),
+READERS: tuple[Reader, ...] = tuple(
+    Reader(module.NAME, module.detect, module.read)
+    for module in (label_csv, coco, labelme, voc, yolo, mask_folders, class_folders, images_only)
 )
 
 

@@ -17,9 +17,22 @@ NAME = "class-folders"
 _TEXTS = frozenset({".txt", ".md", ".pdf", ".csv", ".json", ".xml", ".html", ".yaml", ".yml", ".rst", ".doc", ".docx", ""})
 
 
+# A lone folder of one of these names holds images, not a class.
+_NO_CLASS = frozenset({"images", "image", "imgs", "img", "jpegimages", "data", "pictures", "photos", "dicom", "frames"})
+
+
 def detect(source: Source) -> bool:
-    """Whether images lie in folders."""
-    return any("/" in path for path in source.members if is_image(path))
+    """Whether images lie in folders that can be classes."""
+    images = [PurePosixPath(path) for path in source.members if is_image(path)]
+    inside = [path for path in images if len(path.parts) > 1]
+    if len(inside) * 2 < len(images) or not inside:
+        return False
+    prefix = wrapping_folder(inside)
+    folders = {parts[0].lower() for path in inside if len(parts := path.parts[prefix:]) > 1}
+    split = [path for path in inside if path.parts[prefix].lower() in SPLIT_NAMES]
+    if len(split) == len(inside):
+        return any(len(path.parts) > prefix + 2 for path in inside)
+    return not folders <= _NO_CLASS
 
 
 def read(source: Source, settings: Settings, findings: Findings) -> Parsed:

@@ -1,0 +1,102 @@
+"""DICOM files: each frame becomes a picture as a radiologist's viewer would first show it; pydicom does the reading."""
+
+import logging
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pydicom
+from PIL import Image
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
+from pydicom.pixels.utils import iter_pixels
+
+from core.datasets.images import ImageError, StoredImage, check_size, store_picture, stretch
+
+_MOST_FRAMES = 10_000
+
+# pydicom tells of every odd tag; what matters of them becomes a finding.
+logging.getLogger("pydicom").setLevel(logging.ERROR)
+
+
+def is_dicom(data: bytes) -> bool:
+    """Whether the bytes begin as a DICOM file does."""
+    return data[128:132] == b"DICM"
+
+
+def read_dicom(data: bytes, max_pixels: int) -> list[StoredImage]:
+    """The frames of a DICOM file, grouped by their study.
+
+    Raises:
+        ImageError: when it holds no pixels, is damaged, or compressed in a way that cannot be read here.
+    """
+    try:
+        dataset = pydicom.dcmread(BytesIO(data))
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
+        if "PixelData" not in dataset or not rows or not columns:
+            raise ImageError("no-pixels", "The DICOM file holds no pixels.", "Take it out; reports and directories are no images.")
+        check_size(columns, rows, max_pixels)
+        if frames > _MOST_FRAMES or rows * columns * frames > 4 * max_pixels:
+            raise ImageError("too-many-pixels", f"The DICOM file holds {frames:,} frames of {columns} × {rows} px.", "Split it.")
+        group = str(dataset.get("StudyInstanceUID") or dataset.get("SeriesInstanceUID") or "")
+        series = str(dataset.get("SeriesInstanceUID") or "")
+        stored = []
+        for number, pixels in enumerate(iter_pixels(dataset)):
+            picture = _picture(pixels, dataset)
+            stored.append(store_picture(picture, group=group, series=series, frame=number if frames > 1 else -1))
+        return stored
+    except ImageError:
+        raise
+    except NotImplementedError as error:
+        syntax = getattr(getattr(dataset.file_meta, "TransferSyntaxUID", ""), "name", "unknown")
+        raise ImageError(
+            "unknown-compression", f"The DICOM file is compressed as “{syntax}”, which cannot be read here.", "Save it uncompressed."
+        ) from error
+    except (InvalidDicomError, Exception) as error:  # parsers of untrusted bytes: pydicom raises of many kinds
+        if "plugin" in str(error).lower() or "missing dependencies" in str(error).lower():
+            raise ImageError(
+                "unknown-compression", "The DICOM file is compressed in a way that cannot be read here.", "Save it uncompressed."
+            ) from error
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ImageError("damaged-image", f"The DICOM file cannot be decoded ({reason}).", "Export it again, or take it out.") from error
+
+
+def _picture(pixels: np.ndarray, dataset: Any) -> Image.Image:
+    interpretation = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
+    if interpretation == "PALETTE COLOR":
+        colours = apply_color_lut(pixels, dataset)
+        return Image.fromarray((colours >> 8).astype(np.uint8) if colours.dtype.itemsize > 1 else colours)
+    if pixels.ndim == 3:
+        return Image.fromarray(stretch(pixels) if pixels.dtype != np.uint8 else pixels)
+    padding = dataset.get("PixelPaddingValue")
+    outside = pixels == padding if padding is not None else None
+    values = np.asarray(apply_modality_lut(pixels, dataset))
+    if "WindowCenter" in dataset or "VOILUTSequence" in dataset:
+        shown = np.asarray(apply_voi_lut(values, dataset, index=0), np.float64)
+        low, high = _range_after_window(dataset, shown)
+    else:
+        shown = values.astype(np.float64)
+        inside = shown if outside is None or outside.all() else shown[~outside]
+        low, high = float(inside.min()), float(inside.max())
+    grey = np.clip((shown - low) / max(high - low, 1e-9), 0, 1)
+    if interpretation == "MONOCHROME1":
+        grey = 1 - grey
+    if outside is not None:
+        grey[outside] = 0
+    return Image.fromarray((grey * 255 + 0.5).astype(np.uint8))
+
+
+def _range_after_window(dataset: Any, shown: np.ndarray) -> tuple[float, float]:
+    """The range that windowing maps to, which is not that of the values found: an image may not reach the window's ends.
+
+    A lookup table gives numbers of the bits it states; a window those of the stored bits after rescaling (DICOM PS3.3 C.11.2).
+    """
+    if "VOILUTSequence" in dataset:
+        bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
+        return 0.0, float(2**bits - 1)
+    bits = int(dataset.get("BitsStored") or 8)
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if int(dataset.get("PixelRepresentation") or 0) else (0, 2**bits - 1)
+    slope, intercept = float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
+    ends = sorted((low * slope + intercept, high * slope + intercept))
+    return ends[0], ends[1]

@@ -1,0 +1,334 @@
+"""COCO JSON: boxes, polygons and run-length masks, one file or one per split."""
+
+import re
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, TypeGuard
+
+from core.datasets import masks
+from core.datasets.findings import Findings
+from core.datasets.json_stream import JsonStreamError, first_keys, read_members
+from core.datasets.names import ClassList, class_name
+from core.datasets.parsed import SPLIT_NAMES, Geometry, Parsed, ParsedImage, ParsedSet, Polygons, Rle
+from core.datasets.source import Source, is_image
+from core.errors import BadDataError
+from core.settings import Settings
+from core.vocabulary import AnnotationKind
+
+NAME = "coco"
+
+_STREAMED = ("images", "annotations", "categories")
+_MOST_FILES_LOOKED_INTO = 50
+
+
+def find_files(source: Source) -> list[str]:
+    """The COCO files of a source, by path."""
+    found = []
+    candidates = sorted((path for path in source.members if path.lower().endswith(".json")), key=lambda path: (path.count("/"), path))
+    for path in candidates[:_MOST_FILES_LOOKED_INTO]:
+        try:
+            with source.open(path) as file:
+                keys = first_keys(file)
+        except OSError:
+            continue
+        if "shapes" not in keys and ("images" in keys or "annotations" in keys or "categories" in keys):
+            found.append(path)
+    return sorted(found)
+
+
+def detect(source: Source) -> bool:
+    """Whether there is a COCO file."""
+    return bool(find_files(source))
+
+
+def split_of(path: str) -> str:
+    """The split that a file's own name or folder speaks of, such as `instances_val2017.json` or `valid/_annotations.coco.json`."""
+    for part in reversed(PurePosixPath(path).with_suffix("").parts):
+        for word in re.split(r"[^A-Za-z]+", part.lower()):
+            if word in SPLIT_NAMES:
+                return SPLIT_NAMES[word]
+    return ""
+
+
+def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
+    """All COCO files of the source as one dataset; boxes, and masks where there are any.
+
+    Raises:
+        BadDataError: when no file can be read, or none names an image that is there.
+    """
+    files = find_files(source)
+    if not files:
+        raise BadDataError(f"{source.name} holds no COCO file.", "It is a JSON with images, annotations and categories.")
+    files = _without_twins(files, findings)
+    reading = _Reading(source, findings)
+    for file in files:
+        reading.read(file, split_of(file) if len(files) > 1 or split_of(PurePosixPath(file).name) else "")
+    if not reading.images:
+        raise BadDataError(f"No image that {', '.join(files)[:200]} names is there.", "Put the images beside it, or into images/.")
+    return reading.parsed()
+
+
+def _without_twins(files: list[str], findings: Findings) -> list[str]:
+    """Without captions and key points of images that an `instances_…` file annotates too."""
+    if not any(PurePosixPath(file).name.startswith("instances") for file in files):
+        return files
+    kept = []
+    for file in files:
+        if re.match(r"(captions|person_keypoints|panoptic|stuff|image_info)_", PurePosixPath(file).name):
+            findings.warning(
+                "file-ignored",
+                file,
+                "Only boxes and masks of the instances file are read.",
+                "Import it as a dataset of its own if you need it.",
+            )
+        else:
+            kept.append(file)
+    return kept
+
+
+@dataclass(slots=True)
+class _Objects:
+    """What the annotations of one image say."""
+
+    boxes: list[tuple[int, float, float, float, float, None]] = field(default_factory=list)
+    masks: list[tuple[int, Geometry, None]] = field(default_factory=list)
+
+
+class _Reading:
+    """The files read so far."""
+
+    def __init__(self, source: Source, findings: Findings) -> None:
+        self.source, self.findings = source, findings
+        self.classes = ClassList()
+        self.images: dict[str, ParsedImage] = {}
+        self.objects: dict[str, _Objects] = {}
+        self.with_mask = 0
+        self.without_mask = 0
+        self._by_name: dict[str, list[str]] = {}
+        for path in source.members:
+            if is_image(path):
+                self._by_name.setdefault(PurePosixPath(path).name, []).append(path)
+
+    def read(self, file: str, split: str) -> None:
+        """Take one file in."""
+        categories: list[dict[str, Any]] = []
+        images: dict[Any, tuple[str, int, int]] = {}
+        by_image: dict[Any, list[tuple[Any, tuple[float, ...] | None, Geometry | None, Any]]] = {}
+        try:
+            with self.source.open(file) as binary:
+                for key, element in read_members(binary, _STREAMED):
+                    if key == "categories" and isinstance(element, dict):
+                        categories.append(element)
+                    elif key == "images" and isinstance(element, dict):
+                        self._image(file, element, images)
+                    elif key == "annotations" and isinstance(element, dict):
+                        self._annotation(file, element, by_image)
+                    elif key in _STREAMED:
+                        self.findings.error("bad-entry", file, f"An entry of {key} is no object.", "Write the file anew.")
+        except (JsonStreamError, UnicodeDecodeError, OSError) as error:
+            raise BadDataError(f"{file} cannot be read as JSON: {error}.", "Check that it was copied whole.") from error
+        numbers = self._categories(file, categories, by_image)
+        self._join(file, split, images, by_image, numbers)
+
+    def _image(self, file: str, element: dict[str, Any], images: dict[Any, tuple[str, int, int]]) -> None:
+        name, number = element.get("file_name"), element.get("id")
+        if not isinstance(name, str) or not isinstance(number, (int, str)):
+            self.findings.error("bad-entry", file, "An image has no id or no file_name.", "Write the file anew.")
+            return
+        if number in images:
+            self.findings.error("duplicate-id", file, f"Two images have the id {number}; the first one counts.", "Number the images anew.")
+            return
+        images[number] = (name, _side(element.get("width")), _side(element.get("height")))
+
+    def _annotation(self, file: str, element: dict[str, Any], by_image: dict[Any, list[Any]]) -> None:
+        image, category, number = element.get("image_id"), element.get("category_id"), element.get("id")
+        if not isinstance(image, (int, str)) or not isinstance(category, (int, str)):
+            self.findings.error(
+                "bad-entry", file, f"The annotation {_shown(number)} has no image_id or no category_id.", "Write the file anew."
+            )
+            return
+        if element.get("iscrowd") in (1, True):
+            self.findings.warning(
+                "crowd", file, f"The annotation {_shown(number)} marks a crowd and is not learnt from.", "Nothing needs to be done."
+            )
+            return
+        box = _box(element.get("bbox"))
+        if box is None and element.get("bbox"):
+            self.findings.error(
+                "bad-entry", file, f"The box of annotation {_shown(number)} is not four numbers.", "Write it as x, y, width, height."
+            )
+            return
+        try:
+            mask = _geometry(element.get("segmentation"))
+        except ValueError as error:
+            self.findings.error(
+                "bad-mask",
+                file,
+                f"The mask of annotation {_shown(number)} cannot be used: {error}.",
+                "Write it as polygons or run lengths.",
+            )
+            mask = None
+        by_image.setdefault(image, []).append((category, box, mask, number))
+
+    def _categories(self, file: str, categories: list[dict[str, Any]], by_image: dict[Any, list[Any]]) -> dict[Any, int]:
+        used = Counter(entry[0] for entries in by_image.values() for entry in entries)
+        parents = {category.get("supercategory") for category in categories}
+        numbers: dict[Any, int] = {}
+        for category in sorted(
+            categories, key=lambda one: (not isinstance(one.get("id"), int), one.get("id") if isinstance(one.get("id"), int) else 0)
+        ):
+            number, name = category.get("id"), class_name(str(category.get("name") or ""))
+            if not isinstance(number, (int, str)):
+                self.findings.error("bad-entry", file, "A category has no id.", "Write the file anew.")
+                continue
+            # Some tools add a root category above all others; nothing is ever labelled with it.
+            if (
+                not used[number]
+                and len(categories) > 1
+                and category.get("name") in parents
+                and category.get("supercategory") in (None, "", "none")
+            ):
+                continue
+            numbers[number] = self.classes.index(name or f"class_{number}")
+        return numbers
+
+    def _join(
+        self, file: str, split: str, images: dict[Any, tuple[str, int, int]], by_image: dict[Any, list[Any]], numbers: dict[Any, int]
+    ) -> None:
+        folder = PurePosixPath(file).parent
+        for number, (name, width, height) in images.items():
+            entries = by_image.pop(number, [])
+            path = self.resolve(name, folder, split)
+            if not path:
+                self.findings.error("missing-image", file, f"There is no image {name[:200]}.", "Add the image, or take its entry out.")
+                continue
+            image = self.images.get(path)
+            if image is None:
+                image = self.images[path] = ParsedImage(path, [], split, annotation_file=file, width=width, height=height)
+                self.objects[path] = _Objects()
+            for category, box, mask, annotation in entries:
+                if category not in numbers:
+                    self.findings.error(
+                        "unknown-class",
+                        file,
+                        f"The annotation {_shown(annotation)} has the unknown category {category}.",
+                        "Add it to categories.",
+                    )
+                    continue
+                self._object(file, path, numbers[category], box, mask, annotation)
+        for number in by_image:
+            self.findings.error(
+                "unknown-image",
+                file,
+                f"{len(by_image[number])} annotations are of the image {number}, which is not listed.",
+                "Add it to images.",
+            )
+
+    def _object(self, file: str, path: str, number: int, box: tuple[float, ...] | None, mask: Geometry | None, annotation: Any) -> None:
+        objects = self.objects[path]
+        if mask is not None:
+            self.with_mask += 1
+            objects.masks.append((number, mask, None))
+            box = box or _extent(mask)
+        else:
+            self.without_mask += 1
+        if box is not None:
+            objects.boxes.append((number, box[0], box[1], box[2], box[3], None))
+        elif mask is None:
+            self.findings.error(
+                "box-without-area", file, f"The annotation {_shown(annotation)} has neither box nor mask.", "Draw it anew, or take it out."
+            )
+
+    def resolve(self, name: str, folder: PurePosixPath, split: str) -> str:
+        """The member that a file name means: beside the JSON, above it, in images/, or wherever one of that name lies alone."""
+        members = self.source.members
+        name = name.replace("\\", "/").removeprefix("./").lstrip("/")
+        if ".." in PurePosixPath(name).parts:
+            name = PurePosixPath(name).name
+        for start in (folder, folder.parent, folder / "images", folder.parent / "images", PurePosixPath(".")):
+            path = str(start / name)
+            if path in members:
+                return path
+        found = self._by_name.get(PurePosixPath(name).name, [])
+        if len(found) > 1 and split:
+            found = [path for path in found if split_of(str(PurePosixPath(path).parent)) == split] or found
+        if len(found) > 1:
+            found = [path for path in found if path.endswith("/" + name)] or found
+        return found[0] if len(found) == 1 else ""
+
+    def parsed(self) -> Parsed:
+        """All that was read. Masks make a set of their own; boxes always do, for they are given more exactly than masks tell."""
+        sets = [ParsedSet("boxes", AnnotationKind.BOXES, self.classes.names)]
+        if self.with_mask:
+            sets.append(ParsedSet("instances", AnnotationKind.INSTANCES, self.classes.names))
+            if self.without_mask:
+                self.findings.warning(
+                    "object-without-mask",
+                    "",
+                    f"{self.without_mask:,} objects have a box but no mask; only the set of boxes has them.",
+                    "Draw their masks.",
+                )
+        for path, image in self.images.items():
+            objects = self.objects.pop(path)
+            image.values = [objects.boxes, objects.masks] if self.with_mask else [objects.boxes]
+        return Parsed(NAME, sets, list(self.images.values()))
+
+
+def _side(value: Any) -> int:
+    return int(value) if isinstance(value, (int, float)) and 0 < value < 1e9 else 0
+
+
+def _shown(number: Any) -> str:
+    return str(number)[:40]
+
+
+def _numbers(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list) and all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in value)
+
+
+def _box(value: Any) -> tuple[float, ...] | None:
+    if not _numbers(value) or len(value) != 4:
+        return None
+    try:
+        return tuple(float(item) for item in value)
+    except OverflowError:
+        return None
+
+
+def _geometry(value: Any) -> Geometry | None:
+    """A mask as COCO writes it. Raises ValueError where it is none; nothing at all is None."""
+    if not value:
+        return None
+    if isinstance(value, dict):
+        size, counts = value.get("size"), value.get("counts")
+        if not _numbers(size) or len(size) != 2 or not all(0 < side < 1e6 for side in size):
+            raise ValueError("its size is not height and width")
+        if isinstance(counts, str):
+            return Rle(int(size[1]), int(size[0]), counts.encode("utf-8", "replace"))
+        if _numbers(counts) and all(isinstance(run, int) and 0 <= run < 2**40 for run in counts):
+            return Rle(int(size[1]), int(size[0]), array("q", counts))
+        raise ValueError("its counts are neither a text nor numbers")
+    if isinstance(value, list):
+        rings = value if isinstance(value[0], list) else [value]
+        if all(_numbers(ring) for ring in rings):
+            try:
+                # Single precision is a hundredth of a pixel and better; polygons are most of a large file.
+                return Polygons(tuple(array("f", ring) for ring in rings))
+            except OverflowError as error:
+                raise ValueError("a coordinate is out of all range") from error
+    raise ValueError("it is neither a list of polygons nor run lengths")
+
+
+def _extent(mask: Geometry) -> tuple[float, float, float, float] | None:
+    """The box around a mask, None where the mask is no mask."""
+    if isinstance(mask, Rle):
+        try:
+            return masks.box(masks.from_counts(mask.counts, mask.width, mask.height), mask.width, mask.height)
+        except ValueError:
+            return None
+    rings = mask.rings if isinstance(mask, Polygons) else ()
+    xs = [x for ring in rings for x in ring[0::2]]
+    ys = [y for ring in rings for y in ring[1::2]]
+    return (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)) if xs and ys else None

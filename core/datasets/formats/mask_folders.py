@@ -1,0 +1,121 @@
+"""Folders of mask pictures: indexed, grey or coloured, matched with their images by file stem across sibling folders."""
+
+import re
+from pathlib import PurePosixPath
+
+from core.datasets.findings import Findings
+from core.datasets.fitting import open_mask
+from core.datasets.formats.coco import split_of
+from core.datasets.formats.mask_values import read_class_names, scan_masks
+from core.datasets.names import natural_key
+from core.datasets.parsed import MaskFile, Parsed, ParsedImage, ParsedSet
+from core.datasets.source import Source, is_image
+from core.errors import BadDataError
+from core.settings import Settings
+from core.vocabulary import AnnotationKind
+
+NAME = "masks"
+
+_MASK_FOLDER = re.compile(
+    r"^(masks?|annot(ations?)?|labels?|gts?|ground[_ -]?truths?|seg(mentation)?s?|segmentationclass|targets?|.*annot|.*[_-](masks?|labels?|gt|annotations?)"
+    r"|masks?[_-].*|labels?[_-](train|val|test|training|validation).*)$",
+    re.I,
+)
+_MASK_SUFFIX = re.compile(r"[_-](masks?|seg|segmentation|gt|labels?|l|annot|target|manual1|1stho)$", re.I)
+_MASK_TYPES = (".png", ".tif", ".tiff", ".bmp", ".gif")
+_SAMPLE = 6
+
+
+def _in_mask_folder(path: str) -> bool:
+    return any(_MASK_FOLDER.match(part) for part in PurePosixPath(path).parts[:-1])
+
+
+def _pairs(source: Source) -> tuple[dict[str, str], list[str], list[str]]:
+    """Mask by image, masks without an image, images without a mask."""
+    all_images = [path for path in source.members if is_image(path)]
+    masks = [path for path in all_images if path.lower().endswith(_MASK_TYPES) and _in_mask_folder(path)]
+    if not masks:
+        stems = {PurePosixPath(path).stem for path in all_images}
+        masks = [
+            path
+            for path in all_images
+            if path.lower().endswith(_MASK_TYPES)
+            and _MASK_SUFFIX.search(stem := PurePosixPath(path).stem)
+            and _MASK_SUFFIX.sub("", stem) in stems
+        ]
+    taken = set(masks)
+    images = [path for path in all_images if path not in taken]
+    by_stem: dict[str, list[str]] = {}
+    for path in images:
+        by_stem.setdefault(PurePosixPath(path).stem, []).append(path)
+    found: dict[str, str] = {}
+    lonely: list[str] = []
+    for mask in sorted(masks):
+        stem = PurePosixPath(mask).stem
+        candidates = by_stem.get(stem) or by_stem.get(_MASK_SUFFIX.sub("", stem)) or []
+        candidates = [path for path in candidates if path not in found] or []
+        if candidates:
+            found[max(candidates, key=lambda path: (_kinship(path, mask), -path.count("/")))] = mask
+        else:
+            lonely.append(mask)
+    return found, lonely, [path for path in images if path not in found]
+
+
+def _kinship(image: str, mask: str) -> int:
+    """How much the folders of image and mask have in common; `trainannot` and `train` are the same in this."""
+    words = {re.sub(r"annot$|[_-](masks?|labels?|gt)$", "", part.lower()) for part in PurePosixPath(mask).parts[:-1]}
+    return len(words & {part.lower() for part in PurePosixPath(image).parts[:-1]})
+
+
+def detect(source: Source) -> bool:
+    """Whether images have masks of their own size with few values beside them."""
+    pairs, lonely, _ = _pairs(source)
+    if not pairs or len(lonely) > len(pairs):
+        return False
+    for image, mask in sorted(pairs.items())[:_SAMPLE]:
+        try:
+            mask_picture, image_picture = open_mask(source, mask), open_mask(source, image)
+        except (OSError, ValueError, KeyError, SyntaxError):
+            continue
+        few = mask_picture.mode in ("1", "L", "P", "I", "I;16") or mask_picture.convert("RGB").getcolors(512) is not None
+        if few and mask_picture.size in (image_picture.size, image_picture.size[::-1]):
+            return True
+    return False
+
+
+def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
+    """Images with regions.
+
+    Raises:
+        BadDataError: when no mask belongs to an image, or no mask has any class.
+    """
+    pairs, lonely, without = _pairs(source)
+    for mask in lonely:
+        findings.error("missing-image", mask, "There is no image of this mask's name.", "Add the image, or remove the mask.")
+    for image in without:
+        findings.error(
+            "missing-mask",
+            image,
+            "There is no mask of this image's name.",
+            "Add a mask; one of value 0 throughout for an image without objects.",
+        )
+    if not pairs:
+        raise BadDataError(
+            f"No mask of {source.name} belongs to an image.", "Put images/ and masks/ side by side, with the same file names."
+        )
+    scanned = scan_masks(source, pairs.values(), findings)
+    found = set().union(*scanned.values.values()) if scanned.values else set()
+    # 255 is the usual value for "do not care" beside class indices; where it is the only one it is the object.
+    ignored = {255} if not scanned.colour and found - {0, 255} else set()
+    values, names = scanned.classes(read_class_names(source), ignored)
+    if not values:
+        raise BadDataError(f"The masks of {source.name} hold no class: every pixel is 0.", "Number classes from 1; 0 is the background.")
+    index = {value: number for number, value in enumerate(values)}
+    parsed = Parsed(NAME, [ParsedSet("regions", AnnotationKind.REGIONS, names)])
+    for image in sorted(pairs, key=natural_key):
+        mask = pairs[image]
+        if mask not in scanned.values:
+            continue
+        raw = [(index[value], MaskFile(mask, value, scanned.colour), None) for value in sorted(scanned.values[mask]) if value in index]
+        parsed.images.append(ParsedImage(image, [raw], split_of(str(PurePosixPath(image).parent)), annotation_file=mask))
+    return parsed

@@ -1,0 +1,260 @@
+"""What the values in mask pictures mean: which occur, and which class each stands for, by the class lists people put beside them."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from core.datasets.findings import Findings
+from core.datasets.fitting import mask_values, open_mask
+from core.datasets.names import class_name
+from core.datasets.source import Source
+
+_MOST_COLOURS = 512  # of one mask; a picture with more is a photograph, or was saved as JPEG
+_BACKGROUND = frozenset(
+    {
+        "background",
+        "_background_",
+        "bg",
+        "back",
+        "none",
+        "nothing",
+        "unlabeled",
+        "unlabelled",
+        "unlabeled area",
+        "void",
+        "ignore",
+        "__ignore__",
+    }
+)
+_LIST_FILE = re.compile(
+    r"(^|/)(classes|class_?names?|class_?dict|labels?|label_?map|label_?colors?|label_?colours?|colou?r_?map|names|categories|_classes)\.(txt|csv|json|names)$",
+    re.I,
+)
+
+
+@dataclass
+class ClassNames:
+    """Names as a class list gives them: by index or grey value, by colour, or both."""
+
+    by_value: dict[int, str] = field(default_factory=dict)
+    by_colour: dict[int, str] = field(default_factory=dict)  # 0xRRGGBB
+
+
+@dataclass
+class Scanned:
+    """The values of a set of mask pictures. `values` by path; `palette` the colour of each index where the pictures have a palette."""
+
+    colour: bool
+    values: dict[str, frozenset[int]]
+    palette: dict[int, int]
+
+    def classes(self, named: ClassNames, ignored: Collection[int] = ()) -> tuple[list[int], list[str]]:
+        """The values that are classes, ascending, and the name of each; background and `ignored` ones are none."""
+        found = set().union(*self.values.values()) if self.values else set()
+        names: dict[int, str] = {}
+        # A list that begins with the background or fills all values counts from 0; else it names 1, 2, …
+        by_value = named.by_value
+        if (
+            by_value
+            and 0 in by_value
+            and not _is_background(by_value[0])
+            and found
+            and max(found - set(ignored), default=0) == len(by_value)
+        ):
+            by_value = {value + 1: name for value, name in by_value.items()}
+        if not self.colour:
+            names.update(by_value)
+        by_colour = named.by_colour
+        for value in found:
+            colour = value if self.colour else self.palette.get(value, -1)
+            if colour in by_colour and (self.colour or not by_value):
+                names[value] = by_colour[colour]
+        if self.colour:
+            names.update({colour: name for colour, name in by_colour.items() if colour not in names})
+        listed = set(names)
+        classes = sorted(
+            value
+            for value in found | listed
+            if not _is_background(names.get(value, ""))
+            and not (value in ignored and value not in listed)
+            and (value != 0 or value in listed)
+        )
+        return classes, [names.get(value) or self._unnamed(value) for value in classes]
+
+    def _unnamed(self, value: int) -> str:
+        return f"class_{value:06x}" if self.colour else f"class_{value}"
+
+
+def _is_background(name: str) -> bool:
+    return name.strip().lower() in _BACKGROUND
+
+
+def scan_masks(source: Source, paths: Iterable[str], findings: Findings) -> Scanned:
+    """Look at every mask picture: the values in each."""
+    order = sorted(set(paths))
+    with ThreadPoolExecutor(4, thread_name_prefix="scan") as pool:
+        looked = list(pool.map(lambda path: _look(source, path), order))
+    colour = any(mode == "colour" for mode, _, _ in looked)
+    values: dict[str, frozenset[int]] = {}
+    palette: dict[int, int] = {}
+    for path, (mode, found, own_palette) in zip(order, looked, strict=True):
+        if isinstance(found, str):
+            findings.error(
+                "damaged-mask", path, f"The mask cannot be used: {found}.", "Save it as a PNG whose values or colours are the classes."
+            )
+            continue
+        if colour and mode != "colour":
+            found = frozenset(own_palette.get(value, value * 0x010101) for value in found)
+        palette.update(own_palette)
+        values[path] = found
+    return Scanned(colour, values, palette)
+
+
+def _look(source: Source, path: str) -> tuple[str, frozenset[int] | str, dict[int, int]]:
+    """Mode (index or colour), the values or why there are none, and the palette of one mask."""
+    try:
+        picture = open_mask(source, path)
+        if picture.mode in ("RGB", "RGBA"):
+            colours = picture.convert("RGB").getcolors(_MOST_COLOURS)
+            if colours is None:
+                return "colour", f"it has more than {_MOST_COLOURS} colours", {}
+            packed = [_packed(colour) for _, colour in colours]
+            if all(value >> 16 == value & 0xFF == (value >> 8) & 0xFF for value in packed):
+                return "index", frozenset(value & 0xFF for value in packed), {value & 0xFF: value for value in packed}
+            return "colour", frozenset(packed), {}
+        values = np.unique(mask_values(picture, colour=False))
+        if len(values) > _MOST_COLOURS:
+            return "index", f"it has more than {_MOST_COLOURS} values", {}
+        return "index", frozenset(int(value) for value in values), _palette(picture)
+    except (OSError, ValueError, KeyError, SyntaxError) as error:
+        return "index", str(error) or type(error).__name__, {}
+
+
+def _packed(colour: Any) -> int:
+    return (int(colour[0]) << 16) | (int(colour[1]) << 8) | int(colour[2])
+
+
+def _palette(picture: Image.Image) -> dict[int, int]:
+    flat = picture.getpalette() if picture.mode == "P" else None
+    if not flat:
+        return {}
+    return {number: _packed(flat[3 * number : 3 * number + 3]) for number in range(len(flat) // 3)}
+
+
+def scan_objects(
+    source: Source, pairs: dict[str, tuple[str, str]], colour: bool, findings: Findings
+) -> dict[str, list[tuple[int, int, bool]]]:
+    """For each image the objects in its object mask: value there, value of its class in the class mask, and whether the former is a colour."""
+    found: dict[str, list[tuple[int, int, bool]]] = {}
+    for image, (objects, classes) in sorted(pairs.items()):
+        try:
+            object_picture, class_picture = open_mask(source, objects), open_mask(source, classes)
+            own_colour = object_picture.mode in ("RGB", "RGBA")
+            numbers = mask_values(object_picture, colour=own_colour)
+            values = mask_values(class_picture, colour=colour)
+            if numbers.shape != values.shape:
+                raise ValueError("it is not as large as the mask of classes")
+        except (OSError, ValueError, KeyError, SyntaxError) as error:
+            findings.error("damaged-mask", objects, f"The mask of objects cannot be used: {error}.", "Save it again as PNG.")
+            continue
+        ignored = 0xE0E0C0 if own_colour else 255
+        found[image] = []
+        for number in np.unique(numbers):
+            if number in (0, ignored):
+                continue
+            inside, counts = np.unique(values[numbers == number], return_counts=True)
+            found[image].append((int(number), int(inside[counts.argmax()]), own_colour))
+    return found
+
+
+def read_class_names(source: Source) -> ClassNames:
+    """The class list of the source, in whatever way it is written; empty where there is none."""
+    files = sorted((path for path in source.members if _LIST_FILE.search(path)), key=lambda path: (path.count("/"), path))
+    for path in files[:10]:
+        try:
+            text = source.read(path, 1_000_000).decode("utf-8-sig", "replace")
+        except (OSError, ValueError):
+            continue
+        named = _parse_json(text) if path.lower().endswith(".json") else _parse_lines(text, PurePosixPath(path).suffix.lower() == ".csv")
+        if named.by_value or named.by_colour:
+            return named
+    return ClassNames()
+
+
+def _parse_json(text: str) -> ClassNames:
+    try:
+        loaded = json.loads(text)
+    except (ValueError, RecursionError):
+        return ClassNames()
+    named = ClassNames()
+    if isinstance(loaded, dict) and isinstance(loaded.get("labels") or loaded.get("classes"), (list, dict)):
+        loaded = loaded.get("labels") or loaded.get("classes")
+    if isinstance(loaded, list):
+        for number, entry in enumerate(loaded):
+            if isinstance(entry, dict):
+                _take_entry(named, entry, number)
+            else:
+                named.by_value[number] = class_name(str(entry))
+    elif isinstance(loaded, dict):
+        for key, value in loaded.items():
+            if isinstance(value, int) and not isinstance(value, bool):
+                named.by_value[value] = class_name(str(key))
+            elif str(key).isdecimal() and len(str(key)) < 7 and isinstance(value, str):
+                named.by_value[int(key)] = class_name(value)
+            elif _is_colour(value):
+                named.by_colour[_packed(value)] = class_name(str(key))
+    return named
+
+
+def _take_entry(named: ClassNames, entry: dict[str, Any], number: int) -> None:
+    name = class_name(str(entry.get("name") or entry.get("label") or entry.get("class") or ""))
+    colour = entry.get("color") or entry.get("colour")
+    value = entry.get("id", entry.get("value", entry.get("index")))
+    if name and _is_colour(colour):
+        named.by_colour[_packed(colour)] = name
+    if name and isinstance(value, int):
+        named.by_value[value] = name
+    elif name and not _is_colour(colour):
+        named.by_value[number] = name
+
+
+def _is_colour(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) >= 3 and all(isinstance(item, int) and 0 <= item <= 255 for item in value[:3])
+
+
+def _parse_lines(text: str, is_csv: bool) -> ClassNames:
+    """Lines such as `cat`, `1 cat`, `cat,1`, `cat,255,0,0`, `255 0 0 cat` and `cat:255,0,0::`."""
+    named = ClassNames()
+    plain: list[str] = []
+    for row in csv.reader(io.StringIO(text)) if is_csv else ([line] for line in text.splitlines()):
+        line = ",".join(row).strip()
+        if not line or line.startswith("#"):
+            continue
+        numbers = [int(number) for number in re.findall(r"(?<![\w.-])\d{1,5}(?![\w.-])", line)]
+        words = re.sub(r"(?<![\w.-])\d{1,5}(?![\w.-])", " ", line)
+        name = class_name(re.sub(r"[\s,;:=]+$|^[\s,;:=]+", "", re.sub(r"[,;:\t]+", " ", words)))
+        if not name or re.fullmatch(r"(name|class|label|id|value|r|g|b|[\s])+", name.lower()):
+            if not name and len(numbers) == 1 and line.isdecimal():
+                plain.append(line)  # a class that is called by a number
+            continue
+        if len(numbers) >= 3 and all(number <= 255 for number in numbers[-3:]):
+            colour = numbers[-3:] if len(numbers) != 4 else numbers[1:]
+            named.by_colour[_packed(colour)] = name
+            if len(numbers) == 4:
+                named.by_value[numbers[0]] = name
+        elif len(numbers) == 1 and not plain:
+            named.by_value[numbers[0]] = name
+        else:
+            plain.append(class_name(line))
+    if plain and not named.by_value and not named.by_colour:
+        named.by_value = dict(enumerate(plain))
+    return named

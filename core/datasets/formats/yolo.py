@@ -1,0 +1,285 @@
+"""YOLO: a text file per image with class number and fractions, for boxes or polygons; `data.yaml` (or `obj.names`, `classes.txt`) names the classes."""
+
+import math
+import re
+from array import array
+from pathlib import PurePosixPath
+from typing import Any
+
+import yaml
+
+from core.datasets.findings import Findings
+from core.datasets.formats.coco import split_of
+from core.datasets.names import class_name, natural_key
+from core.datasets.parsed import Parsed, ParsedImage, ParsedSet, Polygons
+from core.datasets.source import Source, is_image
+from core.errors import BadDataError
+from core.settings import Settings
+from core.vocabulary import AnnotationKind
+
+NAME = "yolo"
+
+_LONGEST_TEXT = 20_000_000  # bytes of one label file or list
+_NO_LABELS = re.compile(
+    r"(^|/)(classes|labels|readme[^/]*|.*\.names|train|val|valid|test|predefined_classes|license[^/]*|labelmap|notes)\.txt$", re.I
+)
+_ROW = re.compile(r"^\s*\d+(\s+[-+.\deE]+){4,}\s*$")
+
+
+def _yaml_file(source: Source) -> str:
+    found = [path for path in source.members if path.lower().endswith((".yaml", ".yml")) and path.count("/") <= 3]
+    found.sort(key=lambda path: (PurePosixPath(path).stem.lower() not in ("data", "dataset"), path.count("/"), path))
+    for path in found[:20]:
+        if "names" in _load_yaml(source, path):
+            return path
+    return ""
+
+
+def _load_yaml(source: Source, path: str) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(source.read(path, 1_000_000).decode("utf-8-sig", "replace"))
+    except (yaml.YAMLError, OSError, ValueError, RecursionError):
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _names_file(source: Source) -> str:
+    found = [
+        path
+        for path in source.members
+        if PurePosixPath(path).name.lower() in ("obj.names", "classes.txt", "predefined_classes.txt") or path.endswith(".names")
+    ]
+    return min(found, key=lambda path: (path.count("/"), path), default="")
+
+
+def detect(source: Source) -> bool:
+    """Whether there is a data.yaml with names, or text files beside the images that read as YOLO rows."""
+    if _yaml_file(source):
+        return True
+    labels = _label_files(source)
+    images = _stems(source)
+    looked = 0
+    for label in sorted(labels):
+        if not any(stem in images for stem in _image_stems(label)):
+            continue
+        looked += 1
+        try:
+            with source.open(label) as file:
+                head = file.read(4096).decode("utf-8", "replace").splitlines()
+        except OSError:
+            continue
+        if head and _ROW.match(head[0]):
+            return True
+        if looked > 50:
+            break
+    return False
+
+
+def _label_files(source: Source) -> list[str]:
+    return [path for path in source.members if path.lower().endswith(".txt") and not _NO_LABELS.search(path)]
+
+
+def _stems(source: Source) -> dict[str, str]:
+    """Images by their path without suffix."""
+    return {path.rpartition(".")[0]: path for path in source.members if is_image(path)}
+
+
+def _image_stems(label: str) -> list[str]:
+    """Where the image of a label file may lie, without suffix: a `labels` folder becomes `images`, or beside it."""
+    stem = label.rpartition(".")[0]
+    parts = stem.split("/")
+    found = [stem]
+    for place in reversed(range(len(parts) - 1)):
+        if parts[place].lower() in ("labels", "label", "annotations"):
+            for folder in ("images", "image", "JPEGImages", "imgs"):
+                found.append("/".join([*parts[:place], folder, *parts[place + 1 :]]))
+            found.append("/".join([*parts[:place], *parts[place + 1 :]]))
+    return found
+
+
+def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
+    """Images with boxes, and objects where rows are polygons.
+
+    Raises:
+        BadDataError: when there are no images, or the class list cannot be read.
+    """
+    images = _stems(source)
+    if not images:
+        raise BadDataError(f"{source.name} holds no images.", "Put them into images/ beside labels/.")
+    yaml_file = _yaml_file(source)
+    described = _load_yaml(source, yaml_file) if yaml_file else {}
+    given = _class_names(source, described, yaml_file)
+    splits = _splits(source, described, yaml_file, images)
+    label_of: dict[str, str] = {}
+    for label in _label_files(source):
+        image = next((images[stem] for stem in _image_stems(label) if stem in images), "")
+        if image:
+            label_of.setdefault(image, label)
+        elif "label" in label.lower():
+            findings.error("missing-image", label, "There is no image of this name.", "Add the image, or remove the label file.")
+    rows = {image: _rows(source, label, findings) for image, label in label_of.items()}
+    names = _complete(given, rows, yaml_file or _names_file(source) or "data.yaml", findings)
+    return _parsed(images, label_of, rows, names, splits, findings)
+
+
+_Row = tuple[int, list[float], int]  # class, numbers, line
+
+
+def _rows(source: Source, label: str, findings: Findings) -> list[_Row]:
+    try:
+        text = source.read(label, _LONGEST_TEXT).decode("utf-8-sig", "replace")
+    except (OSError, ValueError) as error:
+        findings.error("unreadable", label, f"The label file cannot be read ({error}).", "Check that it was copied whole.")
+        return []
+    rows: list[_Row] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        cells = line.split()
+        if not cells:
+            continue
+        try:
+            index = int(float(cells[0]))
+            numbers = [float(cell) for cell in cells[1:]]
+        except (ValueError, OverflowError):
+            index, numbers = -1, []
+        if (
+            index < 0
+            or not (len(numbers) in (4, 5) or (len(numbers) >= 6 and len(numbers) % 2 == 0))
+            or not all(map(math.isfinite, numbers))
+        ):
+            findings.error(
+                "bad-row",
+                label,
+                f"The row “{line[:60]}” is no label.",
+                "Write class x y width height, or class x1 y1 x2 y2 x3 y3 …, as fractions.",
+                number,
+            )
+            continue
+        rows.append((index, numbers, number))
+    return rows
+
+
+def _class_names(source: Source, described: dict[str, Any], file: str) -> dict[int, str]:
+    """Class names by number, as far as the source gives them."""
+    names = described.get("names")
+    if isinstance(names, list):
+        return {number: class_name(str(name)) for number, name in enumerate(names)}
+    if isinstance(names, dict):
+        try:
+            return {int(number): class_name(str(name)) for number, name in names.items()}
+        except (ValueError, TypeError) as error:
+            raise BadDataError(f"{file}: names are not numbered.", "Write names as a list, or as 0: name, 1: name …") from error
+    listed = _names_file(source)
+    if listed:
+        text = source.read(listed, _LONGEST_TEXT).decode("utf-8-sig", "replace")
+        return {number: class_name(line) for number, line in enumerate(text.splitlines()) if line.strip()}
+    return {}
+
+
+def _complete(names: dict[int, str], rows: dict[str, list[_Row]], file: str, findings: Findings) -> list[str]:
+    """Names of all classes 0 … largest; those that the source uses without naming become `class_N`."""
+    used = {row[0] for found in rows.values() for row in found}
+    unnamed = sorted(number for number in used if number not in names and number < 100_000)
+    for number in unnamed[:100]:
+        if names:
+            findings.warning(
+                "unknown-class",
+                file,
+                f"Labels use the class {number}, which has no name; it is called class_{number}.",
+                "Name it in data.yaml.",
+            )
+    highest = max([*names, *(number for number in used if number < 100_000)], default=-1)
+    return [names.get(number) or f"class_{number}" for number in range(highest + 1)]
+
+
+def _splits(source: Source, described: dict[str, Any], file: str, images: dict[str, str]) -> dict[str, str]:
+    """The split of each image: as data.yaml says, else as its folder is called."""
+    found: dict[str, str] = {}
+    base = PurePosixPath(file).parent if file else PurePosixPath(".")
+    for key, split in (("train", "train"), ("val", "val"), ("valid", "val"), ("test", "test")):
+        entries = described.get(key)
+        for entry in entries if isinstance(entries, list) else [entries]:
+            if isinstance(entry, str) and entry:
+                for image in _images_at(source, entry, base, str(described.get("path") or ""), images):
+                    found.setdefault(image, split)
+    for image in images.values():
+        if image not in found and (split := split_of(str(PurePosixPath(image).parent))):
+            found[image] = split
+    return found
+
+
+def _images_at(source: Source, entry: str, base: PurePosixPath, root: str, images: dict[str, str]) -> list[str]:
+    """Images that an entry of data.yaml means: a folder, or a text file that lists them. It may speak of another host's folders."""
+    parts = [part for part in entry.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    listed = {path: path for path in source.members}
+    for start in range(len(parts)):
+        tail = "/".join(parts[start:])
+        for path in dict.fromkeys((str(base / root / tail) if not root.startswith("/") else "", str(base / tail), tail)):
+            if path in listed and path.endswith(".txt"):
+                return _listed_images(source, path, images)
+            inside = [image for image in images.values() if image.startswith(path + "/")] if path and path in source.folders else []
+            if inside:
+                return inside
+    return []
+
+
+def _listed_images(source: Source, path: str, images: dict[str, str]) -> list[str]:
+    by_tail = {PurePosixPath(image).name: image for image in images.values()}
+    found = []
+    for line in source.read(path, _LONGEST_TEXT).decode("utf-8-sig", "replace").splitlines():
+        name = PurePosixPath(line.strip().replace("\\", "/")).name
+        if name in by_tail:
+            found.append(by_tail[name])
+    return found
+
+
+def _parsed(
+    images: dict[str, str],
+    label_of: dict[str, str],
+    rows: dict[str, list[_Row]],
+    names: list[str],
+    splits: dict[str, str],
+    findings: Findings,
+) -> Parsed:
+    polygons = sum(1 for found in rows.values() for row in found if len(row[1]) >= 6)
+    boxes = sum(1 for found in rows.values() for row in found if len(row[1]) < 6)
+    sets = []
+    # Polygons alone: boxes follow from them, and need no set of their own.
+    if boxes or not polygons:
+        sets.append(ParsedSet("boxes", AnnotationKind.BOXES, names, normalised=True))
+    if polygons:
+        sets.append(ParsedSet("instances", AnnotationKind.INSTANCES, names, normalised=True))
+        if boxes:
+            findings.warning(
+                "object-without-mask",
+                "",
+                f"{boxes:,} objects have a box but no polygon; only the set of boxes has them.",
+                "Draw their outlines.",
+            )
+    without = sum(1 for image in images.values() if image not in label_of)
+    if without:
+        findings.warning(
+            "no-label-file",
+            "",
+            f"{without:,} images have no label file; they count as images without objects.",
+            "Add the label files if they are missing.",
+        )
+    parsed = Parsed(NAME, sets)
+    for image in sorted(images.values(), key=natural_key):
+        found = rows.get(image, [])
+        values: list[Any] = []
+        for parsed_set in sets:
+            if parsed_set.kind is AnnotationKind.BOXES:
+                values.append([_box(row) for row in found])
+            else:
+                values.append([(index, Polygons((array("d", numbers),)), line) for index, numbers, line in found if len(numbers) >= 6])
+        parsed.images.append(ParsedImage(image, values, splits.get(image, ""), annotation_file=label_of.get(image, ""), upright=True))
+    return parsed
+
+
+def _box(row: _Row) -> tuple[int, float, float, float, float, int]:
+    index, numbers, line = row
+    if len(numbers) < 6:
+        x, y, width, height = numbers[:4]
+        return index, x - width / 2, y - height / 2, width, height, line
+    xs, ys = numbers[0::2], numbers[1::2]
+    return index, min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys), line
