@@ -1,11 +1,12 @@
 """Task states and events in words, pictures and buttons: the neutral messages of a task's thread, the same for every face."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from core.clock import now
-from core.db.tables import Task
+from core.db.tables import Dataset, DatasetFinding, LightJob, Task
 from core.events import Failed, Finished, Noticed, Progress, Stopped
 from core.vocabulary import TaskType
 from core.wizard.screens import Block, Button, Confirm, Facts, Message, Picture, ProgressBar, Text, Tone
@@ -31,31 +32,6 @@ PICTURE_NAMES = {
     "best_and_worst": "Surest hits and worst misses among the validation images",
 }
 
-STOP_BUTTONS = (
-    Button(
-        "task:stop",
-        "Stop, keep the best",
-        value="keep",
-        confirm=Confirm("Stop the training and keep the best model so far?", "Stop and keep", "Go on training"),
-    ),
-    Button(
-        "task:stop",
-        "Stop and discard",
-        style="danger",
-        value="discard",
-        confirm=Confirm("Stop the training and throw away what it has learnt?", "Stop and discard", "Go on training"),
-    ),
-)
-CANCEL_WAITING = (
-    Button(
-        "task:stop",
-        "Take out of the queue",
-        style="danger",
-        value="discard",
-        confirm=Confirm("Take this task out of the queue?", "Take it out", "Leave it"),
-    ),
-)
-
 
 @dataclass(frozen=True)
 class Standing:
@@ -73,12 +49,38 @@ def progress_message(task: Task, standing: Standing) -> Message:
     name = Text(task.name, Tone.HEADING)
     if task.state == "waiting":
         blocks: tuple[Block, ...] = (name, Text(waiting_text(standing)))
-        return Message(key, blocks, CANCEL_WAITING, announcement="")
+        return Message(key, blocks, task_buttons(task))
     if task.state == "running":
-        return Message(key, (name, *_running(standing)), STOP_BUTTONS)
+        return Message(key, (name, *_running(standing)), task_buttons(task))
     if task.state == "stopping":
         return Message(key, (name, *_running(standing), Text("Stopping: the worker finishes the step it is at.", Tone.WARNING)))
     return Message(key, (name, Text(f"{ENDINGS[task.state]} {lasted(task)}".strip(), Tone.HINT)))
+
+
+def task_buttons(task: Task) -> tuple[Button, ...]:
+    """How a task that has not ended can be stopped, and a look at its details."""
+    details = Button("task:show", "Details", value=task.id)
+    if task.state == "waiting":
+        sure = Confirm("Take this task out of the queue?", "Take it out", "Leave it")
+        return (Button("task:stop", "Take out of the queue", style="danger", value=f"{task.id} discard", confirm=sure), details)
+    if task.state != "running":
+        return (details,)
+    keep = Confirm("Stop the training and keep the best model so far?", "Stop and keep", "Go on training")
+    discard = Confirm("Stop the training and throw away what it has learnt?", "Stop and discard", "Go on training")
+    return (
+        Button("task:stop", "Stop, keep the best", value=f"{task.id} keep", confirm=keep),
+        Button("task:stop", "Stop and discard", style="danger", value=f"{task.id} discard", confirm=discard),
+        details,
+    )
+
+
+def model_buttons(model_id: str) -> tuple[Button, ...]:
+    """What can be done with a model."""
+    return (
+        Button("model:test", "Test an image", style="primary", value=model_id),
+        Button("model:retrain", "Retrain", value=model_id),
+        Button("model:download", "Download", value=model_id),
+    )
 
 
 ENDINGS = {"finished": "Finished.", "stopped": "Stopped.", "error": "Ended with an error."}
@@ -139,7 +141,8 @@ def finished_message(task: Task, number: int, event: Finished | Stopped, model_n
     blocks += [Facts(metric_rows(event.metrics), title="Result on the validation images"), *picture_blocks(event.report)]
     blocks.append(Facts((("Model", model_name), ("Lies at", model_place))))
     headline = headline_metric(event.metrics)
-    return Message(f"{task.id}:{number}", tuple(blocks), announcement=f"{line}: {headline}." if headline else f"{line}.")
+    buttons = (*(model_buttons(event.model_id) if event.model_id else ()), Button("task:show", "Details", value=task.id))
+    return Message(f"{task.id}:{number}", tuple(blocks), buttons, announcement=f"{line}: {headline}." if headline else f"{line}.")
 
 
 def failed_message(task: Task, number: int, event: Failed) -> Message:
@@ -211,4 +214,43 @@ def task_facts(task: Task, dataset_name: str) -> Facts:
             ("Tuning", task.tuning),
             ("Created", f"{task.created_at:%Y-%m-%d %H:%M} UTC by {task.created_by_name or task.created_by}"),
         )
+    )
+
+
+SHOWN_FINDINGS = 8
+
+
+def light_message(job: LightJob, dataset: Dataset | None, findings: Sequence[DatasetFinding]) -> Message:
+    """The end of a light job: a dataset is ready, with what was noticed and the choice to keep or drop it; or what went wrong."""
+    key = f"light:{job.id}"
+    name = str(job.payload.get("name", ""))
+    if job.state == "error":
+        what = f"“{name}” could not be imported: {job.error}" if job.kind == "import" else job.error
+        return Message(key, (Text(f"{what} {job.error_remedy}".strip(), Tone.ERROR),))
+    if dataset is None:
+        return Message(key, (Text("Done." if job.kind != "import" else f"“{name}” was imported, and has been deleted since."),))
+    ready = Text(f"The dataset “{dataset.name}” is ready: {dataset.image_count:,} images.", Tone.GOOD)
+    if not findings:
+        return Message(
+            key, (ready,), (Button("dataset:show", "Look at it", value=dataset.id), Button("train:begin", "Train on it", value=dataset.id))
+        )
+    rows = tuple(
+        (f"{item.file}{f', line {item.line}' if item.line else ''}", f"{item.message} {item.remedy}".strip())
+        for item in findings[:SHOWN_FINDINGS]
+    )
+    more = "There are more: the full list is in the file." if len(findings) > SHOWN_FINDINGS else "The list is also in the file."
+    return Message(
+        key,
+        (ready, Facts(rows, title="What was noticed"), Text(f"{more} Keep the good part, or drop all?")),
+        (
+            Button("dataset:keep", "Keep the good part", style="primary", value=dataset.id),
+            Button(
+                "dataset:drop",
+                "Drop all",
+                style="danger",
+                value=dataset.id,
+                confirm=Confirm("Drop the whole dataset?", "Drop all", "Keep it"),
+            ),
+            Button("dataset:findings", "List as a file", value=dataset.id),
+        ),
     )

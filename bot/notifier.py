@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from bot import messages
 from bot.messages import Standing
 from core.access import Place
 from core.clock import now
+from core.datasets.listing import findings_of
 from core.db.session import Database
-from core.db.tables import Delivery, Event, Model, Task
+from core.db.tables import Dataset, Delivery, Event, LightJob, Model, Task
 from core.errors import StationmasterError
 from core.events import Failed, Finished, Noticed, Progress, Started, Stopped, from_row
 from core.process_identity import own_identity
@@ -109,6 +110,7 @@ class Notifier:
                     logger.warning("%s did not take a message of task %s: %s", poster.face, task_id, error)
                     if error.gone:
                         self._close(poster.face, task_id)
+            any_open = self._tell_light_jobs(poster) or any_open
         return any_open
 
     def run(self, stop: threading.Event, seconds: float = 1.0) -> None:
@@ -160,6 +162,35 @@ class Notifier:
             self._save(poster.face, task_id, cursor=events[-1][0], done=final)
         if final:
             self._threads.pop((poster.face, task_id), None)
+
+    def _tell_light_jobs(self, poster: Poster) -> bool:
+        """Tell the ends of imports and the like in the threads they were asked for in; returns whether any is still awaited."""
+        with self.database.read() as session:
+            jobs = [
+                job
+                for job in session.scalars(select(LightJob).where(LightJob.untold_face == poster.face)).all()
+                if poster.wants(Place.from_json(job.place))
+            ]
+        for job in jobs:
+            if not State(job.state).ended:
+                continue
+            place, message = Place.from_json(job.place), self._light_message(job)
+            try:
+                if not poster.find(place, message.key):
+                    poster.post(place, message)
+            except ChatError as error:
+                logger.warning("%s did not take the end of light job %s: %s", poster.face, job.id, error)
+                if not error.gone:
+                    continue
+            with self.database.write() as session:
+                session.execute(update(LightJob).where(LightJob.id == job.id).values(untold_face=""))
+        return bool(jobs)
+
+    def _light_message(self, job: LightJob) -> Message:
+        with self.database.read() as session:
+            dataset = session.get(Dataset, str(job.result.get("dataset_id", ""))) if job.kind == "import" else None
+            findings = findings_of(session, dataset.id, limit=messages.SHOWN_FINDINGS + 1) if dataset else []
+        return messages.light_message(job, dataset, findings)
 
     def _standing(self, session: Session, task: Task, thread: _Thread) -> Standing:
         if task.state == State.WAITING:

@@ -11,14 +11,18 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="STATIONMASTER_", env_file=".env", extra="ignore", env_ignore_empty=True)
 
-    home: Path = Field(default_factory=lambda: Path("~/.stationmaster").expanduser(), description="Folder of all data that has no URL of its own")
+    home: Path = Field(
+        default_factory=lambda: Path("~/.stationmaster").expanduser(), description="Folder of all data that has no URL of its own"
+    )
     database_url: str = Field("", description="SQLAlchemy URL; empty means SQLite under `home`")
     redis_url: SecretStr = Field(SecretStr(""), description="redis:// URL; empty means the embedded Valkey under `home`")
     storage_url: str = Field("", description="fsspec URL of images, checkpoints and models; empty means a folder under `home`")
     cache_dir: Path | None = Field(None, description="Host-local cache of decoded images; empty means a folder under `home`")
     weights_dir: Path | None = Field(None, description="Folder that holds pre-trained weights, for hosts that cannot reach a hub")
     offline: bool = Field(False, description="Never try to download weights")
-    allow_licences: str = Field("", description="SPDX licences of weights allowed besides Apache-2.0, MIT and BSD, comma-separated; * allows all")
+    allow_licences: str = Field(
+        "", description="SPDX licences of weights allowed besides Apache-2.0, MIT and BSD, comma-separated; * allows all"
+    )
     queue_prefix: str = Field("stationmaster", pattern=r"^[a-z0-9-]{1,40}$", description="Keeps installations on one Redis apart")
 
     workspace: str = Field("default", description="Workspace of the command line, and of all faces unless `workspace_per_team`")
@@ -33,6 +37,9 @@ class Settings(BaseSettings):
     checkpoint_seconds: float = Field(300, gt=0, description="Longest time between two checkpoints within an epoch")
     min_free_bytes: int = Field(500_000_000, ge=0, description="Refuse to start writing when less disk is free")
 
+    chat_import_prefixes: str = Field(
+        "", description="Comma-separated beginnings of URIs that a chat may import from, such as s3://our-bucket/"
+    )
     max_archive_bytes: int = Field(20_000_000_000, ge=1)
     max_images: int = Field(2_000_000, ge=1)
     max_image_pixels: int = Field(400_000_000, ge=1, description="Larger images are refused as decompression bombs")

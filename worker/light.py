@@ -77,12 +77,20 @@ def _run(settings: Settings, database: Database, job_id: str, generation: int) -
         thread.join()
         with database.write() as session:
             fail_light_job(session, job_id, generation, what, remedy)
+        _tidy(work)
         return
     finally:
         ended.set()
     thread.join()
     with database.write() as session:
         finish_light_job(session, job_id, generation, result)
+    _tidy(work)
+
+
+def _tidy(work: LightWork) -> None:
+    """Delete what was uploaded for this job, once it has ended."""
+    if key := str(work.payload.get("upload_key", "")):
+        work.storage.delete(key.rpartition("/")[0])
 
 
 def _beat(work: LightWork, job_id: str, generation: int, ended: threading.Event) -> None:

@@ -228,7 +228,7 @@ class LightJob(Base):
     """Work on a CPU that must not wait behind trainings: prediction, import, preview, evidence, export."""
 
     __tablename__ = "light_jobs"
-    __table_args__ = (Index("ix_light_jobs_state", "state", "heartbeat_at"),)
+    __table_args__ = (Index("ix_light_jobs_state", "state", "heartbeat_at"), Index("ix_light_jobs_untold", "untold_face", "state"))
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True, default=new_id)
     workspace: Mapped[str]
@@ -243,6 +243,7 @@ class LightJob(Base):
     error: Mapped[str] = mapped_column(default="")
     error_remedy: Mapped[str] = mapped_column(default="")
     place: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    untold_face: Mapped[str] = mapped_column(String(12), default="")  # the face whose thread is to be told of the end; empty once it is
     created_by: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(default=now)
     finished_at: Mapped[datetime | None]

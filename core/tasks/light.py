@@ -42,6 +42,7 @@ def submit_light_job(
         payload=payload,
         created_by=person,
         place=place.to_json() if place else {},
+        untold_face=place.face if place else "",
         state=State.WAITING,
         generation=1,
     )

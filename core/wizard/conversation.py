@@ -15,6 +15,7 @@ from core.datasets.previews import preview_page
 from core.db.session import Database
 from core.db.tables import Draft, Task
 from core.errors import ConflictError, InvalidInputError, NotAllowedError, NotFoundError, StationmasterError
+from core.models.listing import find_model
 from core.settings import Settings
 from core.storage import Storage
 from core.tasks.creation import create_task
@@ -55,23 +56,33 @@ class Conversation:
         self.settings = settings
         self.on_start = on_start
 
-    def begin(self, actor: Actor, place: Place, *, task_type: TaskType | None = None, dataset: str = "") -> Screen:
-        """Open a draft and show its first screen; what the person already said is filled in.
+    def begin(
+        self,
+        actor: Actor,
+        place: Place,
+        *,
+        flow: Flow | None = None,
+        task_type: TaskType | None = None,
+        dataset: str = "",
+        source_model: str = "",
+    ) -> Screen:
+        """Open a draft and show its first screen; what the person already said is filled in, and not asked first.
 
         Raises:
-            NotFoundError: when `dataset` names none of the workspace.
+            NotFoundError: when `dataset` or `source_model` names none of the workspace.
         """
         with self.database.write() as session:
-            choices = Choices()
-            if task_type is not None:
-                choices = Choices(flow=Flow.GENERAL, task_type=task_type, step="dataset")
+            choices = Choices(flow=Flow.GENERAL if task_type else flow, task_type=task_type)
             if dataset:
                 choices.dataset_id = find_dataset(session, actor.workspace, dataset).id
+            if source_model:
+                choices.source_model_id = find_model(session, actor.workspace, source_model).id
+            if task_type or source_model:
+                choices.step = "dataset"
             draft = Draft(workspace=actor.workspace, person=actor.person, person_name=actor.name, place=place.to_json(), choices={})
             session.add(draft)
             session.flush()
-            context = self._context(session, actor, choices)
-            return self._save_and_show(session, draft, context)
+            return self._save_and_show(session, draft, self._context(session, actor, choices))
 
     def handle(self, actor: Actor, press: Press) -> Screen:
         """Take one press, and show what follows. Pressing twice does a thing once.

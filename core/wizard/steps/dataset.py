@@ -70,7 +70,7 @@ class DatasetStep:
         if annotation_set is not None:
             pages = max(1, -(-dataset.image_count // PREVIEW_PER_PAGE))
             shown = min(context.choices.preview_page, pages)
-            blocks += [_facts(dataset, annotation_set), _preview(dataset, annotation_set, shown)]
+            blocks += [dataset_facts(dataset, annotation_set), preview(dataset, annotation_set, shown)]
             if shown > 1:
                 controls.append(Button("choose:preview-page", "◀ Previous images", value=str(shown - 1)))
             if shown < pages:
@@ -130,7 +130,8 @@ def _nothing_fits(context: StepContext) -> Text:
     )
 
 
-def _facts(dataset: Dataset, annotation_set: AnnotationSet) -> Facts:
+def dataset_facts(dataset: Dataset, annotation_set: AnnotationSet) -> Facts:
+    """What a dataset holds: images, kind of annotations, the commonest classes with their counts."""
     pairs = sorted(zip(annotation_set.classes, annotation_set.class_counts, strict=True), key=lambda pair: -pair[1])
     labels = ", ".join(f"{name} ({number:,})" for name, number in pairs[:12])
     if len(pairs) > 12:
@@ -145,7 +146,8 @@ def _facts(dataset: Dataset, annotation_set: AnnotationSet) -> Facts:
     )
 
 
-def _preview(dataset: Dataset, annotation_set: AnnotationSet, page: int) -> Picture:
+def preview(dataset: Dataset, annotation_set: AnnotationSet, page: int) -> Picture:
+    """One page of annotated examples, 1-based."""
     first = (page - 1) * PREVIEW_PER_PAGE + 1
     last = min(dataset.image_count, page * PREVIEW_PER_PAGE)
     return Picture(

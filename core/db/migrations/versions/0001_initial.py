@@ -73,6 +73,7 @@ def upgrade() -> None:
     sa.Column('error', sa.Text(), nullable=False),
     sa.Column('error_remedy', sa.Text(), nullable=False),
     sa.Column('place', sa.JSON().with_variant(postgresql.JSONB(), 'postgresql'), nullable=False),
+    sa.Column('untold_face', sa.String(length=12), nullable=False),
     sa.Column('created_by', sa.Text(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('finished_at', sa.DateTime(timezone=True), nullable=True),
@@ -80,6 +81,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('light_jobs', schema=None) as batch_op:
         batch_op.create_index('ix_light_jobs_state', ['state', 'heartbeat_at'], unique=False)
+        batch_op.create_index('ix_light_jobs_untold', ['untold_face', 'state'], unique=False)
 
     op.create_table('models',
     sa.Column('id', sa.String(length=16), nullable=False),
@@ -319,6 +321,7 @@ def downgrade() -> None:
 
     op.drop_table('models')
     with op.batch_alter_table('light_jobs', schema=None) as batch_op:
+        batch_op.drop_index('ix_light_jobs_untold')
         batch_op.drop_index('ix_light_jobs_state')
 
     op.drop_table('light_jobs')

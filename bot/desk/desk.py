@@ -1,0 +1,69 @@
+"""One counter for all presses outside the wizard: `noun:verb` in, reply out."""
+
+from collections.abc import Callable, Mapping
+
+from bot.desk import datasets, home, models, tasks
+from bot.desk.office import Office
+from bot.desk.reply import Reply, Request, Upload
+from core.access import Actor, Place
+from core.db.session import Database
+from core.errors import InvalidInputError
+from core.settings import Settings
+from core.storage import Storage
+
+Handler = Callable[[Office, Request], Reply]
+
+HANDLERS: dict[str, Handler] = {
+    "home:show": home.show,
+    "help:show": home.help_,
+    "train:begin": home.begin,
+    "tasks:list": tasks.list_,
+    "task:show": tasks.show,
+    "task:stop": tasks.stop,
+    "task:hyperparameters": tasks.hyperparameters,
+    "task:rename": tasks.rename,
+    "task:delete": tasks.delete,
+    "models:list": models.list_,
+    "model:show": models.show,
+    "model:test": models.test,
+    "model:download": models.download,
+    "model:retrain": models.retrain,
+    "model:rename": models.rename,
+    "model:delete": models.delete,
+    "datasets:list": datasets.list_,
+    "dataset:show": datasets.show,
+    "dataset:import": datasets.import_,
+    "dataset:keep": datasets.keep,
+    "dataset:drop": datasets.drop,
+    "dataset:findings": datasets.findings,
+    "dataset:rename": datasets.rename,
+    "dataset:delete": datasets.delete,
+}
+
+
+class Desk:
+    """Serves every chat from one database. `on_start` wakes the queue once work has been committed."""
+
+    def __init__(self, database: Database, storage: Storage, settings: Settings, on_start: Callable[[], None] = lambda: None) -> None:
+        self.office = Office(database, storage, settings, on_start)
+
+    def press(
+        self,
+        actor: Actor,
+        place: Place,
+        action: str,
+        value: str = "",
+        values: Mapping[str, str] | None = None,
+        uploads: tuple[Upload, ...] = (),
+    ) -> Reply:
+        """Do what a press asks for.
+
+        Raises:
+            StationmasterError: what cannot be done, to be shown to the presser alone.
+        """
+        # A form's action carries what it is about: "task:rename ID".
+        name, _, about = action.partition(" ")
+        handler = HANDLERS.get(name)
+        if handler is None:
+            raise InvalidInputError("This button is from another version.", "Ask for the list again.")
+        return handler(self.office, Request(actor, place, about or value, values or {}, uploads))

@@ -1,0 +1,128 @@
+"""Tasks at the desk: list, details, stop, hyperparameters as a file, rename, delete."""
+
+import json
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from bot.desk.office import Office, delete_form, page_of, pager, rename_form
+from bot.desk.reply import Attachment, Reply, Request
+from bot.messages import duration, metric_rows, model_buttons, task_buttons, task_facts
+from core.db.tables import Dataset, Job, Task
+from core.errors import InvalidInputError
+from core.tasks.actions import remove_task, rename_task, stop_task
+from core.tasks.hyperparameters import TrainingPlan
+from core.tasks.listing import find_task, list_tasks, place_in_queue, task_json
+from core.tasks.states import State
+from core.wizard.review import plan_facts
+from core.wizard.screens import Block, Button, Control, Facts, ProgressBar, Text, Tone
+
+LIST_LENGTH = 10
+
+
+def list_(office: Office, request: Request) -> Reply:
+    """The newest tasks, or those whose name holds the search; each with a button to its details."""
+    offset, query = page_of(request.value)
+    with office.database.read() as session:
+        found, total = list_tasks(session, request.actor.workspace, search=query, offset=offset, limit=LIST_LENGTH)
+    if not found:
+        what = f"No task's name holds “{query}”." if query else "No training yet: /train starts one."
+        return Reply((Text(what),), private=True)
+    rows = tuple((task.name, f"{task.state} · {task.network} · {task.created_at:%Y-%m-%d %H:%M} UTC") for task in found)
+    title = f"Tasks {offset + 1}–{offset + len(found)} of {total:,}"
+    buttons: list[Control] = [Button("task:show", task.name[:60], value=task.id) for task in found]
+    return Reply((Facts(rows, title=title),), (*buttons, *pager("tasks:list", query, offset, total)), private=True)
+
+
+def show(office: Office, request: Request) -> Reply:
+    """Everything about one task."""
+    with office.database.read() as session:
+        task = find_task(session, request.actor.workspace, request.part(0))
+        dataset = session.get(Dataset, task.dataset_id)
+        facts = task_json(session, task)
+        plan = _first_plan(session, task)
+        place = place_in_queue(session, task)
+    blocks: list[Block] = [Text(task.name, Tone.HEADING)]
+    if task.description:
+        blocks.append(Text(task.description))
+    rows = [("State", f"waiting, number {place} in the queue" if place else task.state)]
+    if facts["started_at"]:
+        rows += [("Started", f"{task.started_at:%Y-%m-%d %H:%M} UTC"), ("Trained for", duration(facts["seconds"]))]
+        rows.append(("Device time", f"{facts['gpu_hours']:.2f} h on {', '.join(facts['devices']) or 'no device yet'}"))
+    if facts["jobs"]["total"] > 1:
+        rows.append(
+            ("Training jobs", ", ".join(f"{number} {state}" for state, number in facts["jobs"].items() if number and state != "total"))
+        )
+    blocks.append(Facts((*rows, *task_facts(task, dataset.name if dataset else "").rows)))
+    if task.state == State.RUNNING and facts["epochs"]:
+        blocks.append(ProgressBar(min(1.0, facts["epoch"] / facts["epochs"]), f"epoch {facts['epoch']} of {facts['epochs']}"))
+    if facts["metrics"]:
+        blocks.append(Facts(metric_rows(facts["metrics"]), title="Best so far" if not State(task.state).ended else "Result"))
+    if task.error:
+        blocks.append(Text(f"{task.error} {task.error_remedy}".strip(), Tone.ERROR))
+    blocks += plan_facts(plan)
+    controls: list[Control] = [*task_buttons(task), Button("task:hyperparameters", "Hyperparameters", value=task.id)]
+    if task.model_id:
+        controls += model_buttons(task.model_id)
+    controls += [Button("task:rename", "Rename", value=task.id), Button("task:delete", "Delete", style="danger", value=task.id)]
+    return Reply(tuple(blocks), tuple(controls), private=True)
+
+
+def stop(office: Office, request: Request) -> Reply:
+    """Stop a task; the face has asked whether to keep or discard."""
+    with office.database.write() as session:
+        task = stop_task(session, request.actor, find_task(session, request.actor.workspace, request.part(0)), request.part(1))
+        waiting = task.state == State.STOPPING
+    words = f"“{task.name}” is stopping; its thread says when it has." if waiting else f"“{task.name}” is stopped."
+    return Reply((Text(words),), private=True)
+
+
+def hyperparameters(office: Office, request: Request) -> Reply:
+    """The complete plan of each training job, as a JSON file."""
+    with office.database.read() as session:
+        task = find_task(session, request.actor.workspace, request.part(0))
+        jobs = session.scalars(select(Job).where(Job.task_id == task.id).order_by(Job.number)).all()
+        plans = [{"job": job.number, **job.plan} for job in jobs]
+    content = json.dumps(
+        {"task": task.name, "network": task.network, "pretraining": task.pretraining, "jobs": plans}, ensure_ascii=False, indent=2
+    )
+    return Reply(
+        (Text(f"Hyperparameters of “{task.name}”."),),
+        private=True,
+        files=(Attachment(f"hyperparameters-{task.id}.json", content.encode()),),
+    )
+
+
+def rename(office: Office, request: Request) -> Reply:
+    """Ask for another name, or take it."""
+    with office.database.write() as session:
+        task = find_task(session, request.actor.workspace, request.part(0))
+        if "name" not in request.values:
+            return Reply(form=rename_form("task:rename", task.id, task.name))
+        rename_task(session, request.actor, task, request.typed("name"))
+        name = request.typed("name")
+    return Reply((Text(f"Renamed to “{name}”."),), private=True)
+
+
+def delete(office: Office, request: Request) -> Reply:
+    """Ask to type DELETE, or delete; the model stays."""
+    with office.database.read() as session:
+        task = find_task(session, request.actor.workspace, request.part(0))
+    if "confirmation" not in request.values:
+        return Reply(form=delete_form("task:delete", task.id, task.name))
+    require_delete(request)
+    remove_task(office.database, office.storage, request.actor, task.id)
+    return Reply((Text(f"Deleted the task “{task.name}”. Its model, if it has one, stays."),), private=True)
+
+
+def require_delete(request: Request) -> None:
+    """Raise InvalidInputError unless DELETE was typed."""
+    if request.typed("confirmation") != "DELETE":
+        raise InvalidInputError(
+            "Nothing was deleted: DELETE has to be typed in capital letters.", "Press the button again if you want it gone."
+        )
+
+
+def _first_plan(session: Session, task: Task) -> TrainingPlan:
+    plan = session.scalar(select(Job.plan).where(Job.task_id == task.id).order_by(Job.number).limit(1))
+    return TrainingPlan.model_validate(plan)
