@@ -1,0 +1,134 @@
+"""Checkpoints: everything a job needs to go on at its step as if nothing had happened.
+
+A job's folder holds `state-<generation>.pt`, the complete state, and `best-<generation>-<epoch>.pt`, the weights of the best epoch. A
+worker writes only under its own generation: one that has been taken over, and does not know it yet, spoils nothing of its successor's.
+Files are read with `weights_only=True`, so a strange file can run nothing.
+"""
+
+import io
+import pickle
+import re
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from core.errors import BadDataError
+from core.storage import Storage
+
+FORMAT = 1
+_STATE = re.compile(r"/state-(\d+)\.pt$")
+
+
+@dataclass(frozen=True)
+class Best:
+    """The weights of a job's best epoch with what was measured then. `weights` are those of the network, on the host."""
+
+    epoch: int
+    score: float
+    metrics: dict[str, Any]
+    weights: dict[str, torch.Tensor]
+    details: dict[str, torch.Tensor]  # what the objective keeps of validation for the report
+
+
+class CheckpointFolder:
+    """The checkpoints of one job, as one generation of it reads and writes them."""
+
+    def __init__(self, storage: Storage, folder: str, generation: int) -> None:
+        self._storage = storage
+        self._folder = folder
+        self._generation = generation
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: tuple[Future[None], Callable[[], None]] | None = None
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest complete state, or None where the job has not begun."""
+        found = sorted((int(match[1]), key) for key in self._storage.list(self._folder) if (match := _STATE.search(key)))
+        for generation, key in reversed(found):
+            if generation <= self._generation:
+                state = _read(self._storage, key)
+                if state.get("format") == FORMAT:
+                    return state
+        return None
+
+    def load_best(self, key: str) -> Best:
+        """The best weights at `key`, which a state names."""
+        return Best(**_read(self._storage, key))
+
+    def best_key(self, epoch: int) -> str:
+        """Where the weights of `epoch` would lie."""
+        return f"{self._folder}/best-{self._generation}-{epoch}.pt"
+
+    def save(self, state: dict[str, Any], best: Best | None, done: Callable[[], None]) -> None:
+        """Write a snapshot in the background; `done` is called by `poll` or `drain` once it is safe.
+
+        Nothing in `state` and `best` may change afterwards. One write at a time: a second waits for the first.
+        """
+        self.drain()
+        self._pending = (self._thread.submit(self._write, state, best), done)
+
+    def poll(self) -> None:
+        """Report a finished write, if there is one. Raises what the write raised."""
+        if self._pending is not None and self._pending[0].done():
+            self.drain()
+
+    def drain(self) -> None:
+        """Wait for the write in work, if there is one, and report it. Raises what the write raised."""
+        if self._pending is None:
+            return
+        (future, done), self._pending = self._pending, None
+        future.result()
+        done()
+
+    def close(self) -> None:
+        """Wait for the write in work without reporting it, and let the thread go."""
+        self._pending = None
+        self._thread.shutdown(wait=True)
+
+    def _write(self, state: dict[str, Any], best: Best | None) -> None:
+        if best is not None:
+            _save(self._storage, self.best_key(best.epoch), vars(best))
+        _save(self._storage, f"{self._folder}/state-{self._generation}.pt", {"format": FORMAT, **state})
+        # Only now, when the new state is safe and names what it needs, may older files go; those of a later generation never.
+        kept = {state["best_key"], f"{self._folder}/state-{self._generation}.pt"}
+        for key in self._storage.list(self._folder):
+            match = re.search(r"/(?:state|best)-(\d+)(?:-\d+)?\.pt$", key)
+            if match and int(match[1]) <= self._generation and key not in kept:
+                self._storage.delete(key)
+
+
+def snapshot(value: Any) -> Any:
+    """A copy of nested state whose tensors lie on the host and change no more."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: snapshot(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [snapshot(item) for item in value]
+    return value
+
+
+def read_weights_file(data: bytes, name: str) -> dict[str, Any]:
+    """What `torch.save` wrote, tensors and plain values only.
+
+    Raises:
+        BadDataError: when it is damaged or holds anything else.
+    """
+    try:
+        loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        raise BadDataError(f"The file {name} is damaged.", "Delete the task and start it again.") from error
+    if not isinstance(loaded, dict):
+        raise BadDataError(f"The file {name} is not a checkpoint.", "Delete the task and start it again.")
+    return loaded
+
+
+def _read(storage: Storage, key: str) -> dict[str, Any]:
+    return read_weights_file(storage.read(key), key)
+
+
+def _save(storage: Storage, key: str, value: dict[str, Any]) -> None:
+    with storage.writing(key) as file:
+        torch.save(value, file)

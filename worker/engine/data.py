@@ -1,0 +1,277 @@
+"""The data path: images are decoded once, with all cores, into a compact cache at training resolution; every batch is indexed from it.
+
+The cache is one memory-mapped file of bytes, [images, size, size, 3], shared by all jobs of a host and by validation. Where it fits, it
+lies whole on the device; else batches are gathered on the host by a thread of its own and copied while the last step is computed.
+"""
+
+import hashlib
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from queue import Empty, Full, Queue
+
+import filelock
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from core.datasets.records import Record
+from core.errors import UnavailableError
+from core.settings import Settings
+from core.storage import Storage
+from worker.engine.device import Device, usable_cores
+from worker.engine.errors import UnreadableImageError
+
+Pixels = NDArray[np.uint8]
+
+_FORMAT = 1  # raise it when the pixels of a cache change their meaning
+_CHUNK = 32  # images decoded by a thread before it asks whether to go on
+_RESIDENT_SHARE = 0.25  # of the device's free memory that the images may take
+
+
+class PreparationCancelledError(Exception):
+    """Preparation was broken off because the job is to stop."""
+
+
+def decode(data: bytes, size: int) -> Pixels:
+    """One image as RGB, stretched to [size, size, 3].
+
+    Stretching keeps the whole of very wide or tall images in view. JPEGs are decoded at the smallest scale that still has `size` pixels.
+    """
+    with Image.open(BytesIO(data)) as image:
+        if image.format == "JPEG":
+            image.draft("RGB", (size, size))
+        upright: Image.Image = image
+        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            layered = image.convert("RGBA")
+            upright = Image.new("RGBA", layered.size, "white")
+            upright.alpha_composite(layered)
+        picture = upright.convert("RGB")
+    if picture.size != (size, size):
+        larger = picture.width >= 2 * size and picture.height >= 2 * size
+        picture = picture.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0 if larger else None)
+    return np.asarray(picture)
+
+
+def cached_pixels(
+    records: Sequence[Record],
+    fingerprint: str,
+    size: int,
+    *,
+    storage: Storage,
+    settings: Settings,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Pixels:
+    """The pixels of all records, [len(records), size, size, 3], decoded now or by an earlier job of this host.
+
+    Raises:
+        UnreadableImageError: for an image that is gone or damaged.
+        UnavailableError: when the disk has not enough room.
+        PreparationCancelledError: when `cancelled()` says so while images are decoded.
+    """
+    identity = hashlib.sha256(repr((_FORMAT, fingerprint, size)).encode())
+    identity.update(np.array([record.position for record in records], np.int64).tobytes())
+    folder = settings.cache / "pixels"
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{identity.hexdigest()[:32]}.npy"
+    if (pixels := _open(target, len(records), size)) is not None:
+        return pixels
+    with _locked(folder / f"{target.stem}.lock", cancelled):
+        if (pixels := _open(target, len(records), size)) is not None:
+            return pixels
+        _make_room(folder, len(records) * size * size * 3, settings.min_free_bytes)
+        _decode_all(records, target, size, storage, cancelled)
+    pixels = _open(target, len(records), size)
+    if pixels is None:
+        raise UnavailableError(f"The image cache {folder} loses its files.", "Check STATIONMASTER_CACHE_DIR.")
+    return pixels
+
+
+@contextmanager
+def _locked(path: Path, cancelled: Callable[[], bool]) -> Iterator[None]:
+    lock = filelock.FileLock(path)
+    while True:  # another job of this host may be decoding the same images: wait for it, but not deaf
+        try:
+            lock.acquire(timeout=0.5)
+            break
+        except filelock.Timeout:
+            if cancelled():
+                raise PreparationCancelledError from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _open(target: Path, count: int, size: int) -> Pixels | None:
+    try:
+        pixels: Pixels = np.load(target, mmap_mode="r", allow_pickle=False)
+    except (FileNotFoundError, ValueError, EOFError):
+        return None
+    if pixels.shape != (count, size, size, 3) or pixels.dtype != np.uint8:
+        return None
+    os.utime(target)  # the least recently used cache makes room first
+    return pixels
+
+
+def _make_room(folder: Path, needed: int, min_free: int) -> None:
+    # A file that a running job has mapped stays readable for it after it is unlinked.
+    old = sorted(folder.glob("*.npy"), key=lambda path: path.stat().st_mtime)
+    while shutil.disk_usage(folder).free < needed + min_free:
+        if not old:
+            raise UnavailableError(
+                f"The image cache needs {needed / 1e9:.1f} GB, and the disk of {folder} has not so much.",
+                "Free some space, or set STATIONMASTER_CACHE_DIR to a larger disk.",
+            )
+        old.pop(0).unlink(missing_ok=True)
+
+
+def _decode_all(records: Sequence[Record], target: Path, size: int, storage: Storage, cancelled: Callable[[], bool]) -> None:
+    for left_over in target.parent.glob(f"{target.stem}.*.part"):  # of a job that was killed; the lock says that none is at work
+        left_over.unlink(missing_ok=True)
+    temporary = target.with_name(f"{target.stem}.{uuid.uuid4().hex[:8]}.part")
+    stop = threading.Event()
+
+    def read(record: Record) -> bytes:
+        path = storage.local_path(record.key)
+        return path.read_bytes() if path is not None else storage.read(record.key)
+
+    def decode_chunk(pixels: Pixels, start: int) -> None:
+        for index in range(start, min(start + _CHUNK, len(records))):
+            if stop.is_set():
+                return
+            record = records[index]
+            try:
+                pixels[index] = decode(read(record), size)
+            except (OSError, SyntaxError, ValueError, EOFError) as error:
+                raise UnreadableImageError(record.path, str(error) or type(error).__name__) from error
+
+    try:
+        pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(records), size, size, 3))
+        with ThreadPoolExecutor(usable_cores(), thread_name_prefix="decode") as pool:
+            # Pillow decodes and resizes without holding the interpreter's lock, so threads use all cores.
+            chunks = [pool.submit(decode_chunk, pixels, start) for start in range(0, len(records), _CHUNK)]
+            try:
+                for chunk in chunks:
+                    chunk.result()
+                    if cancelled():
+                        raise PreparationCancelledError
+            finally:
+                stop.set()
+        pixels.flush()
+        del pixels
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order in which an epoch sees `count` images: a function of seed and epoch alone, so that a resumed epoch goes on in it."""
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+def batches_of(order: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    """`order` cut into the fewest batches of at most `batch_size` images whose sizes differ by at most one.
+
+    No image is left out, and no epoch ends in a batch of one, which batch normalisation cannot take.
+    """
+    return list(np.array_split(order, -(-len(order) // batch_size)))
+
+
+class ImageSource:
+    """Hands out batches of images, [images, 3, size, size] of bytes in channels-last order, on the device.
+
+    Pixels that take at most a quarter of a GPU's free memory lie on the GPU whole.
+    """
+
+    def __init__(self, pixels: Pixels, device: Device) -> None:
+        self._pixels = pixels
+        self._device = device
+        free = device.free_bytes()
+        self.resident = free is not None and pixels.nbytes <= _RESIDENT_SHARE * free
+        self._on_device = torch.from_numpy(np.array(pixels)).to(device.torch) if self.resident else None
+
+    def leave_device(self) -> None:
+        """Give the device's memory back to the network; from now on images are streamed."""
+        self.resident, self._on_device = False, None
+
+    def stream(self, batches: Sequence[NDArray[np.int64]]) -> Iterator[torch.Tensor]:
+        """The images of each of `batches` (rows of the pixels), in order."""
+        if self._on_device is not None:
+            for number, rows in enumerate(batches):
+                if self._on_device is None:  # it had to leave meanwhile
+                    yield from self._copied_ahead(batches[number:])
+                    return
+                chosen = torch.from_numpy(rows).to(self._device.torch, non_blocking=True)
+                yield self._on_device[chosen].permute(0, 3, 1, 2)
+        elif self._device.is_cpu:
+            for rows in batches:
+                yield torch.from_numpy(self._pixels[rows]).permute(0, 3, 1, 2)
+        else:
+            yield from self._copied_ahead(batches)
+
+    def _copied_ahead(self, batches: Sequence[NDArray[np.int64]]) -> Iterator[torch.Tensor]:
+        """Gather on a thread, two batches ahead; on CUDA through pinned memory, copied on a stream of its own while the last step is computed."""
+        queue: Queue[torch.Tensor | BaseException] = Queue(maxsize=2)
+        stop = threading.Event()
+        pinned = self._device.is_cuda
+
+        def put(item: torch.Tensor | BaseException) -> None:
+            while not stop.is_set():
+                try:
+                    queue.put(item, timeout=0.1)
+                    return
+                except Full:
+                    continue
+
+        def gather() -> None:
+            try:
+                for rows in batches:
+                    if stop.is_set():
+                        return
+                    host = torch.from_numpy(self._pixels[rows])
+                    put(host.pin_memory() if pinned else host)
+            except BaseException as error:  # noqa: BLE001  raised again by the consumer
+                put(error)
+
+        thread = threading.Thread(target=gather, name="gather", daemon=True)
+        thread.start()
+        copying = torch.cuda.Stream(self._device.torch) if pinned else None  # type: ignore[no-untyped-call]
+        try:
+            upcoming = self._to_device(_next(queue, thread), copying)
+            for number in range(len(batches)):
+                images, host = upcoming
+                if copying is not None:
+                    torch.cuda.current_stream(self._device.torch).wait_stream(copying)
+                    images.record_stream(torch.cuda.current_stream(self._device.torch))
+                if number + 1 < len(batches):
+                    upcoming = self._to_device(_next(queue, thread), copying)
+                yield images.permute(0, 3, 1, 2)
+                del host  # the pinned memory may go only after its copy is done
+        finally:
+            stop.set()
+            thread.join()
+
+    def _to_device(self, item: torch.Tensor | BaseException, copying: "torch.cuda.Stream | None") -> tuple[torch.Tensor, torch.Tensor]:
+        if isinstance(item, BaseException):
+            raise item
+        if copying is None:
+            return item.to(self._device.torch), item
+        with torch.cuda.stream(copying):
+            return item.to(self._device.torch, non_blocking=True), item
+
+
+def _next(queue: "Queue[torch.Tensor | BaseException]", thread: threading.Thread) -> torch.Tensor | BaseException:
+    while True:
+        try:
+            return queue.get(timeout=1)
+        except Empty:
+            if not thread.is_alive() and queue.empty():
+                raise RuntimeError("the thread that gathers batches ended early") from None

@@ -1,0 +1,40 @@
+"""What may go wrong in a training, in words a person can act on."""
+
+from core.errors import BadDataError, StationmasterError
+
+
+class TrainingError(StationmasterError):
+    """Base of the engine's own errors."""
+
+
+class DivergedError(TrainingError):
+    """The loss is not a finite number any more."""
+
+    def __init__(self, epoch: int, step: int, learning_rate: float) -> None:
+        super().__init__(
+            f"The training diverged: in epoch {epoch}, step {step} the loss was not a finite number any more (learning rate {learning_rate:.2g}).",
+            f"Train again with a lower learning rate, such as {learning_rate / 10:.1g}, or let auto tuning choose it.",
+        )
+
+
+class OutOfMemoryError(TrainingError):
+    """Not even a batch of one image fits the device."""
+
+    def __init__(self, image_size: int, device: str) -> None:
+        super().__init__(
+            f"The device ({device}) has not enough memory for even one image of {image_size} px.",
+            "Choose a smaller input size or a smaller network, or free the device of other work.",
+        )
+
+
+class UnreadableImageError(BadDataError):
+    """An image of the dataset that cannot be read any more."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(
+            f"The image {path[:200]} of the dataset cannot be read any more ({reason[:200]}).", "Import the dataset again under a new name."
+        )
+
+
+class TooFewImagesError(BadDataError):
+    """A split with an empty side."""

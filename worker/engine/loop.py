@@ -1,0 +1,337 @@
+"""The training loop: `fit` from top to bottom, `train_one_epoch` and `evaluate` as plain functions over one `Run`."""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from core.events import Progress
+from core.settings import Settings
+from core.tasks.hyperparameters import TrainingPlan
+from worker.engine.augment import Augmentation, Normalisation
+from worker.engine.average import WeightAverage
+from worker.engine.checkpoint import Best, CheckpointFolder, snapshot
+from worker.engine.data import ImageSource, batches_of, epoch_order
+from worker.engine.device import Device
+from worker.engine.errors import DivergedError, OutOfMemoryError
+from worker.engine.pace import Pace
+from worker.engine.schedule import learning_rate_factor, set_learning_rate
+from worker.engine.state import State, pack
+from worker.link import Ask, JobLink
+from worker.objectives.objective import Evaluation, Objective, StepOutcome
+
+Rows = NDArray[np.int64]
+Result = TypeVar("Result")
+
+_LOOK_EVERY = 16  # steps between two looks at the loss on a GPU: each look makes the host wait for the device
+_PROGRESS_SECONDS = 0.5
+
+
+@dataclass
+class Run:
+    """One training in work: what it trains, on what, by which plan, and where it stands."""
+
+    plan: TrainingPlan
+    settings: Settings
+    link: JobLink
+    device: Device
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: WeightAverage | None
+    objective: Objective
+    source: ImageSource
+    train_rows: Rows
+    validation_rows: Rows
+    augmentation: Augmentation
+    normalisation: Normalisation
+    checkpoints: CheckpointFolder
+    state: State
+    image_size: int
+    frozen_statistics: bool = False
+    pace: Pace = field(default_factory=Pace)
+    last_checkpoint: float = field(default_factory=time.monotonic)
+    last_progress: float = float("-inf")
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return -(-len(self.train_rows) // self.state.batch_size)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """bfloat16 where it pays."""
+        return torch.autocast(self.device.torch.type, torch.bfloat16) if self.device.bf16 else nullcontext()
+
+
+def fit(run: Run) -> Ask:
+    """Train until the plan is fulfilled, the validation loss stops falling, or somebody asks to stop; says who ended it.
+
+    Raises:
+        DivergedError: when the loss is not finite.
+        OutOfMemoryError: when not even single images fit.
+        FencedError: when another worker has taken the job over.
+    """
+    state = run.state
+    while not state.over:
+        # ------------------------------------------------------------ one pass over the training images
+        asked = train_one_epoch(run)
+        # ------------------------------------------------------------ judge it
+        started = time.monotonic()
+        evaluation = evaluate(run) if asked is Ask.GO_ON else None
+        if evaluation is None:
+            asked = asked or run.link.asked()
+            if asked is Ask.PAUSE:
+                save_within_epoch(run)
+            run.checkpoints.drain()
+            return asked
+        run.pace.evaluated(time.monotonic() - started)
+        # ------------------------------------------------------------ keep what is best, and everything to go on from
+        close_epoch(run, evaluation)
+    run.checkpoints.drain()
+    return Ask.GO_ON
+
+
+def train_one_epoch(run: Run) -> Ask:
+    """Train from the state's step to the end of the epoch in work; returns early when asked to."""
+    state, plan = run.state, run.plan
+    epoch = state.epoch + 1
+    batches = batches_of(run.train_rows[epoch_order(len(run.train_rows), plan.seed, epoch)], state.batch_size)[state.step :]
+    train_mode(run)
+    mark = time.monotonic()
+    for rows, images in zip(batches, run.source.stream(batches), strict=True):
+        # ------------------------------------------------------------ may it go on?
+        run.checkpoints.poll()
+        if asked := run.link.asked():
+            return asked
+        # ------------------------------------------------------------ one step
+        learning_rate = plan.learning_rate * learning_rate_factor(plan, state.epoch * run.steps + state.step, run.steps)
+        set_learning_rate(run.optimizer, learning_rate)
+        outcome = mended(run, lambda rows=rows, images=images: one_step(run, images, rows, epoch))  # type: ignore[misc]
+        state.step += 1
+        state.images += len(rows)
+        state.loss_sum += outcome.plain_loss * len(rows)
+        state.correct_sum += outcome.correct * len(rows)
+        # ------------------------------------------------------------ look at it now and then, and tell
+        if run.device.is_cpu or state.step % _LOOK_EVERY == 0 or state.step == run.steps:
+            if not math.isfinite(loss := float(outcome.loss)) or not math.isfinite(float(state.loss_sum)):
+                raise DivergedError(epoch, state.step, learning_rate)
+            tell(run, loss=loss, learning_rate=learning_rate)
+        seconds, mark = time.monotonic() - mark, time.monotonic()  # waiting for images included
+        state.train_seconds += seconds
+        run.pace.stepped(seconds, len(rows))
+        if time.monotonic() - run.last_checkpoint > run.settings.checkpoint_seconds:
+            save_within_epoch(run)
+    return Ask.GO_ON
+
+
+def one_step(run: Run, images: torch.Tensor, rows: Rows, epoch: int) -> StepOutcome:
+    """Forward, backward and update on one batch, in as many parts as memory asks for."""
+    state, plan = run.state, run.plan
+    # Augmentation and dropout are functions of (seed, epoch, step): a resumed training draws what an unbroken one would have drawn.
+    random = np.random.default_rng((plan.seed, epoch, state.step))
+    torch.manual_seed(int(random.integers(2**62)))
+    augmented, geometry = run.augmentation(images, random)
+    parts = np.array_split(np.arange(len(rows)), min(state.accumulation, len(rows)))
+    outcomes = []
+    for part in parts:
+        first, last = int(part[0]), int(part[-1]) + 1
+        with run.autocast():
+            outcome = run.objective.training_step(run.network, augmented[first:last], rows[first:last], geometry[first:last])
+        share = len(part) / len(rows)
+        (outcome.loss * share).backward()  # type: ignore[no-untyped-call]
+        outcomes.append(StepOutcome(outcome.loss.detach() * share, outcome.plain_loss * share, outcome.correct * share))
+    if plan.gradient_clip:
+        nn.utils.clip_grad_norm_(run.network.parameters(), plan.gradient_clip)
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    if run.average is not None:
+        run.average.update()
+    if len(outcomes) == 1:
+        return outcomes[0]
+    return StepOutcome(*(torch.stack([getattr(outcome, name) for outcome in outcomes]).sum() for name in ("loss", "plain_loss", "correct")))
+
+
+@torch.inference_mode()
+def evaluate(run: Run) -> Evaluation | None:
+    """Judge the network, with its averaged weights where there are any, on the validation images; None when asked to stop meanwhile."""
+    run.network.eval()
+    with run.average.in_place() if run.average is not None else nullcontext():
+        return mended(run, lambda: _pass_over_validation(run))
+
+
+def _pass_over_validation(run: Run) -> Evaluation | None:
+    evaluator = run.objective.evaluator()
+    batch_size = max(1, 2 * run.state.batch_size // run.state.accumulation)
+    batches = batches_of(run.validation_rows, batch_size)
+    for rows, images in zip(batches, run.source.stream(batches), strict=True):
+        if run.link.asked():
+            return None
+        with run.autocast():
+            outputs = run.network(run.normalisation.apply(images))
+        evaluator.update(outputs, rows)
+    return evaluator.compute()
+
+
+def close_epoch(run: Run, evaluation: Evaluation) -> None:
+    """Enter a judged epoch into the state, decide whether to go on, write the checkpoint, and tell once it is safe."""
+    state, plan = run.state, run.plan
+    if not math.isfinite(evaluation.loss):
+        raise DivergedError(state.epoch + 1, state.step, plan.learning_rate)
+    state.epoch += 1
+    is_best = (evaluation.score, -evaluation.loss) > (state.best_score, -state.best_loss)
+    best = None
+    if is_best:
+        state.best_epoch, state.best_score, state.best_loss, state.best_metrics = (
+            state.epoch,
+            evaluation.score,
+            evaluation.loss,
+            dict(evaluation.metrics),
+        )
+        state.best_key = run.checkpoints.best_key(state.epoch)
+        best = Best(state.epoch, evaluation.score, dict(evaluation.metrics), best_weights(run), snapshot(evaluation.details))
+    state.epochs_since_lowest = 0 if evaluation.loss < state.lowest_loss else state.epochs_since_lowest + 1
+    state.lowest_loss = min(state.lowest_loss, evaluation.loss)
+    stops_early = plan.early_stop and state.epochs_since_lowest >= plan.patience
+    state.over = state.epoch >= plan.epochs or stops_early
+    last_rate = plan.learning_rate * learning_rate_factor(plan, state.epoch * run.steps - 1, run.steps)
+    numbers: dict[str, Any] = {
+        "train_loss": float(state.loss_sum) / state.images,
+        "train_accuracy": float(state.correct_sum) / state.images,
+        "val_loss": evaluation.loss,
+        "score": evaluation.score,
+        "learning_rate": last_rate,
+        "images_per_second": state.images / max(state.train_seconds, 1e-9),
+        "seconds": state.train_seconds + run.pace.evaluation_seconds,
+        **evaluation.metrics,
+    }
+    state.seconds += numbers["seconds"]
+    event = progress_event(run, loss=numbers["train_loss"], learning_rate=last_rate, step=run.steps, epoch=state.epoch, judged=evaluation)
+    state.history.append({**numbers, "metrics": dict(evaluation.metrics), "is_best": is_best, "event": event.payload()})
+    state.begin_epoch(run.device.torch)
+    remarks = (
+        {code: remark for code, remark in evaluation.remarks.items() if code not in state.remarked}
+        if 2 * state.epoch >= plan.epochs or state.over
+        else {}
+    )
+    state.remarked.extend(remarks)
+
+    def told() -> None:
+        tell_epoch(run, numbers, evaluation.metrics, is_best, event)
+        for what, remedy in remarks.values():
+            run.link.noticed(what, remedy)
+        if stops_early and state.epoch < plan.epochs:
+            run.link.noticed(
+                f"Stopped early: the validation loss has not fallen for {plan.patience} epochs. The best epoch, {state.best_epoch}, is the model."
+            )
+
+    run.link.asked()  # raises where the job has been taken over: then nothing more is written
+    run.checkpoints.save(snapshot(pack(state, run.network, run.optimizer, run.average)), best, told)
+    run.last_checkpoint = time.monotonic()
+
+
+def tell_epoch(run: Run, numbers: dict[str, Any], metrics: dict[str, Any], is_best: bool, event: Progress) -> None:
+    """Tell of an epoch whose checkpoint is safe."""
+    run.link.epoch_ended(event.epoch, numbers, score=numbers["score"], metrics=metrics, is_best=is_best, event=event)
+
+
+def best_weights(run: Run) -> dict[str, torch.Tensor]:
+    """A copy of the weights that were judged, on the host."""
+    with run.average.in_place() if run.average is not None else nullcontext():
+        return {name: tensor.contiguous() for name, tensor in snapshot(run.network.state_dict()).items()}
+
+
+def save_within_epoch(run: Run) -> None:
+    """A checkpoint at the step that has just been done."""
+    run.link.asked()
+    run.checkpoints.save(snapshot(pack(run.state, run.network, run.optimizer, run.average)), None, lambda: None)
+    run.last_checkpoint = time.monotonic()
+
+
+def train_mode(run: Run) -> None:
+    """The network ready to learn; with fixed batch statistics where batches are too small to have any."""
+    run.network.train()
+    if run.frozen_statistics:
+        for module in run.network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
+def mended(run: Run, work: Callable[[], Result]) -> Result:
+    """Do `work`; when memory runs out, halve what goes through the network at once, say so, and do it again.
+
+    Raises:
+        OutOfMemoryError: when single images do not fit.
+    """
+    while True:
+        try:
+            return work()
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        run.optimizer.zero_grad(set_to_none=True)
+        if run.source.resident:
+            run.source.leave_device()
+            run.device.forget_cached_memory()
+            continue
+        run.device.forget_cached_memory()
+        if run.state.accumulation >= run.state.batch_size:
+            raise OutOfMemoryError(run.image_size, run.device.name)
+        run.state.accumulation = min(2 * run.state.accumulation, run.state.batch_size)
+        at_once = -(-run.state.batch_size // run.state.accumulation)
+        if at_once == 1:
+            run.frozen_statistics = True
+            train_mode(run) if run.network.training else None
+        run.link.noticed(
+            f"The device ran out of memory: the batch of {run.state.batch_size} images now goes through the network {at_once} at a time."
+        )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    return "out of memory" in text or "can't allocate memory" in text  # MPS, and the allocator of the CPU
+
+
+def tell(run: Run, *, loss: float, learning_rate: float) -> None:
+    """Tell how far it is, at most every half second; the first step at once."""
+    now = time.monotonic()
+    if now - run.last_progress >= _PROGRESS_SECONDS:
+        run.last_progress = now
+        run.link.progress(progress_event(run, loss=loss, learning_rate=learning_rate, step=run.state.step, epoch=run.state.epoch + 1))
+
+
+def progress_event(run: Run, *, loss: float, learning_rate: float, step: int, epoch: int, judged: Evaluation | None = None) -> Progress:
+    """How far it is. `epoch` is the 1-based epoch in work or, where it has been `judged`, the one just ended."""
+    state, plan, steps = run.state, run.plan, run.steps
+    score, validation_loss = None, None
+    if judged is not None:
+        score, validation_loss = judged.score, judged.loss
+    elif state.history:
+        score, validation_loss = state.history[-1]["score"], state.history[-1]["val_loss"]
+    return Progress(
+        epoch=epoch,
+        epochs=plan.epochs,
+        step=step,
+        steps=steps,
+        fraction=((epoch - 1) * steps + step) / (plan.epochs * steps),
+        loss=loss,
+        learning_rate=learning_rate,
+        images_per_second=run.pace.images_per_second,
+        seconds_left=run.pace.seconds_left(
+            images=(plan.epochs - epoch) * len(run.train_rows) + len(run.train_rows) * (steps - step) // steps,
+            evaluations=plan.epochs - epoch + (0 if judged is not None else 1),
+            validation_images=len(run.validation_rows),
+        ),
+        epoch_ended=judged is not None,
+        metric_name=run.objective.score_name,
+        metric=score,
+        best=state.best_score if state.best_epoch else None,
+        validation_loss=validation_loss,
+    )

@@ -1,0 +1,67 @@
+"""Where a training stands: one object, and how it goes into a checkpoint and comes back."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from worker.engine.average import WeightAverage
+
+
+@dataclass
+class State:
+    """Everything that changes as a training goes on, apart from weights and the optimizer's own state.
+
+    Randomness is no part of it: the order of an epoch, augmentation and dropout are functions of (seed, epoch, step).
+    """
+
+    batch_size: int  # images per step
+    accumulation: int = 1  # parts in which a step's batch goes through the network
+    epoch: int = 0  # epochs finished and judged
+    step: int = 0  # steps done in the epoch in work
+    loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))  # over the images of the epoch in work, without label smoothing
+    correct_sum: Tensor = field(default_factory=lambda: torch.zeros(()))
+    images: int = 0
+    train_seconds: float = 0.0  # of the epoch in work
+    seconds: float = 0.0  # of all finished epochs, validation included
+    history: list[dict[str, Any]] = field(default_factory=list)  # one dict of numbers per finished epoch
+    best_epoch: int = 0
+    best_score: float = float("-inf")
+    best_loss: float = float("inf")
+    best_metrics: dict[str, Any] = field(default_factory=dict)
+    best_key: str = ""
+    lowest_loss: float = float("inf")
+    epochs_since_lowest: int = 0
+    remarked: list[str] = field(default_factory=list)  # codes of the remarks that were already told
+    over: bool = False  # ran to its end, or stopped early
+
+    def begin_epoch(self, device: torch.device) -> None:
+        """Reset what belongs to the epoch in work."""
+        self.step = self.images = 0
+        self.train_seconds = 0.0
+        self.loss_sum, self.correct_sum = torch.zeros((), device=device), torch.zeros((), device=device)
+
+
+def pack(state: State, network: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None) -> dict[str, Any]:
+    """All of it as plain values and tensors; tensors are not copied."""
+    return {
+        "state": {one.name: getattr(state, one.name) for one in fields(State)},
+        "best_key": state.best_key,
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "average": average.state() if average is not None else None,
+    }
+
+
+def unpack(
+    packed: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None, device: torch.device
+) -> State:
+    """Put everything back where it came from."""
+    network.load_state_dict(packed["network"])
+    optimizer.load_state_dict(packed["optimizer"])
+    if average is not None:
+        average.restore(**packed["average"])
+    state = State(**packed["state"])
+    state.loss_sum, state.correct_sum = state.loss_sum.to(device), state.correct_sum.to(device)
+    return state

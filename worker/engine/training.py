@@ -1,0 +1,179 @@
+"""One job from its plan to its best weights: what `worker.jobs` calls."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from safetensors.torch import load as load_safetensors
+from torch import nn
+
+from core.datasets.records import Record, load_records
+from core.datasets.splitting import load_or_create_split
+from core.db.session import Database
+from core.db.tables import Dataset
+from core.errors import UnavailableError
+from core.events import Progress
+from core.settings import Settings
+from core.storage import Storage
+from core.vocabulary import TaskType
+from worker.engine.augment import Augmentation, Normalisation
+from worker.engine.average import WeightAverage
+from worker.engine.checkpoint import CheckpointFolder
+from worker.engine.data import ImageSource, PreparationCancelledError, cached_pixels
+from worker.engine.device import Device, choose_device
+from worker.engine.errors import TooFewImagesError
+from worker.engine.loop import Run, fit, tell_epoch
+from worker.engine.schedule import build_optimizer
+from worker.engine.state import State, unpack
+from worker.link import JobLink, TrainingJob, TrainingResult
+from worker.networks import build
+from worker.objectives.classification import classification_objective
+from worker.objectives.objective import Objective
+
+# The learning rates of the recipes were found at batches of this size; larger ones gain little time on small networks and cost accuracy.
+_USUAL_BATCH = 64
+_FEWEST_STEPS = 20  # of an epoch, as long as batches are not tiny
+_MEMORY_SHARE = 0.8  # of the device's free memory that a step may be planned to take
+
+
+def train(job: TrainingJob, *, database: Database, storage: Storage, settings: Settings, link: JobLink) -> TrainingResult:
+    """Train a job, from its last checkpoint where there is one.
+
+    The best weights, and what was measured with them, lie in the job's checkpoint folder afterwards; `worker.reports.model_files` makes the model of them.
+
+    Raises:
+        StationmasterError: when the data, the disk, the device or the plan do not allow it; the message says which, and what to do.
+        FencedError: when another worker has taken the job over.
+    """
+    plan = job.plan
+    # ---------------------------------------------------------------- what is to be learnt
+    records, fingerprint = read_records(job, database)
+    split = load_or_create_split(storage, job.split_key, records, job.annotation_kind, plan.validation_percent, plan.seed)
+    row_of = {record.position: row for row, record in enumerate(records)}
+    train_rows, validation_rows = (
+        np.array([row_of[position] for position in side if position in row_of], np.int64) for side in (split.train, split.validation)
+    )
+    if not len(train_rows) or not len(validation_rows):
+        raise TooFewImagesError(
+            "The split leaves no images to train on, or none to validate with.", "Add images, or change the validation data percentage."
+        )
+    # ---------------------------------------------------------------- on what, and with which network
+    device = choose_device()
+    torch.manual_seed(plan.seed)
+    network = build(
+        job.spec, job.task_type, len(job.classes), settings=settings, image_size=plan.image_size, pretrained=not job.parent_model_key
+    )
+    if job.parent_model_key:
+        start_from_parent(network, storage, job.parent_model_key)
+    network = network.to(device.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    objective = build_objective(job, records, validation_rows.tolist(), device)
+    # ---------------------------------------------------------------- its images, decoded once
+    try:
+        pixels = cached_pixels(
+            records, fingerprint, plan.image_size, storage=storage, settings=settings, cancelled=lambda: bool(link.asked())
+        )
+    except PreparationCancelledError:
+        return TrainingResult(link.asked(), baseline=objective.baseline)
+    # ---------------------------------------------------------------- a fresh start, or where the last one stopped
+    optimizer = build_optimizer(network, plan)
+    average = WeightAverage(network, plan.ema_decay) if plan.ema_decay else None
+    checkpoints = CheckpointFolder(storage, job.checkpoint_folder, job.generation)
+    try:
+        saved = checkpoints.load()
+        if saved is None:
+            state = State(batch_size=batch_size_of(job, len(train_rows), device))
+            state.begin_epoch(device.torch)
+        else:
+            state = unpack(saved, network, optimizer, average, device.torch)
+        normalisation = Normalisation(job.spec.mean, job.spec.std)
+        run = Run(
+            plan=plan,
+            settings=settings,
+            link=link,
+            device=device,
+            network=network,
+            optimizer=optimizer,
+            average=average,
+            objective=objective,
+            source=ImageSource(pixels, device),
+            train_rows=train_rows,
+            validation_rows=validation_rows,
+            augmentation=Augmentation(plan, normalisation),
+            normalisation=normalisation,
+            checkpoints=checkpoints,
+            state=state,
+            image_size=plan.image_size,
+            frozen_statistics=min(state.batch_size, len(train_rows)) // state.accumulation < 2,
+        )
+        retell_last_epoch(run)
+        # ------------------------------------------------------------ train
+        asked = fit(run)
+    finally:
+        checkpoints.close()
+    score = state.best_score if state.best_epoch else None
+    return TrainingResult(asked, score, dict(state.best_metrics), objective.baseline)
+
+
+def read_records(job: TrainingJob, database: Database) -> tuple[list[Record], str]:
+    """The job's records, and the fingerprint under which their pixels are cached.
+
+    Raises:
+        TooFewImagesError: when there is nothing to learn from.
+    """
+    with database.read() as session:
+        dataset = session.get(Dataset, job.dataset_id)
+        records = load_records(session, job.dataset_id, job.annotation_set_id)
+    if dataset is None or len(records) < 2:
+        raise TooFewImagesError(
+            f"The dataset {job.dataset_name} has fewer than two images that can be learnt from.", "Add images, or choose another dataset."
+        )
+    return records, dataset.fingerprint or dataset.id
+
+
+def build_objective(job: TrainingJob, records: Sequence[Record], validation: Sequence[int], device: Device) -> Objective:
+    """The objective of the job's task type."""
+    if job.task_type in (TaskType.SINGLE_LABEL, TaskType.MULTI_LABEL):
+        return classification_objective(
+            records, validation, job.classes, job.plan, device.torch, several=job.task_type is TaskType.MULTI_LABEL
+        )
+    raise UnavailableError(f"{job.task_type.title} cannot be trained yet.", "Choose one of the classifications.")
+
+
+def batch_size_of(job: TrainingJob, images: int, device: Device) -> int:
+    """The plan's batch size, or for “auto” one that suits the number of images and is thought to fit the device."""
+    if job.plan.batch_size != "auto":
+        return min(job.plan.batch_size, images)
+    wanted = _USUAL_BATCH
+    while wanted > 8 and wanted * _FEWEST_STEPS > images:
+        wanted //= 2
+    free = device.free_bytes()
+    if free is not None and job.spec.memory_mb:
+        each = job.spec.memory_mb * 1e6 * (job.plan.image_size / job.spec.input_size) ** 2
+        while wanted > 1 and wanted * each > _MEMORY_SHARE * free:
+            wanted //= 2
+    return min(wanted, images)
+
+
+def start_from_parent(network: nn.Module, storage: Storage, model_key: str) -> None:
+    """Load what fits of a finished model's weights: all but the outputs, where the classes differ.
+
+    Raises:
+        UnavailableError: when the model's file is gone.
+    """
+    try:
+        weights = load_safetensors(storage.read(f"{model_key}/model.safetensors"))
+    except FileNotFoundError as error:
+        raise UnavailableError("The model to start from has been deleted.", "Choose another model.") from error
+    own = network.state_dict()
+    network.load_state_dict(
+        {name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape}, strict=False
+    )
+
+
+def retell_last_epoch(run: Run) -> None:
+    """Tell of the last checkpointed epoch once more: the worker may have been killed between its checkpoint and the telling."""
+    if not run.state.history:
+        return
+    last = run.state.history[-1]
+    numbers = {name: value for name, value in last.items() if name not in ("event", "is_best", "metrics")}
+    tell_epoch(run, numbers, last["metrics"], last["is_best"], Progress(**last["event"]))

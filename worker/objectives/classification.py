@@ -1,0 +1,243 @@
+"""Classification with one label an image, or several: softmax or sigmoid, cross-entropy, and the numbers people expect."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchmetrics.functional.classification import (
+    multiclass_auroc,
+    multiclass_confusion_matrix,
+    multiclass_f1_score,
+    multiclass_recall,
+    multilabel_auroc,
+    multilabel_average_precision,
+    multilabel_f1_score,
+)
+
+from core.datasets.records import Record
+from core.tasks.hyperparameters import TrainingPlan
+from worker.objectives.objective import Evaluation, Objective, StepOutcome
+
+# Above so many probabilities the area under the ROC curve is taken from a histogram of thresholds instead of from each value.
+_EXACT_CURVE = 20_000_000
+
+
+def classification_objective(
+    records: Sequence[Record], validation: Sequence[int], classes: Sequence[str], plan: TrainingPlan, device: torch.device, *, several: bool
+) -> Objective:
+    """The objective of single-label (`several` false) or multi-label classification.
+
+    `validation` holds the rows of the validation set, from which the baseline is taken.
+    """
+    if several:
+        return MultiLabel(records, validation, classes, plan, device)
+    return SingleLabel(records, validation, classes, plan, device)
+
+
+class SingleLabel:
+    """One label an image: softmax cross-entropy, judged by accuracy."""
+
+    score_name = "accuracy"
+
+    def __init__(
+        self, records: Sequence[Record], validation: Sequence[int], classes: Sequence[str], plan: TrainingPlan, device: torch.device
+    ) -> None:
+        self.classes = tuple(classes)
+        self._smoothing = plan.label_smoothing
+        self._labels = torch.tensor([int(record.value["label"]) for record in records])
+        self._on_device = self._labels.to(device)
+        counts = torch.bincount(self._labels[torch.as_tensor(list(validation), dtype=torch.int64)], minlength=len(classes))
+        self.baseline: float | None = int(counts.max()) / max(1, int(counts.sum()))
+
+    def training_step(self, network: nn.Module, images: Tensor, rows: NDArray[np.int64], geometry: NDArray[np.float32]) -> StepOutcome:
+        """See `Objective`; moving an image does not change its label."""
+        targets = self._on_device[torch.from_numpy(rows).to(images.device, non_blocking=True)]
+        logits = network(images).float()
+        loss = functional.cross_entropy(logits, targets, label_smoothing=self._smoothing)
+        with torch.no_grad():
+            plain = functional.cross_entropy(logits.detach(), targets) if self._smoothing else loss.detach()
+            correct = (logits.argmax(1) == targets).float().mean()
+        return StepOutcome(loss, plain, correct)
+
+    def evaluator(self) -> "_SingleLabelEvaluator":
+        """A fresh evaluator."""
+        return _SingleLabelEvaluator(self._labels, self.classes)
+
+
+class _SingleLabelEvaluator:
+    def __init__(self, labels: Tensor, classes: tuple[str, ...]) -> None:
+        self._labels, self._classes = labels, classes
+        self._logits: list[Tensor] = []
+        self._rows: list[NDArray[np.int64]] = []
+
+    def update(self, outputs: Tensor, rows: NDArray[np.int64]) -> None:
+        self._logits.append(outputs.float())
+        self._rows.append(rows)
+
+    def compute(self) -> Evaluation:
+        logits = torch.cat(self._logits).cpu()
+        rows = torch.from_numpy(np.concatenate(self._rows))
+        labels = self._labels[rows]
+        losses = functional.cross_entropy(logits, labels, reduction="none")
+        probabilities = logits.softmax(1)
+        confidence, said = probabilities.max(1)
+        if len(self._classes) == 1:  # the metrics want two classes; the second one is never true and never said
+            probabilities = functional.pad(probabilities, (0, 1))
+        count = probabilities.shape[1]
+        confusion = multiclass_confusion_matrix(said, labels, count)
+        present = confusion.sum(1) > 0
+        accuracy = float((said == labels).float().mean())
+        metrics = {
+            "accuracy": accuracy,
+            "balanced_accuracy": float(multiclass_recall(said, labels, count, average="none")[present].mean()),
+            "macro_f1": float(multiclass_f1_score(said, labels, count, average="macro")),
+        }
+        ranked = present & (confusion.sum(1) < len(labels))  # a curve needs images of the class and images of others
+        if bool(ranked.any()):
+            thresholds = None if probabilities.numel() <= _EXACT_CURVE else 200
+            metrics["auroc"] = float(
+                _without_warnings(multiclass_auroc, probabilities, labels, count, average="none", thresholds=thresholds)[ranked].mean()
+            )
+        details = {
+            "rows": rows,
+            "labels": labels,
+            "said": said,
+            "confidence": confidence,
+            "losses": losses,
+            "confusion": confusion[: len(self._classes), : len(self._classes)],
+        }
+        never = [name for index, name in enumerate(self._classes) if bool(present[index]) and int(confusion[:, index].sum()) == 0]
+        return Evaluation(float(losses.mean()), accuracy, metrics, details, _never_predicted(never))
+
+
+class MultiLabel:
+    """Several labels an image: a sigmoid for each class, judged by mean average precision."""
+
+    score_name = "map"
+
+    def __init__(
+        self, records: Sequence[Record], validation: Sequence[int], classes: Sequence[str], plan: TrainingPlan, device: torch.device
+    ) -> None:
+        self.classes = tuple(classes)
+        self._smoothing = plan.label_smoothing
+        self._labels = torch.zeros(len(records), len(classes), dtype=torch.bool)
+        for row, record in enumerate(records):
+            self._labels[row, [int(label) for label in record.value["labels"]]] = True
+        self._on_device = self._labels.to(device)
+        held = self._labels[torch.as_tensor(list(validation), dtype=torch.int64)]
+        # Whoever says of every image the share of each class has that share as average precision.
+        shares = held.float().mean(0)
+        self.baseline: float | None = float(shares[shares > 0].mean()) if bool((shares > 0).any()) else None
+
+    def training_step(self, network: nn.Module, images: Tensor, rows: NDArray[np.int64], geometry: NDArray[np.float32]) -> StepOutcome:
+        """See `Objective`; moving an image does not change its labels."""
+        targets = self._on_device[torch.from_numpy(rows).to(images.device, non_blocking=True)]
+        logits = network(images).float()
+        wanted = targets.float()
+        loss = functional.binary_cross_entropy_with_logits(logits, wanted * (1 - self._smoothing) + self._smoothing / 2)
+        with torch.no_grad():
+            plain = functional.binary_cross_entropy_with_logits(logits.detach(), wanted)
+            correct = ((logits > 0) == targets).float().mean()
+        return StepOutcome(loss, plain, correct)
+
+    def evaluator(self) -> "_MultiLabelEvaluator":
+        """A fresh evaluator."""
+        return _MultiLabelEvaluator(self._labels, self.classes)
+
+
+class _MultiLabelEvaluator:
+    def __init__(self, labels: Tensor, classes: tuple[str, ...]) -> None:
+        self._labels, self._classes = labels, classes
+        self._logits: list[Tensor] = []
+        self._rows: list[NDArray[np.int64]] = []
+
+    def update(self, outputs: Tensor, rows: NDArray[np.int64]) -> None:
+        self._logits.append(outputs.float())
+        self._rows.append(rows)
+
+    def compute(self) -> Evaluation:
+        logits = torch.cat(self._logits).cpu()
+        rows = torch.from_numpy(np.concatenate(self._rows))
+        labels = self._labels[rows]
+        losses = functional.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none").mean(1)
+        probabilities, truth, count = logits.sigmoid(), labels.long(), max(2, labels.shape[1])
+        if labels.shape[1] == 1:  # the metrics want two classes; averages below leave out classes without images
+            probabilities, truth = functional.pad(probabilities, (0, 1)), functional.pad(truth, (0, 1))
+        present = truth.sum(0) > 0
+        thresholds_used = None if probabilities.numel() <= _EXACT_CURVE else 200
+        metrics: dict[str, Any] = {"accuracy": float(((probabilities > 0.5) == truth.bool())[:, : labels.shape[1]].float().mean())}
+        score = 0.0
+        if bool(present.any()):
+            precision = _without_warnings(
+                multilabel_average_precision, probabilities, truth, count, average="none", thresholds=thresholds_used
+            )
+            score = metrics["map"] = float(precision[present].mean())
+            f1 = multilabel_f1_score(probabilities, truth, count, average="none")
+            metrics["micro_f1"] = float(multilabel_f1_score(probabilities, truth, count, average="micro"))
+            metrics["macro_f1"] = float(f1[present].mean())
+        ranked = present & (truth.sum(0) < len(truth))
+        if bool(ranked.any()):
+            metrics["auroc"] = float(
+                _without_warnings(multilabel_auroc, probabilities, truth, count, average="none", thresholds=thresholds_used)[ranked].mean()
+            )
+        thresholds = best_thresholds(probabilities[:, : labels.shape[1]], labels)
+        said = probabilities[:, : labels.shape[1]] >= thresholds
+        counts = torch.stack([(said & labels).sum(0), (said & ~labels).sum(0), (~said & labels).sum(0), (~said & ~labels).sum(0)], 1)
+        details = {
+            "rows": rows,
+            "labels": labels,
+            "said": said,
+            "confidence": probabilities[:, : labels.shape[1]].half(),
+            "losses": losses,
+            "thresholds": thresholds,
+            "counts": counts,  # per class: true positives, false positives, false negatives, true negatives
+        }
+        never = [
+            name for index, name in enumerate(self._classes) if bool(present[index]) and not bool((probabilities[:, index] > 0.5).any())
+        ]
+        return Evaluation(float(losses.mean()), score, metrics, details, _never_predicted(never))
+
+
+def best_thresholds(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """For each class the probability from which on saying yes gives the highest F1 on these images; 0.5 where the class has none.
+
+    Args:
+        probabilities: [images, classes].
+        labels: the same shape, true or false.
+    """
+    ordered, order = probabilities.sort(0, descending=True)
+    hits = labels.gather(0, order).cumsum(0).float()
+    said = torch.arange(1, len(labels) + 1).view(-1, 1)
+    f1 = 2 * hits / (said + labels.sum(0))
+    # Equal probabilities cannot be told apart: only the last of a run is a place to cut.
+    last = torch.cat([ordered[:-1] != ordered[1:], torch.ones(1, labels.shape[1], dtype=torch.bool)])
+    best = f1.where(last, torch.tensor(-1.0)).argmax(0)
+    following = torch.cat([ordered[1:], torch.zeros(1, labels.shape[1])]).gather(0, best.view(1, -1))[0]
+    cut = (ordered.gather(0, best.view(1, -1))[0] + following) / 2
+    return torch.where(labels.any(0), cut, torch.tensor(0.5))
+
+
+def _never_predicted(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    if not names:
+        return {}
+    shown = ", ".join(f"“{name}”" for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return {
+        "never-predicted": (
+            f"The network never says {shown}, although the validation images show {'it' if len(names) == 1 else 'them'}.",
+            "Add images of the class, train longer, or look whether its labels are right.",
+        )
+    }
+
+
+def _without_warnings(metric: Any, *arguments: Any, **options: Any) -> Tensor:
+    """The metric per class; classes for which it is undefined are left out by the caller, so the warning about them says nothing new."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning)
+        result: Tensor = metric(*arguments, **options)
+    return result

@@ -1,0 +1,63 @@
+"""What the training loop asks of a kind of task: its targets, its loss and how it is judged."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """Of one batch: `loss` to learn from, `plain_loss` for people (without label smoothing), `correct` the share that was right.
+
+    All are scalars on the device: means over the batch.
+    """
+
+    loss: Tensor
+    plain_loss: Tensor
+    correct: Tensor
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The validation set judged once. `score` is what the best epoch is chosen by, higher is better.
+
+    `metrics` are flat fractions; `details` tensors on the host that the report draws from; `remarks` by a code sentences worth telling:
+    what, and the likely remedy.
+    """
+
+    loss: float
+    score: float
+    metrics: dict[str, Any]
+    details: dict[str, Tensor]
+    remarks: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+class Evaluator(Protocol):
+    """Gathers one pass over the validation set."""
+
+    def update(self, outputs: Any, rows: NDArray[np.int64]) -> None:
+        """Take in the network's outputs for the images `rows`."""
+        ...
+
+    def compute(self) -> Evaluation:
+        """Judge all that was taken in."""
+        ...
+
+
+class Objective(Protocol):
+    """One kind of task. `rows` count the job's records, in the order of positions."""
+
+    score_name: str
+    baseline: float | None  # the score of always saying the most frequent thing, where that makes sense
+
+    def training_step(self, network: nn.Module, images: Tensor, rows: NDArray[np.int64], geometry: NDArray[np.float32]) -> StepOutcome:
+        """Run the network on augmented images, moved by `geometry`, and compare with what is true of `rows`."""
+        ...
+
+    def evaluator(self) -> Evaluator:
+        """A fresh evaluator."""
+        ...
