@@ -25,13 +25,14 @@ from core.datasets import image_store, sweeping
 from core.datasets.deriving import DERIVED, classes_in
 from core.datasets.findings import Findings
 from core.datasets.finishing import Finished, Outcome, finish
-from core.datasets.formats import find_reader
+from core.datasets.formats import find_reader, label_csv
+from core.datasets.grouping import apply_groups, compile_pattern
 from core.datasets.names import clean_name
 from core.datasets.parsed import Parsed, ParsedImage
 from core.datasets.source import Source, open_source
 from core.db.session import Database
 from core.db.tables import Annotation, AnnotationSet, Dataset, DatasetFinding, DatasetImage
-from core.errors import BadDataError, ConflictError, StationmasterError
+from core.errors import BadDataError, ConflictError, InvalidInputError, NotFoundError, StationmasterError
 from core.identifiers import new_id
 from core.settings import Settings
 from core.storage import Storage
@@ -136,11 +137,17 @@ def import_dataset(
     source: str,
     format: str = "",
     strict: bool = False,
+    hold: bool = False,
+    group_pattern: str = "",
+    group_column: int = 0,
     progress: Progress | None = None,
 ) -> Dataset:
     """Import the folder, archive or URL `source` as the dataset `name`: it is there whole when this returns, and not at all when it raises.
 
-    `format` names a reader, empty means that the source is looked at. `strict` refuses the whole source when anything would be left out.
+    `format` names a reader, empty means that the source is looked at. `strict` refuses the whole source when anything would be left out;
+    `hold` waits instead, unseen, for `keep_dataset` or `drop_dataset` when anything was (state `held`). Images whose paths agree in what
+    `group_pattern` captures are one group and never divided by a split; so are those with the same text in `group_column` (from 1) of
+    label.csv.
 
     Raises:
         InvalidInputError: for a name or format that cannot be.
@@ -150,11 +157,22 @@ def import_dataset(
         UnavailableError: when the disk is full, or database, storage or URL are away.
     """
     name = clean_name(name)
+    pattern = compile_pattern(group_pattern)
     refuse_taken_name(database, workspace, name)
     sweeping.sweep(database, storage, settings)
     findings = Findings()
     with open_source(source, settings, findings) as opened:
-        parsed = find_reader(opened, format).read(opened, settings, findings)
+        reader = find_reader(opened, format)
+        if group_column and reader.name != label_csv.NAME:
+            raise InvalidInputError(
+                f"A group column needs a label.csv; {opened.name} is {reader.name}.", "Use a group pattern, or groups.csv."
+            )
+        parsed = (
+            label_csv.read(opened, settings, findings, group_column=group_column)
+            if group_column
+            else reader.read(opened, settings, findings)
+        )
+        apply_groups(parsed, opened, pattern, findings)
         if len(parsed.images) > settings.max_images:
             raise BadDataError(
                 f"{opened.name} holds more than {settings.max_images:,} images.",
@@ -171,6 +189,7 @@ def import_dataset(
             person=person,
             name=name,
             strict=strict,
+            hold=hold,
             progress=progress,
         )
 
@@ -194,6 +213,32 @@ def refuse_taken_name(database: Database, workspace: str, name: str) -> None:
         raise _taken(name)
 
 
+def keep_dataset(database: Database, workspace: str, dataset_id: str) -> Dataset:
+    """Let a held dataset be seen, with what could be used of it. Kept already: nothing changes.
+
+    Raises:
+        NotFoundError: when it was dropped, or never was.
+    """
+    with database.write() as session:
+        dataset = session.scalar(
+            select(Dataset).where(Dataset.id == dataset_id, Dataset.workspace == workspace, Dataset.state.in_(("held", "ready")))
+        )
+        if dataset is None:
+            raise NotFoundError("That import is no longer there.", "Import the source again.")
+        dataset.state = "ready"
+        session.flush()
+        session.refresh(dataset, ["annotation_sets"])
+        return dataset
+
+
+def drop_dataset(database: Database, storage: Storage, workspace: str, dataset_id: str) -> None:
+    """Remove a held dataset with all it has; one that is kept or gone stays as it is."""
+    with database.read() as session:
+        held = session.scalar(select(Dataset.id).where(Dataset.id == dataset_id, Dataset.workspace == workspace, Dataset.state == "held"))
+    if held:
+        sweeping.remove(database, storage, dataset_id)
+
+
 def _taken(name: str) -> ConflictError:
     return ConflictError(f"There is a dataset “{name}” already.", "Choose another name, or delete that one first.")
 
@@ -210,6 +255,7 @@ def store_parsed(
     person: str,
     name: str,
     strict: bool = False,
+    hold: bool = False,
     progress: Progress | None = None,
 ) -> Dataset:
     """Store what a reader read. See `import_dataset`."""
@@ -238,7 +284,7 @@ def store_parsed(
         if strict and findings.errors:
             raise StrictError(findings)
         image_store.settle(storage)
-        return _publish(database, dataset_id, name, tally, findings, set_ids)
+        return _publish(database, dataset_id, name, tally, findings, set_ids, held=hold and findings.errors > 0)
     except BaseException:
         try:
             sweeping.remove(database, storage, dataset_id)
@@ -361,7 +407,9 @@ def _insert(database: Database, dataset_id: str, image_rows: list[dict[str, Any]
     annotation_rows.clear()
 
 
-def _publish(database: Database, dataset_id: str, name: str, tally: _Tally, findings: Findings, set_ids: list[str]) -> Dataset:
+def _publish(
+    database: Database, dataset_id: str, name: str, tally: _Tally, findings: Findings, set_ids: list[str], *, held: bool
+) -> Dataset:
     """The last transaction: findings, counts, derived sets, and the name under which the dataset is seen."""
     try:
         with database.write() as session:
@@ -392,7 +440,7 @@ def _publish(database: Database, dataset_id: str, name: str, tally: _Tally, find
             }
             dataset.created_at = now()
             dataset.name = name
-            dataset.state = "ready"
+            dataset.state = "held" if held else "ready"
             session.flush()
             session.refresh(dataset, ["annotation_sets"])
             return dataset

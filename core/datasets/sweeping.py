@@ -56,8 +56,12 @@ def sweep(database: Database, storage: Storage, settings: Settings) -> int:
     folders = _folders(storage)  # before the rows: an import adds its row first, so what begins now is safe
     with database.read() as session:
         unfinished = session.execute(select(Dataset.id, Dataset.statistics).where(Dataset.state.in_(("importing", "deleting")))).all()
+        # Nobody has said in all this time whether to keep or to drop it.
+        old = now() - timedelta(days=settings.draft_days)
+        forgotten = session.scalars(select(Dataset.id).where(Dataset.state == "held", Dataset.created_at < old)).all()
         known = set(session.scalars(select(Dataset.id)))
     leftovers = [dataset_id for dataset_id, statistics in unfinished if _is_dead(statistics.get("import", {}))]
+    leftovers += forgotten
     leftovers += [folder for folder in folders if folder not in known]
     for dataset_id in leftovers:
         logger.info("removing the leftovers of dataset %s", dataset_id)

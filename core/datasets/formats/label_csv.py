@@ -21,7 +21,7 @@ from pathlib import PurePosixPath
 
 from core.datasets.findings import Findings
 from core.datasets.names import ClassList, class_name, natural_key
-from core.datasets.parsed import Parsed, ParsedImage, ParsedSet, RawValue, Rle
+from core.datasets.parsed import SPLIT_NAMES, Parsed, ParsedImage, ParsedSet, RawValue, Rle
 from core.datasets.source import Source
 from core.errors import BadDataError
 from core.settings import Settings
@@ -57,8 +57,10 @@ def detect(source: Source) -> bool:
     return bool(find_files(source))
 
 
-def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
+def read(source: Source, settings: Settings, findings: Findings, *, group_column: int = 0) -> Parsed:
     """Images and labels as the outermost label.csv lists them.
+
+    `group_column`, counted from 1, is a further column that names the group of each image; 0 is none.
 
     Raises:
         BadDataError: when there is none, or nothing in it can be used.
@@ -69,8 +71,8 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
     file = files[0]
     for other in files[1:]:
         findings.error("second-label-file", other, f"Only {file} is read.", "Join both into one, or import each as a dataset of its own.")
-    kind = _kind(source, file)
-    table = _Table(source, file, kind, findings)
+    kind = _kind(source, file, group_column)
+    table = _Table(source, file, kind, findings, group_column)
     take = {
         AnnotationKind.SINGLE_LABEL: table.single_label,
         AnnotationKind.MULTI_LABEL: table.multi_label,
@@ -101,10 +103,11 @@ def rows(source: Source, file: str) -> Iterator[tuple[int, list[str]]]:
         raise BadDataError(f"{file}:{number + 1} cannot be read as CSV: {error}.", "Save it as plain CSV in UTF-8, with commas.") from error
 
 
-def _kind(source: Source, file: str) -> AnnotationKind:
+def _kind(source: Source, file: str, group_column: int) -> AnnotationKind:
     """The kind of the first row that has more than a path."""
     only_paths = False
-    for number, row in rows(source, file):
+    for number, whole in rows(source, file):
+        row, _ = _without_group(whole, group_column)
         cells = len(_trimmed(row))
         if cells in _KINDS:
             return _KINDS[cells]
@@ -117,6 +120,13 @@ def _kind(source: Source, file: str) -> AnnotationKind:
     raise BadDataError(f"{file} is empty.", "Write one row per image: path,class.")
 
 
+def _without_group(row: list[str], column: int) -> tuple[list[str], str]:
+    """The row without the column of groups, and what stands there."""
+    if not 0 < column <= len(row):
+        return row, ""
+    return row[: column - 1] + row[column:], row[column - 1].strip()
+
+
 def _trimmed(row: list[str]) -> list[str]:
     while len(row) > 1 and not row[-1].strip():
         row = row[:-1]
@@ -126,7 +136,8 @@ def _trimmed(row: list[str]) -> list[str]:
 class _Table:
     """The rows read so far."""
 
-    def __init__(self, source: Source, file: str, kind: AnnotationKind, findings: Findings) -> None:
+    def __init__(self, source: Source, file: str, kind: AnnotationKind, findings: Findings, group_column: int) -> None:
+        self.group_column = group_column
         self.source, self.file, self.kind, self.findings = source, file, kind, findings
         folder = str(PurePosixPath(file).parent)
         self.folder = "" if folder == "." else f"{folder}/"
@@ -135,11 +146,15 @@ class _Table:
         self.classes = ClassList()
         self._composed: dict[str, str] | None = None
         self._by_text: dict[str, int] = {}
+        self._splits: dict[str, str] = {}
 
     def read(self, take: Callable[[ParsedImage, list[str], int], None]) -> None:
         """Go through the rows, giving each to `take`."""
         members, images, folder = self.source.members, self.images, self.folder
         for number, row in rows(self.source, self.file):
+            group = ""
+            if self.group_column:
+                row, group = _without_group(row, self.group_column)
             if len(row) != self.columns:
                 row = _trimmed(row)
             path = folder + row[0]
@@ -149,13 +164,11 @@ class _Table:
                     self._missing(row, number)
                     continue
             image = images.get(path)
-            if len(row) == self.columns:
-                if image is None:
-                    image = images[path] = ParsedImage(path, [None], annotation_file=self.file)
+            if image is None and len(row) in (1, self.columns):
+                image = images[path] = ParsedImage(path, [None], self._split(path), group, annotation_file=self.file)
+            if image is not None and len(row) == self.columns:
                 take(image, row, number)
-            elif len(row) == 1:
-                if image is None:
-                    image = images[path] = ParsedImage(path, [None], annotation_file=self.file)
+            elif image is not None and len(row) == 1:
                 if self.kind is not AnnotationKind.SINGLE_LABEL and image.values[0] is None:
                     image.values[0] = []
             else:
@@ -246,6 +259,14 @@ class _Table:
         if image.values[0] is None:
             image.values[0] = []
         image.values[0].append((index, Rle(width, height, counts), number))
+
+    def _split(self, path: str) -> str:
+        """The split whose folder the image lies in, such as train/ or images/val/."""
+        folder = path.rpartition("/")[0]
+        if folder not in self._splits:
+            parts = folder[len(self.folder) :].lower().split("/")
+            self._splits[folder] = next((SPLIT_NAMES[part] for part in parts if part in SPLIT_NAMES), "")
+        return self._splits[folder]
 
     def _class(self, text: str, number: int) -> int | None:
         index = self._by_text.get(text)

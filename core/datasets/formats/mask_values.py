@@ -40,6 +40,8 @@ _LIST_FILE = re.compile(
     re.I,
 )
 
+_LABEL_MAP_LINE = re.compile(r"^(.+):(\d{1,3}),(\d{1,3}),(\d{1,3}):[^:]*:[^:]*$")  # as CVAT writes them: label:color_rgb:parts:actions
+
 
 @dataclass
 class ClassNames:
@@ -239,9 +241,13 @@ def _parse_lines(text: str, is_csv: bool) -> ClassNames:
         line = ",".join(row).strip()
         if not line or line.startswith("#"):
             continue
+        mapped = _LABEL_MAP_LINE.match(line)
+        if mapped:
+            named.by_colour[_packed(mapped.groups()[1:])] = class_name(mapped.group(1))
+            continue
         numbers = [int(number) for number in re.findall(r"(?<![\w.-])\d{1,5}(?![\w.-])", line)]
         words = re.sub(r"(?<![\w.-])\d{1,5}(?![\w.-])", " ", line)
-        name = class_name(re.sub(r"[\s,;:=]+$|^[\s,;:=]+", "", re.sub(r"[,;:\t]+", " ", words)))
+        name = class_name(re.sub(r"[\s,;:=]+$|^[\s,;:]+", "", re.sub(r"[,;:\t]+", " ", words)))
         if not name or re.fullmatch(r"(name|class|label|id|value|r|g|b|[\s])+", name.lower()):
             if not name and len(numbers) == 1 and line.isdecimal():
                 plain.append(line)  # a class that is called by a number

@@ -191,8 +191,10 @@ def _splits(source: Source) -> dict[str, str]:
         pure = PurePosixPath(path)
         if "imagesets" in path.lower() and pure.name.lower() in ("train.txt", "val.txt", "test.txt"):
             for line in source.read(path, _LONGEST_XML).decode("utf-8-sig", "replace").splitlines():
-                if line.strip():
-                    found.setdefault(line.split()[0], pure.stem.lower())
+                # A stem, in the lists of one class followed by 1, 0 or -1.
+                stem = re.sub(r"\s+(1|0|-1)\s*$", "", line).strip()
+                if stem:
+                    found.setdefault(stem, pure.stem.lower())
     return found
 
 

@@ -194,15 +194,19 @@ def _complete(names: dict[int, str], rows: dict[str, list[_Row]], file: str, fin
 def _splits(source: Source, described: dict[str, Any], file: str, images: dict[str, str]) -> dict[str, str]:
     """The split of each image: as data.yaml says, else as its folder is called."""
     found: dict[str, str] = {}
+    both: set[str] = set()
     base = PurePosixPath(file).parent if file else PurePosixPath(".")
     for key, split in (("train", "train"), ("val", "val"), ("valid", "val"), ("test", "test")):
         entries = described.get(key)
         for entry in entries if isinstance(entries, list) else [entries]:
             if isinstance(entry, str) and entry:
                 for image in _images_at(source, entry, base, str(described.get("path") or ""), images):
-                    found.setdefault(image, split)
+                    if found.setdefault(image, split) != split:
+                        both.add(image)
+    for image in both:  # named as training and as validation: not divided at all
+        del found[image]
     for image in images.values():
-        if image not in found and (split := split_of(str(PurePosixPath(image).parent))):
+        if image not in found and image not in both and (split := split_of(str(PurePosixPath(image).parent))):
             found[image] = split
     return found
 

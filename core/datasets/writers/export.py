@@ -1,0 +1,46 @@
+"""What a writer is given: the records of one annotation set, as often as it wants to go through them, and their images."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from core.datasets.deriving import OBJECTS
+from core.datasets.records import Record
+from core.datasets.writers.csv_file import csv_bytes
+from core.datasets.writers.output import FileNames, Output
+from core.vocabulary import AnnotationKind
+
+
+@dataclass
+class Export:
+    """One annotation set on its way out. `boxes` gives the boxes that the source gave beside masks, by position, where it gave some."""
+
+    name: str
+    kind: AnnotationKind
+    classes: list[str]
+    records: Callable[[], Iterator[Record]]
+    read: Callable[[Record], bytes]
+    boxes: dict[int, list[list[float]]] = field(default_factory=dict)
+    progress: Callable[[], None] = lambda: None
+
+    def has_splits(self) -> bool:
+        """Whether the source told training from validation images."""
+        return any(record.split for record in self.records())
+
+    def objects(self, record: Record) -> list[list[object]]:
+        """The boxes, masks or objects of a record."""
+        return list(record.value[OBJECTS[self.kind]])
+
+
+def write_groups(export: Export, out: Output, path_of: Callable[[Record], str]) -> None:
+    """`groups.csv`, which says what images belong together, where any do."""
+    rows = [(path_of(record), record.group) for record in export.records() if record.group]
+    if rows:
+        out.write("groups.csv", csv_bytes(rows))
+
+
+def named_images(export: Export, folder: Callable[[Record], str]) -> Iterator[tuple[Record, str]]:
+    """Each record with the path of its image in the export."""
+    names = FileNames()
+    for record in export.records():
+        place = folder(record)
+        yield record, f"{place}/{names.name(record, place)}" if place else names.name(record)
