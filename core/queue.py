@@ -181,8 +181,8 @@ def queue_length(redis: "Redis", settings: Settings, queue: QueueName) -> int:
     return Queue(rq_name(settings, queue), connection=redis, serializer=JSONSerializer).count
 
 
-def worker_count(redis: "Redis", settings: Settings, queue: QueueName) -> int:
-    """Workers that listen to the queue and have shown themselves lately. Raises RedisError."""
+def worker_count(redis: "Redis", settings: Settings, queue: QueueName, *, host: str = "") -> int:
+    """Workers that listen to the queue and have shown themselves lately, on all hosts or on one. Raises RedisError."""
     target = Queue(rq_name(settings, queue), connection=redis, serializer=JSONSerializer)
     keys = list(worker_registration.get_keys(queue=target))
     with redis.pipeline(transaction=False) as pipeline:
@@ -192,7 +192,8 @@ def worker_count(redis: "Redis", settings: Settings, queue: QueueName) -> int:
     count = 0
     for heartbeat, death, identity in facts:
         silent = heartbeat is None or now() - utcparse(as_text(heartbeat)) > timedelta(seconds=WORKER_SILENT_SECONDS)
-        count += not (silent or death or (identity and is_provably_dead(as_text(identity))))
+        elsewhere = host and not (identity and as_text(identity).startswith(f"{host}|"))
+        count += not (silent or death or elsewhere or (identity and is_provably_dead(as_text(identity))))
     return count
 
 

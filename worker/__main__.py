@@ -1,7 +1,9 @@
 """`python -m worker --kind gpu|light`: one worker process. Ends on SIGTERM or Ctrl-C, its job checkpointed and handed back."""
 
 import argparse
+import json
 import logging
+import os
 import sys
 
 from pydantic import ValidationError
@@ -11,6 +13,7 @@ from core.db.session import Database
 from core.errors import StationmasterError
 from core.queue import QUEUES
 from core.settings import Settings
+from worker.health import alive_here, devices
 from worker.process import run
 
 QUEUE_SECONDS = 60.0
@@ -21,6 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m worker", description="One worker of Stationmaster, on one queue.")
     parser.add_argument("--kind", choices=QUEUES, default="gpu", help="gpu: trainings; light: predictions, imports and the like")
     parser.add_argument("--queue-seconds", type=float, default=QUEUE_SECONDS, help="how long to wait for the queue's server at the start")
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument("--devices", action="store_true", help="name the devices of this host as JSON, and end")
+    asked.add_argument("--alive", action="store_true", help="end with 0 if a worker of that kind is alive on this host, else with 1")
     given = parser.parse_args(arguments)
     try:
         settings = Settings()
@@ -32,6 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
         for noisy in ("rq.worker", "rq.job", "rq.queue"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
+        if given.devices:
+            sys.stdout.write(json.dumps(devices()) + "\n")
+            return 0
+        if given.alive:
+            return 0 if alive_here(settings, given.kind) else 1
         database = Database.of(settings)
         ensure_current(database)
         return run(settings, database, given.kind, queue_seconds=given.queue_seconds)
@@ -51,4 +62,9 @@ def _refuse(message: str, code: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    # Everything is closed by now; the interpreter would only spend seconds on tidying the libraries' modules.
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
