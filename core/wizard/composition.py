@@ -11,7 +11,8 @@ from core.vocabulary import DataType, Flow, Tuning
 from core.wizard.context import StepContext
 from core.wizard.draft import Choices, Selection
 from core.zoo import catalogue, presets, weights
-from core.zoo.facts import DatasetFacts, DeviceFacts
+from core.zoo.devices import host_device
+from core.zoo.facts import DatasetFacts
 from core.zoo.recipes import auto_plan, manual_plan
 from core.zoo.recommend import recommend
 from core.zoo.spec import ModelSpec
@@ -45,7 +46,7 @@ def suggest(context: StepContext) -> dict[str, Any]:
     """The best suggestion for the choices so far, with its reasons, and what it was made from."""
     choices = context.choices
     found = recommend(
-        context.task_type, choices.data_type or DataType.OTHER, choices.preference, dataset_facts(context), DeviceFacts(), context.settings
+        context.task_type, choices.data_type or DataType.OTHER, choices.preference, dataset_facts(context), host_device(), context.settings
     )
     if not found:
         raise InvalidInputError("No network of the zoo fits this task and device.", "Choose one yourself with manual select.")

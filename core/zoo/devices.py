@@ -4,14 +4,16 @@ import logging
 import os
 import shutil
 import subprocess
+from functools import cache
 
 from core.zoo.facts import DeviceFacts
 
 logger = logging.getLogger(__name__)
 
 
+@cache
 def host_device() -> DeviceFacts:
-    """The first GPU that NVIDIA's driver names, else the CPU with the memory of the host."""
+    """The first GPU that NVIDIA's driver names, else the CPU with the memory of the host. Asked once a process: GPUs do not come and go."""
     gpus = _gpus()
     if gpus:
         name, memory = gpus[0]
