@@ -54,7 +54,8 @@ def dispatch(database: Database, redis: "Redis", settings: Settings, queue: Queu
             )
             _note_turns(redis, settings, queue, turns, picked)
         with database.write() as session:
-            session.execute(delete(Outbox).where(Outbox.id.in_([row.id for row in rows])))
+            done = delete(Outbox).where(Outbox.id.in_([row.id for row in rows]))
+            session.execute(done, execution_options={"synchronize_session": False})
 
 
 def nudge(database: Database, settings: Settings) -> bool:

@@ -18,7 +18,7 @@ from core.db.session import Database
 from core.errors import StationmasterError, UnavailableError
 from core.identifiers import new_id
 from core.process_identity import own_identity
-from core.queue import QUEUES, WORK, Pokes, connect
+from core.queue import QUEUES, WORK, Pokes, connect, poke
 from core.settings import Settings
 from core.tasks import lease
 from core.tasks.dispatcher import dispatch
@@ -76,6 +76,8 @@ class Duties:
         """End the thread and give the lease back."""
         self._stop.set()
         if self._thread.is_alive():
+            if self._redis is not None:
+                poke(self._redis, self._settings, "")  # it need not sleep to the end of its second
             self._thread.join(timeout=10)
 
     @contextmanager

@@ -93,7 +93,8 @@ def queue_job(session: Session, task: Task, job: Job) -> None:
 
 def unqueue_jobs(session: Session, job_ids: Iterable[str]) -> None:
     """Forget what the outbox holds for these jobs."""
-    session.execute(delete(Outbox).where(Outbox.job_id.in_(list(job_ids))))
+    forgotten = delete(Outbox).where(Outbox.job_id.in_(list(job_ids)))
+    session.execute(forgotten, execution_options={"synchronize_session": False})
 
 
 def fair_name(workspace: str, person: str) -> str:

@@ -39,10 +39,12 @@ def acquire(database: Database, name: str, holder: str, seconds: float) -> bool:
             # As it was read: whoever else saw the same finds it changed.
             mine = or_(Lease.holder == holder, (Lease.holder == present.holder) & (Lease.expires_at == present.expires_at))
             statement = update(Lease).where(Lease.name == name, mine).values(holder=holder, expires_at=until)
-        return cast("CursorResult[Any]", session.execute(statement)).rowcount == 1
+        result = session.execute(statement, execution_options={"synchronize_session": False})
+        return cast("CursorResult[Any]", result).rowcount == 1
 
 
 def release(database: Database, name: str, holder: str) -> None:
     """Give the lease back, so that another need not wait for its end."""
     with database.write() as session:
-        session.execute(delete(Lease).where(Lease.name == name, Lease.holder == holder))
+        given = delete(Lease).where(Lease.name == name, Lease.holder == holder)
+        session.execute(given, execution_options={"synchronize_session": False})
