@@ -48,6 +48,17 @@ class Settings(BaseSettings):
     slack_app_token: SecretStr = SecretStr("")
     slack_signing_secret: SecretStr = SecretStr("")
     slack_api_url: str = Field("https://slack.com/api/", description="Base of Slack's Web API")
+    slack_client_id: str = Field(
+        "", description="With the client secret: teams install the app themselves, over HTTP, each with a workspace of its own"
+    )
+    slack_client_secret: SecretStr = SecretStr("")
+    slack_port: int = Field(3000, ge=0, le=65535, description="Port for Slack's requests where there is no app token for Socket Mode")
+    slack_admins: str = Field(
+        "", description="User ids that may stop, rename and delete everything besides Slack's own admins, comma-separated"
+    )
+    slack_people: str = Field("", description="User ids that may use the bot, comma-separated; empty: everybody")
+    slack_channels: str = Field("", description="Channel ids in which the bot works, comma-separated, `im` for direct messages; empty: all")
+    slack_announcements: str = Field("", description="Channel id for results; empty: the channel in which the training was started")
     discord_token: SecretStr = SecretStr("")
 
     @field_validator("home", "cache_dir", "weights_dir")

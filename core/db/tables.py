@@ -339,3 +339,32 @@ class Lease(Base):
     name: Mapped[str] = mapped_column(String(40), primary_key=True)
     holder: Mapped[str]
     expires_at: Mapped[datetime]
+
+
+class TakenRequest(Base):
+    """A request of a chat that has been taken: what is delivered twice is done once. Kept for a day."""
+
+    __tablename__ = "taken_requests"
+
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    taken_at: Mapped[datetime] = mapped_column(default=now, index=True)
+
+
+class SlackInstallation(Base):
+    """The app as installed in a Slack team, or in a whole organisation (`team_id` empty), with its bot token in `data`."""
+
+    __tablename__ = "slack_installations"
+
+    enterprise_id: Mapped[str] = mapped_column(String(32), primary_key=True, default="")
+    team_id: Mapped[str] = mapped_column(String(32), primary_key=True, default="")
+    data: Mapped[dict[str, Any]]
+    installed_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class SlackOAuthState(Base):
+    """A one-time secret that ties the end of an installation to its beginning."""
+
+    __tablename__ = "slack_oauth_states"
+
+    state: Mapped[str] = mapped_column(String(64), primary_key=True)
+    expires_at: Mapped[datetime]

@@ -118,6 +118,26 @@ def upgrade() -> None:
     with op.batch_alter_table('outbox', schema=None) as batch_op:
         batch_op.create_index('ix_outbox_queue', ['queue', 'id'], unique=False)
 
+    op.create_table('slack_installations',
+    sa.Column('enterprise_id', sa.String(length=32), nullable=False),
+    sa.Column('team_id', sa.String(length=32), nullable=False),
+    sa.Column('data', sa.JSON().with_variant(postgresql.JSONB(), 'postgresql'), nullable=False),
+    sa.Column('installed_at', sa.DateTime(timezone=True), nullable=False),
+    sa.PrimaryKeyConstraint('enterprise_id', 'team_id', name=op.f('pk_slack_installations'))
+    )
+    op.create_table('slack_oauth_states',
+    sa.Column('state', sa.String(length=64), nullable=False),
+    sa.Column('expires_at', sa.DateTime(timezone=True), nullable=False),
+    sa.PrimaryKeyConstraint('state', name=op.f('pk_slack_oauth_states'))
+    )
+    op.create_table('taken_requests',
+    sa.Column('key', sa.String(length=64), nullable=False),
+    sa.Column('taken_at', sa.DateTime(timezone=True), nullable=False),
+    sa.PrimaryKeyConstraint('key', name=op.f('pk_taken_requests'))
+    )
+    with op.batch_alter_table('taken_requests', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_taken_requests_taken_at'), ['taken_at'], unique=False)
+
     op.create_table('annotation_sets',
     sa.Column('id', sa.String(length=16), nullable=False),
     sa.Column('dataset_id', sa.String(length=16), nullable=False),
@@ -311,6 +331,12 @@ def downgrade() -> None:
         batch_op.drop_index('ix_annotation_sets_kind')
 
     op.drop_table('annotation_sets')
+    with op.batch_alter_table('taken_requests', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_taken_requests_taken_at'))
+
+    op.drop_table('taken_requests')
+    op.drop_table('slack_oauth_states')
+    op.drop_table('slack_installations')
     with op.batch_alter_table('outbox', schema=None) as batch_op:
         batch_op.drop_index('ix_outbox_queue')
 
