@@ -224,7 +224,7 @@ def _from_rle(geometry: Rle, frame: Frame, size: tuple[int, int]) -> str:
     given = (geometry.width, geometry.height)
     shown = frame.shown
     # Masks may be coded smaller than their image (Open Images does so): then they are stretched, if the shape is the same.
-    same_shape = abs(given[0] * frame.height - given[1] * frame.width) <= max(frame.width, frame.height)
+    same_shape = abs(given[0] * frame.height - given[1] * frame.width) <= max(frame.width, frame.height) / 2
     if given != (frame.width, frame.height) and given != shown and not same_shape:
         raise _MaskError(
             "mask-size",

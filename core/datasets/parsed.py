@@ -1,5 +1,6 @@
 """The one internal type that every format is read into, before images are decoded: images, and annotation sets over them."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,15 +11,22 @@ from core.vocabulary import AnnotationKind
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
-    "train2017": "train",
     "val": "val",
     "valid": "val",
     "validation": "val",
-    "val2017": "val",
     "dev": "val",
     "test": "test",
     "testing": "test",
 }
+
+
+def split_of(path: str) -> str:
+    """The split that a file's name or a folder speaks of, such as `instances_val2017.json` or `images/valid`; nothing where none does."""
+    for part in reversed(path.lower().split("/")):
+        for word in re.split(r"[^a-z]+", part):
+            if word in SPLIT_NAMES:
+                return SPLIT_NAMES[word]
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from core.datasets import masks
 from core.datasets.findings import Findings
 from core.datasets.json_stream import JsonStreamError, first_keys, read_members
 from core.datasets.names import ClassList, class_name
-from core.datasets.parsed import SPLIT_NAMES, Geometry, Parsed, ParsedImage, ParsedSet, Polygons, Rle
+from core.datasets.parsed import Geometry, Parsed, ParsedImage, ParsedSet, Polygons, Rle, split_of
 from core.datasets.source import Source, is_image
 from core.errors import BadDataError
 from core.settings import Settings
@@ -41,15 +41,6 @@ def find_files(source: Source) -> list[str]:
 def detect(source: Source) -> bool:
     """Whether there is a COCO file."""
     return bool(find_files(source))
-
-
-def split_of(path: str) -> str:
-    """The split that a file's own name or folder speaks of, such as `instances_val2017.json` or `valid/_annotations.coco.json`."""
-    for part in reversed(PurePosixPath(path).with_suffix("").parts):
-        for word in re.split(r"[^A-Za-z]+", part.lower()):
-            if word in SPLIT_NAMES:
-                return SPLIT_NAMES[word]
-    return ""
 
 
 def read(source: Source, settings: Settings, findings: Findings) -> Parsed:

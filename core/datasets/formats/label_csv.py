@@ -155,7 +155,7 @@ class _Table:
             group = ""
             if self.group_column:
                 row, group = _without_group(row, self.group_column)
-            if len(row) != self.columns:
+            if len(row) != self.columns or not row[-1]:
                 row = _trimmed(row)
             path = folder + row[0]
             if path not in members:
@@ -164,20 +164,19 @@ class _Table:
                     self._missing(row, number)
                     continue
             image = images.get(path)
-            if image is None and len(row) in (1, self.columns):
+            if image is None:
                 image = images[path] = ParsedImage(path, [None], self._split(path), group, annotation_file=self.file)
-            if image is not None and len(row) == self.columns:
+            if len(row) == self.columns:
                 take(image, row, number)
-            elif image is not None and len(row) == 1:
-                if self.kind is not AnnotationKind.SINGLE_LABEL and image.values[0] is None:
-                    image.values[0] = []
-            else:
+            elif len(row) > 1:
                 self._bad(number, f"The row has {len(row)} columns, the others {self.columns}.", f"Write it as {_COLUMNS[self.kind]}.")
 
     def parsed(self) -> Parsed:
         """All that was read, classes in natural order."""
         for path, image in list(self.images.items()):
-            if image.values[0] is None:
+            if image.values[0] is None and self.kind is not AnnotationKind.SINGLE_LABEL:
+                image.values[0] = []  # listed without labels or objects, or with bad ones only
+            elif image.values[0] is None:
                 self.findings.error("no-class", path, "No row gives the image a class.", "Add the class as the second column.")
                 del self.images[path]
         new = self.classes.sorted_order()

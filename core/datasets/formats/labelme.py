@@ -14,10 +14,9 @@ from PIL import Image
 
 from core.datasets import masks
 from core.datasets.findings import Findings
-from core.datasets.formats.coco import split_of
 from core.datasets.json_stream import first_keys
 from core.datasets.names import ClassList, class_name, natural_key
-from core.datasets.parsed import Geometry, Parsed, ParsedImage, ParsedSet, Polygons, Rle
+from core.datasets.parsed import Geometry, Parsed, ParsedImage, ParsedSet, Polygons, Rle, split_of
 from core.datasets.source import Source, is_image
 from core.errors import BadDataError
 from core.settings import Settings

@@ -5,10 +5,9 @@ from pathlib import PurePosixPath
 
 from core.datasets.findings import Findings
 from core.datasets.fitting import open_mask
-from core.datasets.formats.coco import split_of
 from core.datasets.formats.mask_values import read_class_names, scan_masks
 from core.datasets.names import natural_key
-from core.datasets.parsed import MaskFile, Parsed, ParsedImage, ParsedSet
+from core.datasets.parsed import MaskFile, Parsed, ParsedImage, ParsedSet, split_of
 from core.datasets.source import Source, is_image
 from core.errors import BadDataError
 from core.settings import Settings

@@ -42,6 +42,9 @@ _LIST_FILE = re.compile(
 
 _LABEL_MAP_LINE = re.compile(r"^(.+):(\d{1,3}),(\d{1,3}),(\d{1,3}):[^:]*:[^:]*$")  # as CVAT writes them: label:color_rgb:parts:actions
 
+_NUMBER = re.compile(r"(?<![\w.-])\d{1,5}(?![\w.-])")
+_EDGES = re.compile(r"[\s,;:=]+$|^[\s,;:]+")
+
 
 @dataclass
 class ClassNames:
@@ -236,31 +239,27 @@ def _is_colour(value: Any) -> bool:
 def _parse_lines(text: str, is_csv: bool) -> ClassNames:
     """Lines such as `cat`, `1 cat`, `cat,1`, `cat,255,0,0`, `255 0 0 cat` and `cat:255,0,0::`."""
     named = ClassNames()
-    plain: list[str] = []
+    read: list[tuple[str, list[int], str]] = []  # name, numbers beside it, the whole line
     for row in csv.reader(io.StringIO(text)) if is_csv else ([line] for line in text.splitlines()):
         line = ",".join(row).strip()
-        if not line or line.startswith("#"):
-            continue
         mapped = _LABEL_MAP_LINE.match(line)
         if mapped:
             named.by_colour[_packed(mapped.groups()[1:])] = class_name(mapped.group(1))
-            continue
-        numbers = [int(number) for number in re.findall(r"(?<![\w.-])\d{1,5}(?![\w.-])", line)]
-        words = re.sub(r"(?<![\w.-])\d{1,5}(?![\w.-])", " ", line)
-        name = class_name(re.sub(r"[\s,;:=]+$|^[\s,;:]+", "", re.sub(r"[,;:\t]+", " ", words)))
-        if not name or re.fullmatch(r"(name|class|label|id|value|r|g|b|[\s])+", name.lower()):
-            if not name and len(numbers) == 1 and line.isdecimal():
-                plain.append(line)  # a class that is called by a number
-            continue
-        if len(numbers) >= 3 and all(number <= 255 for number in numbers[-3:]):
-            colour = numbers[-3:] if len(numbers) != 4 else numbers[1:]
-            named.by_colour[_packed(colour)] = name
+        elif line and not line.startswith("#"):
+            numbers = [int(number) for number in _NUMBER.findall(line)]
+            read.append((class_name(_EDGES.sub("", re.sub(r"[,;:\t]+", " ", _NUMBER.sub(" ", line)))), numbers, class_name(line)))
+    if len(read) > 1 and not read[0][1] and all(numbers for _, numbers, _ in read[1:]):
+        del read[0]  # a header
+    if named.by_colour:
+        return named
+    if not all(name and numbers for name, numbers, _ in read):
+        named.by_value = {number: line for number, (_, _, line) in enumerate(read)}
+        return named
+    for name, numbers, _ in read:
+        if len(numbers) == 1:
+            named.by_value[numbers[0]] = name
+        elif len(numbers) in (3, 4) and max(numbers[-3:]) <= 255:
+            named.by_colour[_packed(numbers[-3:])] = name
             if len(numbers) == 4:
                 named.by_value[numbers[0]] = name
-        elif len(numbers) == 1 and not plain:
-            named.by_value[numbers[0]] = name
-        else:
-            plain.append(class_name(line))
-    if plain and not named.by_value and not named.by_colour:
-        named.by_value = dict(enumerate(plain))
     return named

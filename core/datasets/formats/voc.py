@@ -1,6 +1,7 @@
 """Pascal VOC: an XML file of boxes per image, and class and object masks where they are given."""
 
 import re
+from collections.abc import Collection
 from pathlib import PurePosixPath
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
@@ -9,10 +10,9 @@ import defusedxml.ElementTree
 from defusedxml.common import DefusedXmlException
 
 from core.datasets.findings import Findings
-from core.datasets.formats.coco import split_of
 from core.datasets.formats.mask_values import ClassNames, read_class_names, scan_masks, scan_objects
 from core.datasets.names import ClassList, class_name, natural_key
-from core.datasets.parsed import MaskFile, Parsed, ParsedImage, ParsedSet
+from core.datasets.parsed import MaskFile, Parsed, ParsedImage, ParsedSet, split_of
 from core.datasets.source import Source, is_image
 from core.errors import BadDataError
 from core.settings import Settings
@@ -82,7 +82,7 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
     for path in images:
         by_name.setdefault(PurePosixPath(path).name, []).append(path)
         by_stem.setdefault(PurePosixPath(path).stem, []).append(path)
-    splits = _splits(source)
+    splits = _splits(source, by_stem)
     classes = ClassList()
     parsed_images: dict[str, ParsedImage] = {}
     boxes: dict[str, list[Any]] = {}
@@ -184,7 +184,7 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def _splits(source: Source) -> dict[str, str]:
+def _splits(source: Source, stems: Collection[str]) -> dict[str, str]:
     """The split of each image stem, from ImageSets/Main and ImageSets/Segmentation."""
     found: dict[str, str] = {}
     for path in source.members:
@@ -192,7 +192,7 @@ def _splits(source: Source) -> dict[str, str]:
         if "imagesets" in path.lower() and pure.name.lower() in ("train.txt", "val.txt", "test.txt"):
             for line in source.read(path, _LONGEST_XML).decode("utf-8-sig", "replace").splitlines():
                 # A stem, in the lists of one class followed by 1, 0 or -1.
-                stem = re.sub(r"\s+(1|0|-1)\s*$", "", line).strip()
+                stem = line.strip() if line.strip() in stems else re.sub(r"\s+(1|0|-1)\s*$", "", line).strip()
                 if stem:
                     found.setdefault(stem, pure.stem.lower())
     return found

@@ -9,9 +9,8 @@ from typing import Any
 import yaml
 
 from core.datasets.findings import Findings
-from core.datasets.formats.coco import split_of
 from core.datasets.names import class_name, natural_key
-from core.datasets.parsed import Parsed, ParsedImage, ParsedSet, Polygons
+from core.datasets.parsed import Parsed, ParsedImage, ParsedSet, Polygons, split_of
 from core.datasets.source import Source, is_image
 from core.errors import BadDataError
 from core.settings import Settings

@@ -1,0 +1,542 @@
+"""Sources as tools and people write them: what is read, and what is noticed in broken ones."""
+
+import base64
+import json
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core.datasets import masks
+from core.datasets.listing import task_types
+from core.db.tables import Dataset
+from core.errors import BadDataError
+
+Picture = Callable[..., bytes]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[dict[str, bytes | str]], Path]:
+    """Writes files below a folder and returns it."""
+
+    def put(files: dict[str, bytes | str]) -> Path:
+        for name, data in files.items():
+            path = tmp_path / "source" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data if isinstance(data, bytes) else data.encode())
+        return tmp_path / "source"
+
+    return put
+
+
+def said(home: Any, dataset: Dataset, kind: str) -> dict[str, Any]:
+    """Values by path, class numbers replaced by names."""
+    (number,) = [place for place, one in enumerate(dataset.annotation_sets) if one.kind == kind]
+    classes = dataset.annotation_sets[number].classes
+    found = {}
+    for record in home.records(dataset, number):
+        (value,) = record.value.values()
+        if kind == "single-label":
+            found[record.path] = classes[value]
+        elif kind == "multi-label":
+            found[record.path] = [classes[index] for index in value]
+        else:
+            found[record.path] = [(classes[item[0]], *item[1:]) for item in value]
+    return found
+
+
+def png(values: np.ndarray, palette: list[int] | None = None) -> bytes:
+    image = Image.fromarray(values.astype(np.uint8), "P" if palette else None)
+    if palette:
+        image.putpalette(palette)
+    out = BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+# ---------------------------------------------------------------- label.csv
+
+
+def test_csv_single_label(home: Any, write: Any, picture: Picture) -> None:
+    dataset = home.bring(
+        write(
+            {
+                "pets/label.csv": 'a.png,cat\nsub/b.png,dog\r\n"c,1.png",cat\n',
+                "pets/a.png": picture(1),
+                "pets/sub/b.png": picture(2),
+                "pets/c,1.png": picture(3),
+            }
+        )
+    )
+    assert said(home, dataset, "single-label") == {"pets/a.png": "cat", "pets/sub/b.png": "dog", "pets/c,1.png": "cat"}
+
+
+def test_csv_multi_label_with_an_image_that_has_none(home: Any, write: Any, picture: Picture) -> None:
+    dataset = home.bring(
+        write({"label.csv": "a.png,cat,1\na.png,dog,0\nb.png,dog,1\nb.png,cat,1\nc.png\n", **{f"{n}.png": picture(ord(n)) for n in "abc"}})
+    )
+    assert said(home, dataset, "multi-label") == {"a.png": ["cat"], "b.png": ["cat", "dog"], "c.png": []}
+
+
+def test_csv_boxes(home: Any, write: Any, picture: Picture) -> None:
+    dataset = home.bring(
+        write({"label.csv": "a.png,cat,1,2,3.5,4\na.png,cat,0,0,32,24\nb.png,,,,,\n", "a.png": picture(1), "b.png": picture(2)})
+    )
+    assert said(home, dataset, "boxes") == {"a.png": [("cat", 1, 2, 3.5, 4), ("cat", 0, 0, 32, 24)], "b.png": []}
+    assert [task.value for task in task_types(dataset)] == ["multi-label", "object-detection"]
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("nowhere.png,cat,1,1,5,5", "missing-image"),
+        ("a.png,cat,1,1,x,5", "bad-row"),
+        ("a.png,cat,1,1,nan,5", "bad-row"),
+        ("a.png,cat,1,1,5", "bad-row"),
+        ("a.png,,1,1,5,5", "bad-row"),
+        ("a.png,cat,1,1,0,5", "box-without-area"),
+        ("a.png,cat,5,5,-2,3", "box-without-area"),
+        ("a.png,cat,40,1,5,5", "box-outside"),
+        ("a.png,cat,20,1,50,5", "box-clipped"),
+    ],
+)
+def test_each_bad_row_is_named_with_its_line(home: Any, write: Any, picture: Picture, line: str, code: str) -> None:
+    dataset = home.bring(write({"label.csv": f"a.png,cat,1,1,5,5\n{line}\n", "a.png": picture(1)}))
+    finding = home.finding(dataset, code)
+    assert (finding.file, finding.line) == ("label.csv", 2)
+    assert finding.remedy
+    boxes = said(home, dataset, "boxes")["a.png"]
+    assert boxes == [("cat", 1, 1, 5, 5)] + ([("cat", 20, 1, 12, 5)] if code == "box-clipped" else [])
+
+
+def test_csv_masks_as_open_images_writes_them(home: Any, write: Any, picture: Picture) -> None:
+    import zlib
+
+    mask = np.zeros((24, 32), np.uint8)
+    mask[4:9, 5:20] = 1
+    half = base64.b64encode(zlib.compress(masks.encode(mask[::2, ::2]).encode())).decode()
+    whole = base64.b64encode(zlib.compress(masks.encode(mask).encode())).decode()
+    wrong = base64.b64encode(zlib.compress(masks.encode(mask[:, :20]).encode())).decode()
+    text = f"a.png,cat,32,24,{whole}\nb.png,cat,16,12,{half}\na.png,dog,20,24,{wrong}\na.png,dog,32,24,!!\na.png,dog,32,24,{half}\n"
+    dataset = home.bring(write({"label.csv": text, "a.png": picture(1), "b.png": picture(2)}))
+    found = said(home, dataset, "regions")
+    assert found["a.png"] == [("cat", masks.encode(mask))]
+    assert abs(masks.area(found["b.png"][0][1], 32, 24) - int(mask.sum())) < 25  # coded at half the size
+    assert sorted(home.codes(dataset)) == ["bad-mask", "bad-row", "empty-class", "mask-size", "small-class"]
+
+
+def test_csv_conflicts_headers_and_other_encodings(home: Any, write: Any, picture: Picture) -> None:
+    text = "\ufeffimage,label\n./a.png,cat\na.png,dog\nsub\\b.png,cat\n"
+    dataset = home.bring(write({"label.csv": text, "a.png": picture(1), "sub/b.png": picture(2)}))
+    assert said(home, dataset, "single-label") == {"a.png": "cat", "sub/b.png": "cat"}
+    assert home.finding(dataset, "header").line == 1
+    assert home.finding(dataset, "conflicting-label").line == 3
+
+
+def test_csv_with_a_column_of_groups(home: Any, write: Any, picture: Picture) -> None:
+    dataset = home.bring(write({"label.csv": "a.png,p1,cat\nb.png,p2,dog\n", "a.png": picture(1), "b.png": picture(2)}), group_column=2)
+    assert {record.path: record.group for record in home.records(dataset)} == {"a.png": "p1", "b.png": "p2"}
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "a.png\n", "a.png,b,c,d\n", "nowhere.png,cat\n", "\x00\x01\x02"])
+def test_useless_csv_is_refused(home: Any, write: Any, picture: Picture, text: str) -> None:
+    with pytest.raises(BadDataError):
+        home.bring(write({"label.csv": text, "a.png": picture(1)}))
+    assert home.leftovers() == []
+
+
+# ---------------------------------------------------------------- COCO
+
+
+def coco(images: list[Any], annotations: list[Any], categories: list[Any] | None = None) -> str:
+    return json.dumps(
+        {"images": images, "annotations": annotations, "categories": categories or [{"id": 1, "name": "cat"}, {"id": 5, "name": "dog"}]}
+    )
+
+
+def entry(number: int, image: int = 1, category: int = 1, bbox: Any = (1, 2, 10, 8), **more: Any) -> dict[str, Any]:
+    return {"id": number, "image_id": image, "category_id": category, "bbox": list(bbox) if bbox else bbox, **more}
+
+
+A = {"id": 1, "file_name": "a.png", "width": 32, "height": 24}
+
+
+def test_coco_boxes_polygons_and_run_lengths(home: Any, write: Any, picture: Picture) -> None:
+    mask = np.zeros((24, 32), np.uint8)
+    mask[2:10, 1:11] = 1
+    runs = [1 * 24 + 2, *[8, 16] * 9, 8, 24 * 32 - (24 + 2 + 9 * 24 + 8)]
+    shapes = [[[1, 2, 11, 2, 11, 10, 1, 10]], {"size": [24, 32], "counts": masks.encode(mask)}, {"size": [24, 32], "counts": runs}]
+    dataset = home.bring(
+        write({"a.png": picture(1), "_annotations.coco.json": coco([A], [entry(n, segmentation=shape) for n, shape in enumerate(shapes)])})
+    )
+    assert said(home, dataset, "boxes")["a.png"] == [("cat", 1, 2, 10, 8)] * 3
+    assert said(home, dataset, "instances")["a.png"] == [("cat", masks.encode(mask))] * 3
+    assert [task.value for task in task_types(dataset)] == ["multi-label", "object-detection", "object-segmentation"]
+    assert {one.kind: one.derived_from is None for one in dataset.annotation_sets} == {
+        "boxes": True,
+        "instances": True,
+        "multi-label": False,
+        "regions": False,
+    }
+
+
+def test_coco_splits_as_the_challenge_lays_them_out(home: Any, write: Any, picture: Picture) -> None:
+    files: dict[str, bytes | str] = {}
+    for split in ("train", "val"):
+        files[f"coco/{split}2017/a.png"] = picture(len(split))
+        files[f"coco/annotations/instances_{split}2017.json"] = coco([A], [entry(1)])
+    files["coco/annotations/captions_val2017.json"] = coco([A], [{"id": 1, "image_id": 1, "caption": "a cat"}])
+    dataset = home.bring(write(files))
+    assert {record.path: record.split for record in home.records(dataset)} == {"coco/train2017/a.png": "train", "coco/val2017/a.png": "val"}
+    assert home.codes(dataset).count("file-ignored") == 1
+
+
+def test_coco_as_roboflow_packs_it(home: Any, write: Any, picture: Picture) -> None:
+    categories = [{"id": 0, "name": "animals", "supercategory": "none"}, {"id": 1, "name": "cat", "supercategory": "animals"}]
+    files = {f"{split}/_annotations.coco.json": coco([A], [entry(1)], categories) for split in ("train", "valid")}
+    dataset = home.bring(write({**files, "train/a.png": picture(1), "valid/a.png": picture(2), "README.roboflow.txt": "hello"}))
+    assert dataset.annotation_sets[0].classes == ["cat"]
+    assert {record.split for record in home.records(dataset)} == {"train", "val"}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "code"),
+    [
+        (entry(2, category=9), "unknown-class"),
+        (entry(2, image=9), "unknown-image"),
+        (entry(2, bbox=(1, 2, 0, 5)), "box-without-area"),
+        (entry(2, bbox=(100, 2, 5, 5)), "box-outside"),
+        (entry(2, bbox=("a", 2, 5, 5)), "bad-entry"),
+        (entry(2, bbox=None), "box-without-area"),
+        ({"id": 2}, "bad-entry"),
+        (7, "bad-entry"),
+        (entry(2, iscrowd=1), "crowd"),
+        (entry(2, segmentation={"size": [24, 32], "counts": "zzz"}), "bad-mask"),
+        (entry(2, segmentation={"size": [24], "counts": []}), "bad-mask"),
+        (entry(2, segmentation=[[1, 2, 3]]), "bad-polygon"),
+        (entry(2, segmentation={"size": [10, 12], "counts": masks.encode(np.ones((10, 12)))}), "mask-size"),
+        (entry(2, segmentation={"size": [24, 32], "counts": [768]}), "mask-without-area"),
+    ],
+)
+def test_each_bad_annotation_is_named(home: Any, write: Any, picture: Picture, annotation: Any, code: str) -> None:
+    dataset = home.bring(write({"a.png": picture(1), "all.json": coco([A], [entry(1), annotation])}))
+    finding = home.finding(dataset, code)
+    assert finding.file == "all.json"
+    assert finding.remedy
+    assert said(home, dataset, "boxes")["a.png"][0] == ("cat", 1, 2, 10, 8)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"images": [', '{"images": [], "annotations": []}', '{"images": [{"id": 1, "file_name": "b.png"}]}', '{"images": ' + "[" * 100_000],
+)
+def test_useless_coco_is_refused(home: Any, write: Any, picture: Picture, text: str) -> None:
+    with pytest.raises(BadDataError):
+        home.bring(write({"a.png": picture(1), "all.json": text}), format="coco")
+
+
+# ---------------------------------------------------------------- YOLO
+
+
+def test_yolo_with_data_yaml_and_splits(home: Any, write: Any, picture: Picture) -> None:
+    files = {
+        "data.yaml": "path: ../somewhere/else\ntrain: ../train/images\nval: ../valid/images\nnc: 2\nnames: ['cat', 'dog']\n",
+        "train/images/a.png": picture(1),
+        "train/labels/a.txt": "0 0.5 0.5 0.25 0.5\n1 0.25 0.25 0.5 0.5\n",
+        "valid/images/b.png": picture(2),
+        "valid/labels/b.txt": "",
+    }
+    dataset = home.bring(write(files))
+    assert said(home, dataset, "boxes") == {"train/images/a.png": [("cat", 12, 6, 8, 12), ("dog", 0, 0, 16, 12)], "valid/images/b.png": []}
+    assert {record.path[0]: record.split for record in home.records(dataset)} == {"t": "train", "v": "val"}
+
+
+def test_yolo_polygons(home: Any, write: Any, picture: Picture) -> None:
+    dataset = home.bring(
+        write({"data.yaml": "names: {0: cat}\n", "images/a.png": picture(1), "labels/a.txt": "0 0.25 0.25 0.75 0.25 0.75 0.75 0.25 0.75\n"})
+    )
+    ((name, rle),) = said(home, dataset, "instances")["images/a.png"]
+    assert (name, masks.box(rle, 32, 24)) == ("cat", (8, 6, 16, 12))
+    assert said(home, dataset, "boxes")["images/a.png"] == [("cat", 8, 6, 16, 12)]
+
+
+def test_darknet_with_images_beside_labels(home: Any, write: Any, picture: Picture) -> None:
+    files = {
+        "obj.names": "cat\ndog\n",
+        "obj.data": "classes = 2\n",
+        "train.txt": "data/obj_train_data/a.png\n",
+        "obj_train_data/a.png": picture(1),
+        "obj_train_data/a.txt": "1 0.5 0.5 1 1\n",
+    }
+    dataset = home.bring(write(files))
+    assert said(home, dataset, "boxes") == {"obj_train_data/a.png": [("dog", 0, 0, 32, 24)]}
+
+
+def test_yolo_findings(home: Any, write: Any, picture: Picture) -> None:
+    files = {
+        "data.yaml": "names: [cat]\n",
+        "images/a.png": picture(1),
+        "images/b.png": picture(2),
+        "labels/a.txt": "0 0.5 0.5 0.5 0.5\n3 0.5 0.5 0.5 0.5\n0 0.5 0.5\nx y z\n0 2 2 0.1 0.1\n",
+        "labels/lost.txt": "0 0.5 0.5 0.5 0.5\n",
+    }
+    dataset = home.bring(write(files))
+    found = [(finding.code, finding.line) for finding in home.findings(dataset) if finding.file == "labels/a.txt"]
+    assert found == [("bad-row", 3), ("bad-row", 4), ("box-outside", 5)]
+    assert home.finding(dataset, "missing-image").file == "labels/lost.txt"
+    assert home.finding(dataset, "unknown-class").message
+    assert home.finding(dataset, "no-label-file").severity == "warning"
+    assert dataset.annotation_sets[0].classes == ["cat", "class_1", "class_2", "class_3"]
+
+
+# ---------------------------------------------------------------- Pascal VOC
+
+
+def voc_xml(name: str, objects: str, size: tuple[int, int] = (32, 24)) -> str:
+    return f"<annotation><filename>{name}</filename><size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>{objects}</annotation>"
+
+
+OBJECT = "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
+
+
+def test_voc_boxes_and_splits(home: Any, write: Any, picture: Picture) -> None:
+    files = {
+        "VOCdevkit/VOC2007/JPEGImages/a.png": picture(1),
+        "VOCdevkit/VOC2007/JPEGImages/b.png": picture(2),
+        "VOCdevkit/VOC2007/Annotations/a.xml": voc_xml("a.png", OBJECT.format("cat", 1, 1, 32, 24) + OBJECT.format("dog", 3, 4, 10, 12)),
+        "VOCdevkit/VOC2007/Annotations/b.xml": voc_xml("b.png", ""),
+        "VOCdevkit/VOC2007/ImageSets/Main/train.txt": "a\n",
+        "VOCdevkit/VOC2007/ImageSets/Main/val.txt": "b\n",
+        "VOCdevkit/VOC2007/ImageSets/Main/cat_train.txt": "a  1\n",
+    }
+    dataset = home.bring(write(files))
+    assert {path[-5:]: boxes for path, boxes in said(home, dataset, "boxes").items()} == {
+        "a.png": [("cat", 0, 0, 32, 24), ("dog", 2, 3, 8, 9)],
+        "b.png": [],
+    }
+    assert [record.split for record in home.records(dataset)] == ["train", "val"]
+
+
+def test_voc_masks(home: Any, write: Any, picture: Picture) -> None:
+    classes, objects = np.zeros((24, 32)), np.zeros((24, 32))
+    classes[2:8, 2:8], classes[12:20, 4:30] = 8, 15
+    objects[2:8, 2:8], objects[12:20, 4:10], objects[12:20, 10:30] = 1, 2, 3
+    classes[0, 0] = objects[0, 0] = 255
+    from core.datasets.writers.voc import palette
+
+    files = {
+        "JPEGImages/a.png": picture(1),
+        "SegmentationClass/a.png": png(classes, palette()),
+        "SegmentationObject/a.png": png(objects, palette()),
+    }
+    dataset = home.bring(write(files))
+    regions, instances = said(home, dataset, "regions"), said(home, dataset, "instances")
+    assert {name: masks.area(rle, 32, 24) for name, rle in regions["JPEGImages/a.png"]} == {"cat": 36, "person": 8 * 26}
+    assert [(name, masks.area(rle, 32, 24)) for name, rle in instances["JPEGImages/a.png"]] == [
+        ("cat", 36),
+        ("person", 48),
+        ("person", 160),
+    ]
+
+
+def test_voc_findings(home: Any, write: Any, picture: Picture) -> None:
+    bomb = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "x"><!ENTITY c "&b;&b;">]>' + voc_xml("&c;", "")
+    files = {
+        "a.png": picture(1),
+        "b.png": picture(2),
+        "a.xml": voc_xml(
+            "a.png",
+            OBJECT.format("cat", 1, 1, 9, 9)
+            + OBJECT.format("cat", "x", 1, 9, 9)
+            + OBJECT.format("", 1, 1, 9, 9)
+            + OBJECT.format("cat", 90, 1, 99, 9),
+        ),
+        "bomb.xml": bomb,
+        "broken.xml": "<annotation><object>",
+        "lost.xml": voc_xml("lost.png", ""),
+    }
+    dataset = home.bring(write(files))
+    found = {finding.file: finding.code for finding in home.findings(dataset)}
+    assert found["bomb.xml"] == "unsafe-xml"
+    assert found["broken.xml"] == "bad-xml"
+    assert found["lost.xml"] == "missing-image"
+    assert home.codes(dataset).count("bad-entry") == 2
+    assert home.codes(dataset).count("box-outside") == 1
+    assert home.finding(dataset, "image-without-annotation").message.startswith("1 ")
+
+
+# ---------------------------------------------------------------- LabelMe
+
+
+def labelme(path: str, shapes: list[Any] | None = None, flags: dict[str, bool] | None = None, data: bytes | None = None) -> str:
+    return json.dumps(
+        {
+            "version": "5.4",
+            "flags": flags or {},
+            "shapes": shapes or [],
+            "imagePath": path,
+            "imageData": base64.b64encode(data).decode() if data else None,
+            "imageHeight": 24,
+            "imageWidth": 32,
+        }
+    )
+
+
+def shape(label: str, points: list[list[float]], kind: str = "polygon", **more: Any) -> dict[str, Any]:
+    return {"label": label, "points": points, "shape_type": kind, **more}
+
+
+def test_labelme_rectangles_polygons_and_groups(home: Any, write: Any, picture: Picture) -> None:
+    shapes = [
+        shape("cat", [[20, 12], [4, 2]], "rectangle"),
+        shape("dog", [[2, 2], [10, 2], [10, 10], [2, 10]]),
+        shape("dog", [[12, 2], [16, 2], [16, 10], [12, 10]], group_id=7),
+        shape("dog", [[20, 2], [24, 2], [24, 10], [20, 10]], group_id=7),
+        shape("dog", [[1, 1], [2, 2]], "line"),
+    ]
+    dataset = home.bring(write({"a.png": picture(1), "a.json": labelme("a.png", shapes)}))
+    assert said(home, dataset, "boxes")["a.png"] == [("cat", 4, 2, 16, 10)]
+    assert [masks.area(rle, 32, 24) for _, rle in said(home, dataset, "instances")["a.png"]] == [64, 64]
+    assert home.finding(dataset, "shape-not-used").file == "a.json"
+
+
+def test_labelme_flags_and_images_inside_the_file(home: Any, write: Any, picture: Picture) -> None:
+    files = {f"{n}.json": labelme(f"{n}.png", flags={"cat": n == 0, "dog": n == 1}, data=picture(n)) for n in range(2)}
+    dataset = home.bring(write(files))
+    assert said(home, dataset, "single-label") == {"0.png": "cat", "1.png": "dog"}
+    assert dataset.image_count == 2
+
+
+def test_labelme_several_flags_are_multi_label(home: Any, write: Any, picture: Picture) -> None:
+    dataset = home.bring(
+        write(
+            {
+                "a.png": picture(1),
+                "a.json": labelme("a.png", flags={"cat": True, "dog": True}),
+                "b.png": picture(2),
+                "b.json": labelme("b.png", flags={"cat": False}),
+            }
+        )
+    )
+    assert said(home, dataset, "multi-label") == {"a.png": ["cat", "dog"], "b.png": []}
+
+
+def test_labelme_findings(home: Any, write: Any, picture: Picture) -> None:
+    files = {
+        "a.png": picture(1),
+        "a.json": labelme("a.png", [shape("cat", [[1, 1], [9, 9]], "rectangle"), {"label": "cat"}, shape("", [[1, 1]])]),
+        "b.json": labelme("lost.png"),
+        "c.json": '{"shapes": [',
+    }
+    dataset = home.bring(write(files))
+    found = [(finding.file, finding.code) for finding in home.findings(dataset) if finding.severity == "error"]
+    assert sorted(found) == [("a.json", "bad-entry"), ("a.json", "bad-entry"), ("b.json", "missing-image"), ("c.json", "bad-json")]
+
+
+# ---------------------------------------------------------------- masks
+
+
+def test_indexed_masks_in_sibling_folders(home: Any, write: Any, picture: Picture) -> None:
+    values = np.zeros((24, 32))
+    values[:5], values[10:20, 10:20] = 1, 2
+    files = {f"{split}/{n}.jpg": picture(len(split) + n, suffix="JPEG") for split in ("train", "val") for n in range(2)}
+    files |= {f"{split}annot/{n}.png": png(values) for split in ("train", "val") for n in range(2)}
+    dataset = home.bring(write(files))
+    assert dataset.source_format == "masks"
+    assert {name: masks.area(rle, 32, 24) for name, rle in said(home, dataset, "regions")["train/0.jpg"]} == {
+        "class_1": 160,
+        "class_2": 100,
+    }
+    assert sorted({(record.path.split("/")[0], record.split) for record in home.records(dataset)}) == [("train", "train"), ("val", "val")]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("classes.txt", "background\ncat\ndog\n"),
+        ("classes.txt", "cat\ndog\n"),
+        ("labels.txt", "1 cat\n2 dog\n"),
+        ("classes.json", '{"cat": 1, "dog": 2}'),
+        ("classes.json", '{"1": "cat", "2": "dog"}'),
+        ("classes.json", '["background", "cat", "dog"]'),
+        ("_classes.csv", "Pixel Value, Class\n0, background\n1, cat\n2, dog\n"),
+    ],
+)
+def test_class_lists_as_people_write_them(home: Any, write: Any, picture: Picture, name: str, text: str) -> None:
+    values = np.zeros((24, 32))
+    values[:5], values[10:20, 10:20], values[23] = 1, 2, 255
+    dataset = home.bring(write({"images/a.png": picture(1), "masks/a.png": png(values), name: text}))
+    assert {label: masks.area(rle, 32, 24) for label, rle in said(home, dataset, "regions")["images/a.png"]} == {"cat": 160, "dog": 100}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name,r,g,b\nbackground,0,0,0\nroad,128,64,128\ncar,64,0,128\n",
+        "0 0 0\tVoid\n128 64 128\troad\n64 0 128\tcar\n",
+        "background:0,0,0::\nroad:128,64,128::\ncar:64,0,128::\n",
+    ],
+)
+def test_coloured_masks_with_a_class_list(home: Any, write: Any, picture: Picture, text: str) -> None:
+    colours = np.zeros((24, 32, 3), np.uint8)
+    colours[:5], colours[10:20, 10:20] = (128, 64, 128), (64, 0, 128)
+    dataset = home.bring(
+        write({"images/a.png": picture(1), "labels/a_L.png": png(colours), "class_dict.csv" if "r,g" in text else "label_colors.txt": text})
+    )
+    assert {label: masks.area(rle, 32, 24) for label, rle in said(home, dataset, "regions")["images/a.png"]} == {"road": 160, "car": 100}
+
+
+def test_binary_masks_of_0_and_255(home: Any, write: Any, picture: Picture) -> None:
+    values = np.zeros((24, 32))
+    values[:5] = 255
+    dataset = home.bring(
+        write(
+            {
+                "a.jpg": picture(1, suffix="JPEG"),
+                "a_mask.png": png(values),
+                "b.jpg": picture(2, suffix="JPEG"),
+                "b_mask.png": png(values * 0),
+            }
+        )
+    )
+    assert said(home, dataset, "regions")["a.jpg"] == [("class_255", masks.encode(values))]
+    assert said(home, dataset, "regions")["b.jpg"] == []
+
+
+def test_mask_findings(home: Any, write: Any, picture: Picture) -> None:
+    values = np.zeros((24, 32))
+    values[:5] = 1
+    files = {
+        "images/a.png": picture(1),
+        "masks/a.png": png(values),
+        "images/small.png": picture(2),
+        "masks/small.png": png(values[:20]),
+        "images/none.png": picture(3),
+        "masks/lost.png": png(values),
+        "images/broken.png": picture(4),
+        "masks/broken.png": png(values)[:40],
+        "images/photo.png": picture(5),
+        "masks/photo.png": picture(6),
+    }
+    dataset = home.bring(write(files))
+    found = {finding.file: finding.code for finding in home.findings(dataset) if finding.severity == "error"}
+    assert found == {
+        "masks/small.png": "mask-size",
+        "images/none.png": "missing-mask",
+        "masks/lost.png": "missing-image",
+        "masks/broken.png": "damaged-mask",
+        "masks/photo.png": "damaged-mask",
+    }
+    assert list(said(home, dataset, "regions")) == ["images/a.png"]
+
+
+# ---------------------------------------------------------------- images alone
+
+
+def test_images_without_labels(home: Any, write: Any, picture: Picture) -> None:
+    dataset = home.bring(write({"images/a.png": picture(1), "images/b.png": picture(2)}))
+    assert (dataset.source_format, dataset.image_count, dataset.annotation_sets, task_types(dataset)) == ("images", 2, [], [])
