@@ -28,7 +28,7 @@ class Database:
             self.engine: Engine = create_engine(
                 parsed, **({} if self.is_sqlite else {"pool_pre_ping": True, "connect_args": {"connect_timeout": 5}})
             )
-        except (ArgumentError, NoSuchModuleError) as error:
+        except (ArgumentError, NoSuchModuleError, ImportError) as error:
             raise UnavailableError(
                 "STATIONMASTER_DATABASE_URL is not a database URL that can be used here.",
                 "Write it like postgresql://user:password@host:5432/name or sqlite:////path/to/file.db.",

@@ -3,7 +3,6 @@
 import logging
 import sys
 
-import click
 import typer
 
 from bot.terminal.commands import chat, dataset, demo, model, service, task, zoo
@@ -32,20 +31,13 @@ demo.register(app)
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 the thing failed or the data are bad, 2 wrong use."""
     try:
-        code = app(standalone_mode=False)
+        app()  # ends by itself, with 2 for wrong use
     except InvalidInputError as error:
         complain(error)
-        code = 2
+        sys.exit(2)
     except StationmasterError as error:
         logger.debug("failed", exc_info=True)
         complain(error)
-        code = 1
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        code = 2
-    except click.ClickException as error:
-        error.show()
-        code = 2
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        code = 130
-    sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

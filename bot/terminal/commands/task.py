@@ -138,7 +138,7 @@ def list_(
 @app.command()
 def show(
     task: str,
-    job: Annotated[int, typer.Option("--job", min=1, help="One training job of the task, with its epochs.")] = 0,
+    job: Annotated[int, typer.Option("--job", min=0, help="One training job of the task, with its epochs; 0 shows the whole task.")] = 0,
     as_json: JsonOption = False,
     workspace: WorkspaceOption = "",
 ) -> None:
