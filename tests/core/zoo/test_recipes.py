@@ -35,7 +35,7 @@ def test_digits_train_small():
 
 @pytest.mark.parametrize(
     ("width", "height", "size"),
-    [(28, 28, 64), (64, 64, 128), (100, 80, 224), (500, 375, 224), (4000, 3000, 224), (0, 0, 224)],
+    [(28, 28, 48), (16, 20, 48), (64, 64, 112), (100, 80, 176), (160, 120, 224), (500, 375, 224), (4000, 3000, 224), (0, 0, 224)],
 )
 def test_image_size_follows_the_data_up_to_the_networks_own(width, height, size):
     plan = auto_plan(spec_of("resnet18.none"), TaskType.SINGLE_LABEL, DatasetFacts(100, 2, width, height))
@@ -49,7 +49,7 @@ def test_every_automatic_size_is_one_the_network_takes():
             assert spec.accepts_size(plan.image_size), (spec.name, side, plan.image_size)
 
 
-@pytest.mark.parametrize(("images", "epochs"), [(6, 60), (500, 60), (50_000, 5), (2_000_000, 5)])
+@pytest.mark.parametrize(("images", "epochs"), [(6, 60), (500, 50), (5_000, 5), (2_000_000, 5)])
 def test_few_images_are_seen_often_and_many_seldom(images, epochs):
     assert auto_plan(spec_of("tf_efficientnet_lite0"), TaskType.SINGLE_LABEL, DatasetFacts(images, 2, 200, 200)).epochs == epochs
 
@@ -70,7 +70,7 @@ def test_a_size_that_the_network_does_not_take_is_answered_with_those_it_takes()
 
 def test_manual_is_sgd_as_typed():
     plan = manual_plan(spec_of("resnet18.none"), DIGITS, Hyperparameters(learning_rate=0.02, momentum=0.5, epochs=7))
-    assert (plan.optimizer, plan.learning_rate, plan.momentum, plan.epochs, plan.image_size) == ("sgd", 0.02, 0.5, 7, 64)
+    assert (plan.optimizer, plan.learning_rate, plan.momentum, plan.epochs, plan.image_size) == ("sgd", 0.02, 0.5, 7, 48)
     assert plan.horizontal_flip
     assert plan.rotation_degrees == 180
     assert (plan.label_smoothing, plan.ema_decay, plan.warmup_epochs, plan.layer_decay) == (0, 0, 0, 1)
