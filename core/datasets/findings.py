@@ -5,6 +5,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from core.datasets.cells import csv_bytes
+from core.db.tables import DatasetFinding
+
 Severity = Literal["error", "warning"]
 
 # Beyond so many of one kind a person learns nothing new; the rest is counted in one closing finding.
@@ -95,3 +98,10 @@ class Findings:
                 listed = ", ".join(f"{count:,} {code}" for code, count in sorted(counts.items(), key=lambda item: -item[1]))
                 parts.append(f"{total:,} {one if total == 1 else several} ({listed})")
         return ", ".join(parts)
+
+
+def findings_csv(findings: Iterable[Finding | DatasetFinding]) -> bytes:
+    """Findings as a CSV file for people: one line each, no cell a formula."""
+    rows: list[tuple[object, ...]] = [("severity", "code", "file", "line", "message", "remedy")]
+    rows += [(one.severity, one.code, one.file, one.line or "", one.message, one.remedy) for one in findings]
+    return csv_bytes(rows)

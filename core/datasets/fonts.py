@@ -24,8 +24,9 @@ def _plain() -> str:
 
 
 @cache
-def _wide() -> str:
-    return next((path for path in _WIDE if Path(path).is_file()), _plain())
+def wide_font() -> str:
+    """The host's font for Chinese, Japanese and Korean, or nothing where it has none."""
+    return next((path for path in _WIDE if Path(path).is_file()), "")
 
 
 @lru_cache(maxsize=64)
@@ -36,7 +37,7 @@ def _font(path: str, size: int) -> ImageFont.FreeTypeFont:
 def font_for(text: str, size: int) -> ImageFont.FreeTypeFont:
     """A font of `size` px that can write `text`."""
     wide = any("\u1100" <= character <= "\uffdc" and not "\u2000" <= character <= "\u2bff" for character in text)
-    return _font(_wide() if wide else _plain(), size)
+    return _font((wide_font() if wide else "") or _plain(), size)
 
 
 @lru_cache(maxsize=4096)

@@ -3,8 +3,9 @@
 import re
 from pathlib import PurePosixPath
 
+from core.datasets.cells import unescape_cell
 from core.datasets.findings import Findings
-from core.datasets.formats.label_csv import rows, unescape_cell
+from core.datasets.formats.label_csv import rows
 from core.datasets.parsed import Parsed
 from core.datasets.source import Source
 from core.errors import InvalidInputError

@@ -17,6 +17,7 @@ from PIL import (  # the plugins register themselves; named here so that Pillow 
     PngImagePlugin,  # noqa: F401
     PpmImagePlugin,  # noqa: F401
     TiffImagePlugin,  # noqa: F401
+    UnidentifiedImageError,
     WebPImagePlugin,  # noqa: F401
 )
 
@@ -84,6 +85,12 @@ def read_image(data: bytes, max_pixels: int) -> StoredImage:
         image.load()
     except ImageError:
         raise
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            "damaged-image",
+            "The file is no image that can be read.",
+            "JPEG, PNG, WebP, BMP, TIFF and DICOM are read; convert it, or take it out.",
+        ) from error
     except (
         OSError,
         SyntaxError,

@@ -1,6 +1,8 @@
-"""`stationmaster dataset …`: import, list, show, preview, rename, delete."""
+"""`stationmaster dataset …`: import, list, show, preview, statistics, export, combine, rename, delete."""
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -10,18 +12,33 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bot.terminal.commands.output import JsonOption, err, out, print_facts, print_json, print_table, say
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption
 from core.datasets import listing
-from core.datasets.facts import dataset_json
+from core.datasets.combining import choose_parts, combine_datasets
+from core.datasets.exporting import WRITERS, export_dataset
+from core.datasets.facts import dataset_json, finding_json
+from core.datasets.findings import findings_csv
 from core.datasets.importing import StrictError, import_dataset
 from core.datasets.previews import preview_page
+from core.datasets.statistics import CUT_OFF, dataset_statistics
 from core.db.tables import AnnotationSet, Dataset, DatasetFinding
 from core.errors import InvalidInputError, NotFoundError, UnavailableError
-from core.vocabulary import TaskType
+from core.vocabulary import AnnotationKind, TaskType
 
-app = typer.Typer(help="Datasets: import, look at, rename, delete.", no_args_is_help=True)
+app = typer.Typer(help="Datasets: import, look at, export, combine, rename, delete.", no_args_is_help=True)
 
 DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="Name or id of the dataset.")]
 
+AnnotationSetOption = Annotated[str, typer.Option("--annotation-set", help="Name, kind or id of the annotation set; default: the first.")]
+
 _SHOWN_FINDINGS = 20
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error while people look on; gives the function that moves it."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @app.command("import")
@@ -30,22 +47,19 @@ def import_command(
     name: Annotated[str, typer.Option("--name", help="Name of the new dataset.")],
     format_name: Annotated[str, typer.Option("--format", help="Format of the source; default: found out by itself.")] = "",
     strict: Annotated[bool, typer.Option("--strict", help="Refuse the whole source if anything in it would be left out.")] = False,
+    group_pattern: Annotated[
+        str, typer.Option("--group-pattern", help="Regular expression over paths: images that agree in it stay on one side of a split.")
+    ] = "",
+    group_column: Annotated[
+        int, typer.Option("--group-column", min=0, help="Column of label.csv, from 1, that names the group of each image.")
+    ] = 0,
     json: JsonOption = False,
     workspace: WorkspaceOption = "",
 ) -> None:
     """Import images and labels as a new dataset."""
     runtime = Runtime.load(workspace)
     try:
-        with Progress(
-            TextColumn("Importing"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=err,
-            transient=True,
-            disable=not err.is_terminal,
-        ) as bar:
-            task = bar.add_task("import", total=None)
+        with _progress("Importing") as advance:
             dataset = import_dataset(
                 runtime.database,
                 runtime.storage,
@@ -56,7 +70,9 @@ def import_command(
                 source=path,
                 format=format_name,
                 strict=strict,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                group_pattern=group_pattern,
+                group_column=group_column,
+                progress=advance,
             )
     except StrictError as error:
         if json:
@@ -198,6 +214,133 @@ def _write(path: Path, data: bytes) -> None:
         raise UnavailableError(
             f"{path} cannot be written: {error.strerror}.", "Check that the folder is there and may be written."
         ) from error
+
+
+@app.command("statistics")
+def statistics_command(
+    dataset_name: DatasetArgument,
+    out_file: Annotated[Path | None, typer.Option("--out", help="PNG file to write.")] = None,
+    annotation_set: AnnotationSetOption = "",
+    cut_off: Annotated[float, typer.Option("--cut-off", help="Share of an equal part below which a class is under-represented.")] = CUT_OFF,
+    json: JsonOption = False,
+    workspace: WorkspaceOption = "",
+) -> None:
+    """Count labels, sizes, boxes and masks, as numbers and as a picture."""
+    runtime = Runtime.load(workspace)
+    with runtime.database.read() as session:
+        dataset = listing.find_dataset(session, runtime.workspace, dataset_name)
+    found, keys = dataset_statistics(runtime.database, runtime.storage, dataset.id, _annotation_set(dataset, annotation_set).id, cut_off)
+    if out_file is not None:
+        _write(out_file, runtime.storage.read(keys.png_key))
+        say(f"Picture: {out_file}")
+    if json:
+        print_json(found)
+        return
+    print_table(
+        ("Class", "Images", "Share", "Represented"),
+        ((label["class"], f"{label['images']:,}", f"{label['share']:.1%}", label["representation"]) for label in found["labels"]),
+        empty="No classes.",
+    )
+    print_facts(
+        (
+            name.replace("_", " ").capitalize(),
+            ", ".join(f"{key} {value:.4g}" for key, value in found[name].items() if isinstance(value, (int, float))),
+        )
+        for name in found
+        if isinstance(found[name], dict) and found[name].get("median") is not None
+    )
+
+
+@app.command("findings")
+def findings_command(
+    dataset_name: DatasetArgument,
+    out_file: Annotated[Path | None, typer.Option("--out", help="CSV file to write.")] = None,
+    json: JsonOption = False,
+    workspace: WorkspaceOption = "",
+) -> None:
+    """List all that the import noticed, with file, line and remedy."""
+    runtime = Runtime.load(workspace)
+    with runtime.database.read() as session:
+        dataset = listing.find_dataset(session, runtime.workspace, dataset_name)
+        findings = listing.findings_of(session, dataset.id)
+    if out_file is not None:
+        _write(out_file, findings_csv(findings))
+        say(f"{len(findings):,} findings: {out_file}")
+    if json:
+        print_json([finding_json(finding) for finding in findings])
+    elif out_file is None:
+        rows = ((one.severity, one.file if one.line is None else f"{one.file}:{one.line}", one.message, one.remedy) for one in findings)
+        print_table(("", "Where", "What", "Remedy"), rows, empty="The import noticed nothing.")
+
+
+@app.command("export")
+def export_command(
+    dataset_name: DatasetArgument,
+    format_name: Annotated[str, typer.Option("--format", help=f"One of {', '.join(WRITERS)}.")],
+    out_path: Annotated[Path, typer.Option("--out", help="A new folder, or a file that ends in .zip.")],
+    annotation_set: Annotated[
+        str, typer.Option("--annotation-set", help="Name, kind or id; default: the best that the format can hold.")
+    ] = "",
+    json: JsonOption = False,
+    workspace: WorkspaceOption = "",
+) -> None:
+    """Write a dataset as files that other tools read."""
+    runtime = Runtime.load(workspace)
+    with runtime.database.read() as session:
+        dataset = listing.find_dataset(session, runtime.workspace, dataset_name)
+    set_id = _annotation_set(dataset, annotation_set).id if annotation_set else ""
+    with _progress("Exporting") as advance:
+        written = export_dataset(
+            runtime.database, runtime.storage, dataset, format_name, out_path, annotation_set_id=set_id, progress=advance
+        )
+    if json:
+        print_json({"path": str(out_path), "format": format_name, "annotation_set": written.name, "images": written.image_count})
+    else:
+        say(f"{written.image_count:,} images with “{written.name}”: {out_path}")
+
+
+@app.command("combine")
+def combine_command(
+    dataset_names: Annotated[list[str], typer.Argument(metavar="DATASET…", help="Names or ids of two datasets or more.")],
+    name: Annotated[str, typer.Option("--name", help="Name of the new dataset.")],
+    kind: Annotated[AnnotationKind | None, typer.Option("--kind", help="Annotation kind; default: the first that all have.")] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Take only this label; may be given several times.")] = None,
+    rename: Annotated[
+        list[str] | None, typer.Option("--rename", metavar="OLD=NEW", help="Give a label another name; may be given several times.")
+    ] = None,
+    json: JsonOption = False,
+    workspace: WorkspaceOption = "",
+) -> None:
+    """Make one dataset of several of the same annotation kind."""
+    runtime = Runtime.load(workspace)
+    with runtime.database.read() as session:
+        datasets = [listing.find_dataset(session, runtime.workspace, one) for one in dataset_names]
+    renamed = {}
+    for pair in rename or []:
+        old, separator, new = pair.partition("=")
+        if not separator:
+            raise InvalidInputError(f"--rename takes OLD=NEW; “{pair[:60]}” was given.")
+        renamed[old] = new
+    with _progress("Combining") as advance:
+        made = combine_datasets(
+            runtime.database,
+            runtime.storage,
+            runtime.settings,
+            workspace=runtime.workspace,
+            person=runtime.actor.person,
+            name=name,
+            parts=choose_parts(datasets, kind),
+            only=only or [],
+            rename=renamed,
+            progress=advance,
+        )
+    with runtime.database.read() as session:
+        dataset = listing.find_dataset(session, runtime.workspace, made.id)
+        findings = listing.findings_of(session, dataset.id)
+    if json:
+        print_json(dataset_json(dataset, findings))
+    else:
+        _print_dataset(dataset, findings)
 
 
 @app.command("rename")

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
+from core.datasets.cells import unescape_cell
 from core.datasets.findings import Findings
 from core.datasets.names import ClassList, class_name, natural_key
 from core.datasets.parsed import SPLIT_NAMES, Parsed, ParsedImage, ParsedSet, RawValue, Rle
@@ -302,16 +303,6 @@ class _Table:
 
     def _bad(self, number: int, message: str, remedy: str) -> None:
         self.findings.error("bad-row", self.file, message, remedy, number)
-
-
-def unescape_cell(text: str) -> str:
-    """A cell without the quote that the export puts before what a spreadsheet would run as a formula."""
-    return text[1:] if len(text) > 1 and text[0] == "'" and text[1] in "=+-@\t\r'" else text
-
-
-def escape_cell(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula; `unescape_cell` undoes it."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r", "'") else text
 
 
 def _renumbered(kind: AnnotationKind, value: RawValue, new: list[int]) -> RawValue:

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from core.datasets.cells import csv_bytes
 from core.datasets.deriving import OBJECTS
 from core.datasets.records import Record
-from core.datasets.writers.csv_file import csv_bytes
 from core.datasets.writers.output import FileNames, Output
 from core.vocabulary import AnnotationKind
 

@@ -5,7 +5,7 @@ import csv
 import io
 import zlib
 
-from core.datasets.formats.label_csv import escape_cell
+from core.datasets.cells import escape_cell
 from core.datasets.records import Record
 from core.datasets.writers.export import Export, named_images
 from core.datasets.writers.output import Output

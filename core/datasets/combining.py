@@ -1,0 +1,152 @@
+"""Combining datasets of one annotation kind into a new one, with a choice and renaming of labels."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+from core.datasets.deriving import OBJECTS
+from core.datasets.findings import Findings
+from core.datasets.importing import Progress, refuse_taken_name, store_parsed
+from core.datasets.names import ClassList, class_name, clean_name
+from core.datasets.parsed import Parsed, ParsedImage, ParsedSet, Rle
+from core.datasets.records import Record, load_records
+from core.datasets.source import Member
+from core.db.session import Database
+from core.db.tables import AnnotationSet, Dataset
+from core.errors import InvalidInputError
+from core.settings import Settings
+from core.storage import Storage
+from core.vocabulary import AnnotationKind
+
+
+@dataclass(frozen=True)
+class Part:
+    """One dataset of a combination, and the annotation set of it that goes in."""
+
+    dataset: Dataset
+    annotation_set: AnnotationSet
+
+
+class _StoredSource:
+    """Images of datasets that are in the storage already, read as a source is."""
+
+    def __init__(self, name: str, storage: Storage) -> None:
+        self.name = name
+        self.members: dict[str, Member] = {}
+        self.folders: set[str] = set()
+        self._storage = storage
+        self._keys: dict[str, str] = {}
+
+    def add(self, path: str, key: str) -> None:
+        self.members[path] = Member(path, 0)
+        self._keys[path] = key
+
+    def open(self, path: str) -> IO[bytes]:
+        return io.BytesIO(self._storage.read(self._keys[path]))
+
+    def read(self, path: str, limit: int) -> bytes:
+        return self._storage.read(self._keys[path])
+
+
+def choose_parts(datasets: Sequence[Dataset], kind: AnnotationKind | None = None) -> list[Part]:
+    """The annotation set of each dataset that goes into a combination: of `kind`, or of the first kind that all have.
+
+    Raises:
+        InvalidInputError: when there are fewer than two datasets, or they share no kind.
+    """
+    if len({dataset.id for dataset in datasets}) < 2:
+        raise InvalidInputError("A combination needs at least two different datasets.", "Name another one.")
+    wanted = (
+        [kind]
+        if kind
+        else [
+            AnnotationKind(one.kind)
+            for one in sorted(datasets[0].annotation_sets, key=lambda one: (one.derived_from is not None, one.position))
+        ]
+    )
+    for candidate in wanted:
+        found = [next((one for one in dataset.annotation_sets if one.kind == candidate), None) for dataset in datasets]
+        if all(one is not None for one in found):
+            return [Part(dataset, one) for dataset, one in zip(datasets, found, strict=True) if one is not None]
+    have = "; ".join(f"“{dataset.name}”: {', '.join(one.kind for one in dataset.annotation_sets) or 'none'}" for dataset in datasets)
+    what = f"Not all of the datasets have the annotation kind {kind}." if kind else "The datasets share no annotation kind."
+    raise InvalidInputError(what, f"They have {have}.")
+
+
+def combine_datasets(
+    database: Database,
+    storage: Storage,
+    settings: Settings,
+    *,
+    workspace: str,
+    person: str,
+    name: str,
+    parts: Sequence[Part],
+    only: Sequence[str] = (),
+    rename: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Make the dataset `name` of the images and labels of several; the parts stay as they are.
+
+    `only` chooses labels, by their names in the parts, all if empty: images of other single labels are left out, other labels and objects
+    are taken off their images. `rename` gives labels new names; two of one name become one class.
+
+    Raises:
+        InvalidInputError: for labels that no part has, parts of different kinds, or a name that cannot be.
+        ConflictError: when the name is taken.
+        BadDataError: when nothing remains.
+        UnavailableError: as for an import.
+    """
+    name = clean_name(name)
+    refuse_taken_name(database, workspace, name)
+    kinds = {part.annotation_set.kind for part in parts}
+    if len(kinds) != 1:
+        raise InvalidInputError("Only annotation sets of one kind can be combined.", f"These are {', '.join(sorted(kinds))}.")
+    kind = AnnotationKind(kinds.pop())
+    renamed = {old: class_name(new) for old, new in (rename or {}).items()}
+    known = {label for part in parts for label in part.annotation_set.classes}
+    unknown = [label for label in (*only, *renamed) if label not in known]
+    if unknown:
+        raise InvalidInputError(f"No part has the label “{unknown[0][:100]}”.", f"They have {', '.join(sorted(known))[:500]}.")
+    if not all(renamed.values()):
+        raise InvalidInputError("A label cannot be renamed to nothing.", "Leave it out with a choice of the others.")
+    classes = ClassList()
+    source = _StoredSource(name, storage)
+    parsed = Parsed("combined", [])
+    for number, part in enumerate(parts):
+        chosen = {
+            index: classes.index(renamed.get(label, label))
+            for index, label in enumerate(part.annotation_set.classes)
+            if not only or label in only
+        }
+        with database.read() as session:
+            records = load_records(session, part.dataset.id, part.annotation_set.id)
+        for record in records:
+            raw = _raw(record, kind, chosen)
+            if raw is not None:
+                path = (
+                    f"{part.dataset.name}/{record.path}"
+                    if len({other.dataset.name for other in parts}) == len(parts)
+                    else f"{number}/{record.path}"
+                )
+                source.add(path, record.key)
+                parsed.images.append(ParsedImage(path, [raw], record.split, record.group))
+    parsed.sets.append(ParsedSet(parts[0].annotation_set.name.partition(" from ")[0], kind, classes.names))
+    return store_parsed(
+        database, storage, settings, parsed, source, Findings(), workspace=workspace, person=person, name=name, progress=progress
+    )
+
+
+def _raw(record: Record, kind: AnnotationKind, chosen: Mapping[int, int]) -> Any:
+    """A record's value as a reader would give it, labels chosen and renumbered; None where the image goes with its label."""
+    if kind is AnnotationKind.SINGLE_LABEL:
+        return chosen.get(record.value["label"])
+    if kind is AnnotationKind.MULTI_LABEL:
+        return [chosen[index] for index in record.value["labels"] if index in chosen]
+    shape: Callable[[list[Any]], tuple[Any, ...]]
+    if kind is AnnotationKind.BOXES:
+        shape = lambda item: (chosen[item[0]], *item[1:], None)  # noqa: E731
+    else:
+        shape = lambda item: (chosen[item[0]], Rle(record.width, record.height, item[1].encode("ascii")), None)  # noqa: E731
+    return [shape(item) for item in record.value[OBJECTS[kind]] if item[0] in chosen]
