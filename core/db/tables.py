@@ -173,6 +173,7 @@ class Task(Base):
     suggestion: Mapped[dict[str, Any]] = mapped_column(default=dict)  # auto select: preference, data type, reasons
     tuning: Mapped[str] = mapped_column(String(12))  # auto, manual, grid, random, population
     settings: Mapped[dict[str, Any]]  # what the person entered (typed values only)
+    search: Mapped[dict[str, Any]] = mapped_column(default=dict)  # core.tuning.search.Search; empty where one plan is trained
     seed: Mapped[int]
     state: Mapped[str] = mapped_column(String(12), default="waiting")  # core.tasks.states.TaskState
     stop_mode: Mapped[str] = mapped_column(String(8), default="")  # "", keep, discard
@@ -222,6 +223,23 @@ class Job(Base):
     metrics: Mapped[dict[str, Any]] = mapped_column(default=dict)  # of the best epoch, flat, fractions
     error: Mapped[str] = mapped_column(default="")
     error_remedy: Mapped[str] = mapped_column(default="")
+
+
+class Lineage(Base):
+    """A member of a population has copied another's weights before the epoch after `epoch`, and goes on with changed values."""
+
+    __tablename__ = "lineage"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True)  # epochs the copying member had finished
+    task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"), index=True)
+    source: Mapped[int]  # number of the job that was copied
+    source_epoch: Mapped[int]
+    score: Mapped[float | None]  # the copying member's latest; None where it had diverged
+    source_score: Mapped[float]
+    before: Mapped[dict[str, Any]]  # hyperparameters until then
+    after: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class LightJob(Base):

@@ -1,5 +1,6 @@
 """Hyperparameters: every field with its label, hint, default and range; parsing of what people type; and the plan a job trains by."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -93,7 +94,10 @@ class TrainingPlan(Hyperparameters):
 
 @dataclass(frozen=True)
 class HyperparameterField:
-    """One field as a form shows it. `kind` is integer, number, toggle or choice."""
+    """One field as a form shows it. `kind` is integer, number, toggle, choice; where a tuning searches, `values` or `range` of numbers.
+
+    `most` is how many values may be given.
+    """
 
     name: str
     kind: str
@@ -106,6 +110,7 @@ class HyperparameterField:
     maximum: float | None
     choices: tuple[str, ...]
     allows_auto: bool
+    most: int = 1
 
     @property
     def range_text(self) -> str:
@@ -114,18 +119,32 @@ class HyperparameterField:
             return "on or off"
         if self.kind == "choice":
             return "one of " + ", ".join(self.choices)
+        if self.kind == "values":
+            return f"up to {self.most} numbers from {_plain(self.minimum)} to {_plain(self.maximum)}, separated by commas"
+        if self.kind == "range":
+            return f"lowest..highest, both numbers from {_plain(self.minimum)} to {_plain(self.maximum)}"
         noun = "an integer" if self.kind == "integer" else "a number"
         text = f"{noun} from {_plain(self.minimum)} to {_plain(self.maximum)}"
         return f"auto, or {text}" if self.allows_auto else text
 
+    def write(self, value: Any) -> str:
+        """A value as people write it, such as `0.001`, `0.001, 0.01` or `0.0001..0.1`."""
+        if isinstance(value, (list, tuple)):
+            return (".." if self.kind == "range" else ", ").join(value_text(item) for item in value)
+        return value_text(value)
+
     def parse(self, given: Any) -> Any:
-        """The typed value of what was given, text or value.
+        """The typed value of what was given, text or value; a list of numbers for `values`, [lowest, highest] for `range`.
 
         Raises:
             FieldError: when it is not one of the allowed values.
         """
-        text = str(given).strip().lower()
-        if self.kind == "toggle":
+        text = (self.write(given) if isinstance(given, (list, tuple)) else str(given)).strip().lower()
+        if self.kind in ("values", "range"):
+            numbers = self._numbers(text)
+            if numbers is not None:
+                return numbers
+        elif self.kind == "toggle":
             if text in ("on", "true", "yes", "1"):
                 return True
             if text in ("off", "false", "no", "0"):
@@ -140,6 +159,18 @@ class HyperparameterField:
             if value is not None and self.minimum is not None and self.maximum is not None and self.minimum <= value <= self.maximum:
                 return value
         raise FieldError(self, given)
+
+    def _numbers(self, text: str) -> list[float] | None:
+        """Different values in the order given, or the two ends of a range (one number is both); None where they are not allowed."""
+        parts = re.split(r"\.\.+|…", text) if self.kind == "range" else [part for part in re.split(r"[,;\s]+", text) if part]
+        numbers = [_number(part.strip(), whole=False) for part in parts]
+        low, high = self.minimum, self.maximum
+        if low is None or high is None or not all(number is not None and low <= number <= high for number in numbers):
+            return None
+        values = list(dict.fromkeys(float(number) for number in numbers if number is not None))
+        if self.kind == "values":
+            return values if 1 <= len(values) <= self.most else None
+        return [values[0], values[-1]] if len(numbers) <= 2 and values[0] <= values[-1] else None
 
 
 class FieldError(InvalidInputError):
@@ -205,7 +236,7 @@ def _describe(name: str) -> HyperparameterField:
 FIELDS: dict[str, HyperparameterField] = {name: _describe(name) for name in Hyperparameters.model_fields}
 
 
-def parse_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+def parse_fields(given: Mapping[str, Any], fields: Mapping[str, HyperparameterField] = FIELDS) -> dict[str, Any]:
     """Typed values of the fields given by name; only those.
 
     Raises:
@@ -215,10 +246,10 @@ def parse_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     errors: dict[str, FieldError] = {}
     for name, text in given.items():
-        if name not in FIELDS:
-            raise InvalidInputError(f"There is no hyperparameter “{name[:60]}”.", "There are: " + ", ".join(FIELDS) + ".")
+        if name not in fields:
+            raise InvalidInputError(f"There is no hyperparameter “{name[:60]}”.", "There are: " + ", ".join(fields) + ".")
         try:
-            values[name] = FIELDS[name].parse(text)
+            values[name] = fields[name].parse(text)
         except FieldError as error:
             errors[name] = error
     if errors:
