@@ -1,6 +1,7 @@
 """The demonstration: a scripted person talks with the real wizard; queue, worker, images and training are real."""
 
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -74,6 +75,8 @@ class Demo:
         if spec.pretraining == catalogue.NONE:
             raise weights.missing(catalogue.of_network(self.sample.network)[0], self.runtime.settings)
         self.say(f"Everything of this demonstration stays in {self.runtime.settings.home}.")
+        # A service that ends us asks with SIGTERM: like Ctrl-C, so that queue and worker are ended in order.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         with self._engine_room():
             self._import()
             task_id = self._converse(spec.family, spec.pretraining)

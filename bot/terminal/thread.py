@@ -9,19 +9,20 @@ from rich.live import Live
 
 from bot.notifier import Notifier
 from bot.terminal.pictures import PictureShelf
-from bot.terminal.render import bar, message_panel
+from bot.terminal.render import message_panel
 from core.access import Place
 from core.process_identity import is_provably_dead, own_identity
-from core.wizard.screens import Message, ProgressBar
+from core.wizard.screens import Facts, Message, ProgressBar
 
 FACE = "terminal"
 TICK_SECONDS = 0.5
+LINE_SECONDS = 10.0  # between two lines of progress where it cannot change in place
 
 
 class TerminalPoster:
     """Prints the messages of one person's conversation: this process's own, and those whose process is gone.
 
-    On a terminal the progress message is drawn in place; elsewhere each change of its caption is a line of its own.
+    On a terminal the progress message is drawn in place; elsewhere it is a line every few seconds.
     """
 
     face = FACE
@@ -31,7 +32,7 @@ class TerminalPoster:
         self.pictures = pictures
         self.place = Place(FACE, channel, own_identity())
         self._live: Live | None = None
-        self._caption = ""
+        self._next_line = 0.0
 
     def wants(self, place: Place) -> bool:
         """This person's threads, but for those that another open chat of theirs shows."""
@@ -72,9 +73,12 @@ class TerminalPoster:
         progress = next((block for block in message.blocks if isinstance(block, ProgressBar)), None)
         if progress is None:
             self.console.print(message_panel(replace(message, buttons=()), self.pictures))
-        elif progress.caption != self._caption:
-            self._caption = progress.caption
-            self.console.print(bar(progress))
+            return
+        facts = [f"{name.lower()} {value}" for block in message.blocks if isinstance(block, Facts) for name, value in block.rows]
+        line = " · ".join([progress.caption, *facts])
+        if time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + LINE_SECONDS
+            self.console.print(line, markup=False, soft_wrap=True)
 
 
 def follow(notifier: Notifier, poster: TerminalPoster, still_going: Callable[[], bool] = lambda: True) -> None:
