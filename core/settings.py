@@ -60,6 +60,10 @@ class Settings(BaseSettings):
     slack_channels: str = Field("", description="Channel ids in which the bot works, comma-separated, `im` for direct messages; empty: all")
     slack_announcements: str = Field("", description="Channel id for results; empty: the channel in which the training was started")
     discord_token: SecretStr = SecretStr("")
+    discord_admin_roles: str = Field("", description="Comma-separated names or ids of roles that may act on what others made")
+    discord_admins: str = Field("", description="Comma-separated ids of Discord users who may act on what others made")
+    discord_people: str = Field("", description="Comma-separated ids of Discord users the bot works for; empty means everybody")
+    discord_channels: str = Field("", description="Comma-separated ids of channels the bot works in, dm for direct messages; empty means everywhere")
 
     @field_validator("home", "cache_dir", "weights_dir")
     @classmethod

@@ -1,0 +1,172 @@
+"""What people can say: slash commands, and the menu on a message."""
+
+import asyncio
+import zipfile
+from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
+
+import discord
+from discord import app_commands
+
+from bot.desk.reply import Upload
+from bot.discord import desk
+from bot.discord.answers import acknowledge, answering, change
+from bot.discord.files import received
+from bot.discord.markdown import one_line
+from bot.discord.office import Answer, Office
+from bot.discord.people import Interaction, actor_of
+from bot.discord.places import Venue, open_venue, show_in
+from bot.discord.render import Shown, link_message, note_message, reply_message
+from core.access import Actor
+from core.datasets.listing import list_datasets
+from core.errors import ConflictError, InvalidInputError, StationmasterError
+from core.vocabulary import TaskType
+from core.wizard.screens import Screen
+
+MAX_CHOICES = 25
+MAX_SEARCH = 60  # travels in the custom_ids of the page buttons
+TRAIN_ON_THESE = "Train on these images"
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz")
+NAME_TRIES = 20
+
+TASK_TYPES = [app_commands.Choice(name=kind.title, value=kind.value) for kind in TaskType]
+
+
+def register(tree: app_commands.CommandTree[discord.Client], office: Office) -> None:
+    """Put all commands on the tree."""
+
+    @tree.command(name="train", description="Train a model: choose the task, the images, the network, and start")
+    @app_commands.describe(task_type="What the model shall do", dataset="What it shall learn from")
+    @app_commands.choices(task_type=TASK_TYPES)
+    async def train(interaction: Interaction, task_type: str | None = None, dataset: str | None = None) -> None:
+        async with answering(interaction):
+            actor = actor_of(interaction, office.settings)
+            limit = interaction.filesize_limit
+            await desk.begin(interaction, lambda venue: _begin(office, actor, venue, task_type, dataset, limit))
+
+    @train.autocomplete("dataset")
+    async def datasets_matching(interaction: Interaction, typed: str) -> list[app_commands.Choice[str]]:
+        try:
+            actor = actor_of(interaction, office.settings)
+            wanted = interaction.namespace.task_type
+            return await asyncio.to_thread(_dataset_choices, office, actor, typed, wanted if isinstance(wanted, str) else "")
+        except StationmasterError:
+            return []
+
+    @tree.command(name="tasks", description="Trainings: progress, details, stop")
+    @app_commands.describe(search="Part of a name")
+    async def tasks(interaction: Interaction, search: app_commands.Range[str, 0, MAX_SEARCH] = "") -> None:
+        await _at_desk(office, interaction, "tasks:list", search)
+
+    @tree.command(name="models", description="Models: test on an image, download, retrain")
+    @app_commands.describe(search="Part of a name")
+    async def models(interaction: Interaction, search: app_commands.Range[str, 0, MAX_SEARCH] = "") -> None:
+        await _at_desk(office, interaction, "models:list", search)
+
+    @tree.command(name="datasets", description="Datasets: look at them, or import one from a file or an address")
+    @app_commands.describe(
+        search="Part of a name",
+        archive="A zip or tar with images and labels, to import as a new dataset",
+        address="Where to import a new dataset from, such as s3://bucket/folder",
+        name="What the new dataset shall be called",
+    )
+    @app_commands.rename(archive="import")
+    async def datasets(
+        interaction: Interaction,
+        search: app_commands.Range[str, 0, MAX_SEARCH] = "",
+        archive: discord.Attachment | None = None,
+        address: app_commands.Range[str, 0, 500] = "",
+        name: app_commands.Range[str, 0, 100] = "",
+    ) -> None:
+        if archive is None and not address:
+            await _at_desk(office, interaction, "datasets:list", search)
+            return
+        async with answering(interaction):
+            if await acknowledge(interaction, thinking=True, private=False):
+                values = {"name": name or PurePath(archive.filename if archive else address.rstrip("/")).stem, "source": address}
+                await desk.take(office, interaction, "dataset:import", "", values, [archive] if archive else [])
+
+    @tree.command(name="help", description="What I can do")
+    async def help_(interaction: Interaction) -> None:
+        await _at_desk(office, interaction, "help:show")
+
+    @tree.context_menu(name=TRAIN_ON_THESE)
+    async def train_on_these(interaction: Interaction, message: discord.Message) -> None:
+        async with answering(interaction):
+            if await acknowledge(interaction, thinking=True):
+                await _import_message(office, interaction, message)
+
+
+async def _at_desk(office: Office, interaction: Interaction, action: str, value: str = "") -> None:
+    async with answering(interaction):
+        if await acknowledge(interaction, thinking=True):
+            await desk.answer(office, interaction, action, value)
+
+
+def _begin(office: Office, actor: Actor, venue: Venue, task_type: str | None, dataset: str | None, limit: int) -> tuple[Screen, Shown]:
+    kind = TaskType(task_type) if task_type else None
+    screen = office.conversation.begin(actor, venue.place, task_type=kind, dataset=dataset or "")
+    return screen, office.pictures(screen, limit)
+
+
+def _dataset_choices(office: Office, actor: Actor, typed: str, task_type: str) -> list[app_commands.Choice[str]]:
+    kind = TaskType(task_type) if task_type in set(TaskType) else None
+    with office.database.read() as session:
+        found, _ = list_datasets(session, actor.workspace, task_type=kind, search=typed.strip()[:100], limit=MAX_CHOICES)
+        return [app_commands.Choice(name=one_line(f"{item.name} · {item.image_count:,} images", 100), value=item.id) for item in found]
+
+
+async def _import_message(office: Office, interaction: Interaction, message: discord.Message) -> None:
+    """Import what a message carries; its thread says when it can be trained on.
+
+    The message comes with the command, so reading it needs no privileged intent.
+    """
+    if not message.attachments:
+        raise InvalidInputError(
+            "There is no file in this message.",
+            "Use it on a message with a zip, or with images (and a label.csv or COCO file for the labels).",
+        )
+    actor = actor_of(interaction, office.settings)
+    async with received(message.attachments) as uploads:
+        with TemporaryDirectory(prefix="stationmaster-message-") as folder:
+            upload = await asyncio.to_thread(_one_archive, uploads, Path(folder))
+            venue = await open_venue(interaction, f"Images for {interaction.user.display_name}")
+            try:
+                given = await asyncio.to_thread(_import, office, actor, venue, upload, interaction.filesize_limit)
+            except BaseException:
+                await venue.close()
+                raise
+    drawn = reply_message(given.reply, given.pictures)
+    if venue.thread is not None:
+        await show_in(venue, interaction, drawn)
+        await change(interaction, link_message("The images are being imported; see", venue.thread.id))
+    else:
+        await change(interaction, note_message("The images are being imported."))
+        await show_in(venue, interaction, drawn)
+
+
+def _one_archive(uploads: tuple[Upload, ...], folder: Path) -> Upload:
+    """The archive among the files; or all of them put into one."""
+    archive = next((upload for upload in uploads if upload.name.lower().endswith(ARCHIVES)), None)
+    if archive is not None:
+        return archive
+    path = folder / "images.zip"
+    taken: set[str] = set()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as packed:
+        for number, upload in enumerate(uploads):
+            name = PurePath(upload.name).name or "image"
+            packed.write(upload.path, f"{number}-{name}" if name in taken else name)
+            taken.add(name)
+    return Upload(f"{PurePath(uploads[0].name).stem or 'images'}.zip", path)
+
+
+def _import(office: Office, actor: Actor, venue: Venue, upload: Upload, limit: int) -> Answer:
+    """Import under the file's name, or with a number behind it where that is taken."""
+    stem = PurePath(upload.name).stem[:80] or "images"
+    for number in range(1, NAME_TRIES):
+        name = stem if number == 1 else f"{stem} {number}"
+        try:
+            return office.ask_desk(actor, venue.place, "dataset:import", "", limit, {"name": name}, (upload,))
+        except ConflictError:
+            continue
+    raise ConflictError(f"There are many datasets called “{stem}” already.", "Use `/datasets import` and give a name.")

@@ -1,0 +1,171 @@
+"""Presses outside the wizard: what the shared desk can do, by Discord's means."""
+
+import asyncio
+import functools
+from collections.abc import Callable, Sequence
+
+import discord
+
+from bot.desk.reply import Upload
+from bot.discord.answers import acknowledge, change, say
+from bot.discord.custom_ids import Control, Verb
+from bot.discord.dialogs import form_dialog, sent_files, sent_values
+from bot.discord.files import received
+from bot.discord.office import Answer, Office
+from bot.discord.people import Interaction, actor_of, data_of, place_of
+from bot.discord.places import Venue, open_venue, show_in
+from bot.discord.render import STYLES, Shown, link_message, note_message, reply_message, screen_message
+from bot.discord.sheet import Drawn
+from bot.messages import task_buttons
+from core.access import Actor, require_owner
+from core.tasks.listing import find_task
+from core.wizard.screens import Confirm, Form, Screen
+
+BEGINNINGS = ("train:begin", "model:retrain")  # these open a wizard
+DIALOGS = ("rename", "delete", "import", "test")  # verbs that ask for something first
+ALOUD = ("dataset:import", "model:test")  # what everybody in the channel may see the answer of
+THREAD_NAME = "Training with {}"
+
+
+async def pressed(office: Office, interaction: Interaction, control: Control, chosen: str) -> None:
+    """Take a press; `chosen` is the option of a menu."""
+    value = chosen or control.rest
+    if control.verb is Verb.ASK:
+        await _ask(office, interaction, control)
+    elif control.verb is Verb.DISMISS:
+        if await acknowledge(interaction):
+            await change(interaction, note_message("Nothing was changed."))
+    elif control.action in BEGINNINGS:
+        actor = actor_of(interaction, office.settings)
+        await begin(interaction, lambda venue: _began(office, actor, venue, control.action, value, interaction.filesize_limit))
+    elif control.verb is Verb.FORM or control.action.partition(" ")[0].partition(":")[2] in DIALOGS:
+        await open_dialog(office, interaction, control.action, value)
+    elif await acknowledge(interaction):
+        await answer(office, interaction, control.action, value)
+
+
+async def sent(office: Office, interaction: Interaction, control: Control) -> None:
+    """Take a dialog that was sent."""
+    name = control.action.partition(" ")[0]
+    if not await acknowledge(interaction, thinking=True, private=name not in ALOUD):
+        return
+    data = data_of(interaction)
+    await take(office, interaction, control.action, control.rest, sent_values(data), sent_files(data, interaction))
+
+
+async def take(
+    office: Office,
+    interaction: Interaction,
+    action: str,
+    value: str,
+    values: dict[str, str],
+    attachments: Sequence[discord.Attachment],
+) -> None:
+    """Hand values and files in at the desk, and show the answer where one is awaited."""
+    actor = actor_of(interaction, office.settings)
+    async with received(attachments) as uploads:
+        given = await _ask_desk(office, interaction, actor, action, value, values, uploads)
+    await change(interaction, _drawn(given))
+
+
+async def answer(office: Office, interaction: Interaction, action: str, value: str = "") -> None:
+    """Press at the desk and show what it says: in place in a message that only the presser sees, else in one of its own."""
+    given = await _ask_desk(office, interaction, actor_of(interaction, office.settings), action, value)
+    message = interaction.message
+    if message is None or (message.flags.ephemeral and given.reply.private):
+        await change(interaction, _drawn(given))
+    else:
+        await say(interaction, _drawn(given), private=given.reply.private)
+
+
+async def begin(interaction: Interaction, start: Callable[[Venue], tuple[Screen, Shown]]) -> None:
+    """Open a place for a conversation, begin it there, and tell the person where it is. `start` is called in a thread."""
+    if not await acknowledge(interaction, thinking=True):
+        return
+    venue = await open_venue(interaction, THREAD_NAME.format(interaction.user.display_name))
+    try:
+        screen, pictures = await asyncio.to_thread(start, venue)
+    except BaseException:
+        await venue.close()
+        raise
+    drawn = screen_message(screen, pictures)
+    if venue.thread is not None:
+        await show_in(venue, interaction, drawn)
+        await change(interaction, link_message("We put your training together in", venue.thread.id))
+    else:
+        # First the waiting answer: Discord would take the next message for it, and show it to one person only.
+        await change(interaction, note_message("Here we go:"))
+        await show_in(venue, interaction, drawn)
+
+
+async def open_dialog(office: Office, interaction: Interaction, action: str, value: str = "") -> None:
+    """Open the dialog of a form. It must be the first answer, so the form is looked up before anything is said."""
+    name = action.partition(" ")[0]
+    actor, place = actor_of(interaction, office.settings), place_of(interaction)
+    if name == "model:test":
+        form: Form | None = Form(f"{name} {value}" if value else action, "Test an image", ())
+    else:
+        form = (await asyncio.to_thread(office.desk.press, actor, place, action, value)).form
+    if form is None:
+        if await acknowledge(interaction):
+            await answer(office, interaction, action, value)
+        return
+    with_file = name in ALOUD
+    dialog = form_dialog(form, Control(Verb.FORM, form.action), with_file=with_file, file_needed=name == "model:test")
+    await interaction.response.send_modal(dialog)
+
+
+async def _ask(office: Office, interaction: Interaction, control: Control) -> None:
+    """Discord has no question of its own before a button acts: it is put privately."""
+    if not await acknowledge(interaction, thinking=True):
+        return
+    actor = actor_of(interaction, office.settings)
+    question = await asyncio.to_thread(_question, office, actor, control, _label(interaction))
+    yes = Control(Verb.PRESS, control.action, control.rest)
+    no = Control(Verb.DISMISS, control.action)
+    await change(interaction, note_message(question.question, (yes, question.yes, STYLES["danger"]), (no, question.no, STYLES["default"])))
+
+
+def _question(office: Office, actor: Actor, control: Control, label: str) -> Confirm:
+    if control.action == "task:stop":
+        with office.database.read() as session:
+            task = find_task(session, actor.workspace, control.rest.partition(" ")[0])
+        require_owner(actor, task.created_by, "this task")
+        for button in task_buttons(task):
+            if button.value == control.rest and button.confirm is not None:
+                return button.confirm
+    return Confirm(f"{label}: are you sure?", label)
+
+
+def _label(interaction: Interaction) -> str:
+    """What stands on the button that was pressed."""
+    if interaction.message is not None:
+        view = discord.ui.LayoutView.from_message(interaction.message)
+        for item in view.walk_children():
+            if isinstance(item, discord.ui.Button) and item.custom_id == data_of(interaction).get("custom_id"):
+                return item.label or "This"
+    return "This"
+
+
+def _began(office: Office, actor: Actor, venue: Venue, action: str, value: str, limit: int) -> tuple[Screen, Shown]:
+    screen = office.desk.press(actor, venue.place, action, value).screen
+    if screen is None:
+        raise TypeError(f"{action} began no conversation")
+    return screen, office.pictures(screen, limit)
+
+
+async def _ask_desk(
+    office: Office,
+    interaction: Interaction,
+    actor: Actor,
+    action: str,
+    value: str,
+    values: dict[str, str] | None = None,
+    uploads: tuple[Upload, ...] = (),
+) -> Answer:
+    ask = functools.partial(office.ask_desk, actor, place_of(interaction), action, value, interaction.filesize_limit, values, uploads)
+    return await asyncio.to_thread(ask)
+
+
+def _drawn(given: Answer) -> Drawn:
+    return reply_message(given.reply, given.pictures, given.files, notes=given.notes)
