@@ -12,6 +12,7 @@ from typing import Protocol
 
 from pydantic import SecretStr
 
+from bot.links import Links
 from bot.notifier import Notifier, Poster
 from core.db.session import Database
 from core.errors import InvalidInputError, UnavailableError
@@ -98,6 +99,7 @@ def run_faces(settings: Settings, database: Database, storage: Storage, stop: th
     if not faces:
         wanted = " or ".join(f"{face.title} ({_names(face)})" for face in FACES)
         raise UnavailableError("No chat is configured.", f"Set the tokens of {wanted}; `stationmaster chat` needs none.")
+    links = Links.of(settings)
     running: list[tuple[Face, RunningFace]] = []
     ticking: threading.Thread | None = None
     duties = Duties(settings, database)
@@ -106,7 +108,7 @@ def run_faces(settings: Settings, database: Database, storage: Storage, stop: th
         for face in faces:
             running.append((face, importlib.import_module(face.module).start(settings, database, storage)))
             logger.info("%s is connected", face.title)
-        notifier = Notifier(database, storage, tuple(face.poster for _, face in running))
+        notifier = Notifier(database, storage, tuple(face.poster for _, face in running), links=links)
         ticking = threading.Thread(target=notifier.run, args=(ended,), name="notifier")
         ticking.start()
         duties.start()

@@ -9,13 +9,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from bot import messages
+from bot.links import NO_LINKS, Links
 from bot.messages import Standing
+from bot.posting import ChatError, Poster
 from core.access import Place
 from core.clock import now
 from core.datasets.listing import findings_of
@@ -30,42 +31,14 @@ from core.tasks.listing import place_in_queue
 from core.tasks.states import State
 from core.wizard.screens import Message
 
+__all__ = ["ChatError", "Notifier", "Poster"]
+
 logger = logging.getLogger(__name__)
 
 EDIT_SECONDS = 3.0  # between two edits of a progress message
 SLOW_EDIT_SECONDS = 60.0  # after the first hour
 SLOW_AFTER_SECONDS = 3600.0
 LEASE_SECONDS = 30.0  # of two bot processes one tells; the other takes over when it is gone
-
-
-class ChatError(Exception):
-    """A platform did not take a message; it is tried again. `gone` when the place no longer exists and never will."""
-
-    def __init__(self, reason: str, *, gone: bool = False) -> None:
-        super().__init__(reason)
-        self.gone = gone
-
-
-class Poster(Protocol):
-    """A face's way to post. Raises ChatError when the platform does not take it."""
-
-    face: str
-
-    def wants(self, place: Place) -> bool:
-        """Whether this poster serves that place."""
-        ...
-
-    def find(self, place: Place, key: str) -> str:
-        """The id of the message posted under `key`, empty if there is none: asked before posting again after a crash."""
-        ...
-
-    def post(self, place: Place, message: Message) -> str:
-        """Post in the thread, mark the message with its key, and return its id."""
-        ...
-
-    def edit(self, place: Place, message_id: str, message: Message) -> str:
-        """Change a posted message; returns the id of the message that stands now (a face may post afresh instead)."""
-        ...
 
 
 @dataclass
@@ -90,6 +63,7 @@ class Notifier:
     storage: Storage
     posters: tuple[Poster, ...]
     workers: Callable[[], int | None] = lambda: None
+    links: Links = NO_LINKS
     _threads: dict[tuple[str, str], _Thread] = field(default_factory=dict)
 
     def tick(self) -> bool:
@@ -153,6 +127,7 @@ class Notifier:
                 # The thread's progress message stands above what follows it, so it is brought up to date first.
                 self._show_progress(poster, place, delivery, thread, messages.progress_message(task, standing), at_once=True)
                 if thread.looked or not poster.find(place, message.key):
+                    self.links.announce(self.posters, place, message)
                     poster.post(place, message)
                 self._save(poster.face, task_id, cursor=number)
         final = State(task.state).ended and any(isinstance(event, (Finished, Stopped, Failed)) for _, event in events)

@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     max_images: int = Field(2_000_000, ge=1)
     max_image_pixels: int = Field(400_000_000, ge=1, description="Larger images are refused as decompression bombs")
 
+    announcement_links: str = Field(
+        "", description="Results are announced there too: comma-separated pairs of channels such as slack:T1/C1=discord:42"
+    )
     slack_bot_token: SecretStr = SecretStr("")
     slack_app_token: SecretStr = SecretStr("")
     slack_signing_secret: SecretStr = SecretStr("")
@@ -63,6 +66,7 @@ class Settings(BaseSettings):
     discord_admin_roles: str = Field("", description="Comma-separated names or ids of roles that may act on what others made")
     discord_admins: str = Field("", description="Comma-separated ids of Discord users who may act on what others made")
     discord_people: str = Field("", description="Comma-separated ids of Discord users the bot works for; empty means everybody")
+    discord_announcements: str = Field("", description="Id of a Discord channel for results; empty: the channel in which the training was started")
     discord_channels: str = Field("", description="Comma-separated ids of channels the bot works in, dm for direct messages; empty means everywhere")
 
     @field_validator("home", "cache_dir", "weights_dir")

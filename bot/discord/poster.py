@@ -56,8 +56,9 @@ class DiscordPoster:
     def post(self, place: Place, message: Message) -> str:
         """Post in the thread, and an announcement in its channel first: after a crash between the two, both are looked up."""
         pictures = self._pictures(place, message)
-        if message.announcement and place.thread:
-            self._announce(Place(FACE, place.channel), message, place)
+        board = self._board(place)
+        if message.announcement and board is not None:
+            self._announce(board, message, place)
         return self._run(place, lambda: self._send(place, thread_message(message, pictures, mark_of(message.key)), _nonce(message.key)))
 
     def edit(self, place: Place, message_id: str, message: Message) -> str:
@@ -65,12 +66,18 @@ class DiscordPoster:
         pictures = self._pictures(place, message)
         return self._run(place, lambda: self._edit(place, message_id, message, pictures))
 
+    def _board(self, place: Place) -> Place | None:
+        """Where results are announced; nowhere beside a conversation that is held in place, between two or in the channel itself."""
+        if wanted := self.office.settings.discord_announcements.strip():
+            return Place(FACE, wanted) if wanted.isascii() and wanted.isdigit() else None
+        return Place(FACE, place.channel) if place.thread else None
+
     def _announce(self, channel: Place, message: Message, place: Place) -> None:
         key = f"{message.key}:announcement"
         line = Message(key, (Text(message.announcement),))
         try:
             if not self.find(channel, key):
-                drawn = thread_message(line, {}, mark_of(key), links=f"<#{place.thread}>")
+                drawn = thread_message(line, {}, mark_of(key), links=f"<#{_target(place)}>")
                 self._run(channel, lambda: self._send(channel, drawn, _nonce(key)))
         except ChatError as error:
             # The thread is what matters: a channel that takes no announcements does not hold it up.

@@ -1,0 +1,64 @@
+"""Channels that the operator has linked: what is announced in one is announced in the other too, also across chats."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bot.posting import ChatError, Poster
+from core.access import Place
+from core.errors import InvalidInputError
+from core.settings import Settings
+from core.wizard.screens import Message, Text
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Links:
+    """Pairs of channels; a link works both ways."""
+
+    pairs: tuple[tuple[Place, Place], ...] = ()
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Links":
+        """The links that the settings name.
+
+        Raises:
+            InvalidInputError: for anything but pairs such as `slack:T1/C1=discord:42`.
+        """
+        pairs = []
+        for entry in (part.strip() for part in settings.announcement_links.split(",") if part.strip()):
+            ends = [_channel(end) for end in entry.split("=")]
+            if len(ends) != 2 or None in ends:
+                raise InvalidInputError(
+                    f"STATIONMASTER_ANNOUNCEMENT_LINKS: “{entry[:60]}” links no two channels.",
+                    "Write pairs such as slack:T0123/C0456=discord:789, comma-separated.",
+                )
+            pairs.append((ends[0], ends[1]))
+        return cls(tuple(pairs))  # type: ignore[arg-type]
+
+    def beside(self, place: Place) -> tuple[Place, ...]:
+        """The channels linked to that of a place."""
+        here = Place(place.face, place.channel)
+        return tuple(dict.fromkeys(other for pair in self.pairs for one, other in (pair, pair[::-1]) if one == here))
+
+    def announce(self, posters: Sequence[Poster], place: Place, message: Message) -> None:
+        """Announce in the linked channels what `message` announces; one that cannot be reached holds nothing up."""
+        if not message.announcement:
+            return
+        key = f"{message.key}:announcement"
+        for channel in self.beside(place):
+            for poster in (item for item in posters if item.face == channel.face and item.wants(channel)):
+                try:
+                    if not poster.find(channel, key):
+                        poster.post(channel, Message(key, (Text(message.announcement),)))
+                except ChatError as error:
+                    logger.warning("a linked channel of %s was not told: %s", channel.face, error)
+
+
+NO_LINKS = Links()
+
+
+def _channel(text: str) -> Place | None:
+    face, _, channel = text.strip().partition(":")
+    return Place(face, channel) if face in ("slack", "discord") and channel else None

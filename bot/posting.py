@@ -1,0 +1,36 @@
+"""A face's way to post, and how it fails."""
+
+from typing import Protocol
+
+from core.access import Place
+from core.wizard.screens import Message
+
+
+class ChatError(Exception):
+    """A platform did not take a message; it is tried again. `gone` when the place no longer exists and never will."""
+
+    def __init__(self, reason: str, *, gone: bool = False) -> None:
+        super().__init__(reason)
+        self.gone = gone
+
+
+class Poster(Protocol):
+    """A face's way to post. Raises ChatError when the platform does not take it."""
+
+    face: str
+
+    def wants(self, place: Place) -> bool:
+        """Whether this poster serves that place."""
+        ...
+
+    def find(self, place: Place, key: str) -> str:
+        """The id of the message posted under `key`, empty if there is none: asked before posting again after a crash."""
+        ...
+
+    def post(self, place: Place, message: Message) -> str:
+        """Post in the thread, mark the message with its key, and return its id."""
+        ...
+
+    def edit(self, place: Place, message_id: str, message: Message) -> str:
+        """Change a posted message; returns the id of the message that stands now (a face may post afresh instead)."""
+        ...
