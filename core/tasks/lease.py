@@ -1,9 +1,8 @@
 """A lease in the database: of all processes, one at a time does a periodic duty."""
 
 from datetime import timedelta
-from typing import Any, cast
 
-from sqlalchemy import CursorResult, delete, or_, select, update
+from sqlalchemy import delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from core.clock import now
@@ -34,13 +33,12 @@ def acquire(database: Database, name: str, holder: str, seconds: float) -> bool:
     with database.write() as session:
         if present is None:
             insert = (sqlite if database.is_sqlite else postgresql).insert(Lease)
-            statement = insert.values(name=name, holder=holder, expires_at=until).on_conflict_do_nothing()
+            statement = insert.values(name=name, holder=holder, expires_at=until).on_conflict_do_nothing().returning(Lease.name)
         else:
             # As it was read: whoever else saw the same finds it changed.
             mine = or_(Lease.holder == holder, (Lease.holder == present.holder) & (Lease.expires_at == present.expires_at))
-            statement = update(Lease).where(Lease.name == name, mine).values(holder=holder, expires_at=until)
-        result = session.execute(statement, execution_options={"synchronize_session": False})
-        return cast("CursorResult[Any]", result).rowcount == 1
+            statement = update(Lease).where(Lease.name == name, mine).values(holder=holder, expires_at=until).returning(Lease.name)
+        return session.execute(statement, execution_options={"synchronize_session": False}).first() is not None
 
 
 def release(database: Database, name: str, holder: str) -> None:

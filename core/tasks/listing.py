@@ -116,7 +116,7 @@ def tasks_json(session: Session, tasks: Sequence[Task]) -> list[dict[str, Any]]:
     for row in session.execute(select(*columns).where(Job.task_id.in_(ids)).order_by(Job.number)):
         jobs[row.task_id].append(row)
     found = session.execute(select(Dataset.id, Dataset.name).where(Dataset.id.in_({task.dataset_id for task in tasks})))
-    datasets = dict(found.tuples().all())
+    datasets = {row.id: row.name for row in found}
     return [_facts(task, jobs[task.id], datasets.get(task.dataset_id, "")) for task in tasks]
 
 

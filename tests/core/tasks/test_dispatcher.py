@@ -1,0 +1,160 @@
+"""From the outbox to a real queue, on SQLite and Postgres."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from redis import Redis
+from rq import Queue
+from rq.job import Job as QueueEntry
+from rq.serializers import JSONSerializer
+from sqlalchemy import func, select
+
+from core.access import Actor
+from core.db.session import Database
+from core.db.tables import Job, Outbox, Task
+from core.errors import UnavailableError
+from core.queue import Pokes, alive, connect, enqueue, poke, queue_length, rq_job_id, rq_name
+from core.settings import Settings
+from core.tasks.dispatcher import dispatch, nudge
+from core.tasks.lifecycle import claim_job, stop_task
+
+MakeTask = Callable[..., Task]
+
+
+@pytest.fixture
+def dispatched(database: Database, redis: Redis, queue_settings: Settings) -> Callable[[], list[str]]:
+    """Dispatch, and name the tasks of the queue's jobs in their order."""
+
+    def names() -> list[str]:
+        dispatch(database, redis, queue_settings)
+        with database.read() as session:
+            owners = {job.id: session.get_one(Task, job.task_id).name for job in session.scalars(select(Job))}
+        return [owners[job_id] for job_id, _ in alive(redis, queue_settings, "gpu").queued]
+
+    return names
+
+
+@pytest.fixture
+def take(database: Database, redis: Redis, queue_settings: Settings) -> Callable[[], None]:
+    """A worker takes the first job of the queue."""
+
+    def first() -> None:
+        queue = Queue(rq_name(queue_settings, "gpu"), connection=redis, serializer=JSONSerializer)
+        entry = queue.pop_job_id()
+        assert entry is not None
+        job_id, _, generation = entry.rpartition("-g")
+        with database.write() as session:
+            assert claim_job(session, job_id, int(generation), worker="w", device="CPU") is not None
+
+    return first
+
+
+def outbox_rows(database: Database) -> int:
+    with database.read() as session:
+        return session.scalar(select(func.count()).select_from(Outbox)) or 0
+
+
+def test_only_a_few_ahead(database: Database, make_task: MakeTask, dispatched: Any, take: Any) -> None:
+    make_task(10, name="a")
+    assert dispatched() == ["a", "a"]
+    assert outbox_rows(database) == 8
+    assert dispatched() == ["a", "a"], "nothing more while they wait"
+    take()
+    assert dispatched() == ["a", "a"]
+    assert outbox_rows(database) == 7
+
+
+def test_people_and_tasks_take_turns(make_task: MakeTask, dispatched: Any, take: Any) -> None:
+    make_task(48, name="a")
+    make_task(48, name="b")
+    assert dispatched() == ["a", "b"]
+    make_task(1, name="c", person="terminal:grace")
+    take()
+    assert dispatched() == ["b", "c"]
+    make_task(1, name="d", person="terminal:mary")
+    take()
+    assert dispatched() == ["c", "d"]
+
+
+def test_turns_are_remembered_between_rounds(database: Database, make_task: MakeTask, dispatched: Any, take: Any) -> None:
+    """On one worker each round has room for one job: the longest waiting person gets it, not always the first."""
+    make_task(6, name="a")
+    make_task(6, name="b", person="terminal:grace")
+    make_task(6, name="c", person="terminal:mary")
+    dispatched()
+    order = []
+    for _ in range(9):
+        order.append(dispatched()[0])
+        take()
+        with database.write() as session:  # what runs ends at once
+            for job in session.scalars(select(Job).where(Job.state == "running")):
+                job.state = "finished"
+    assert order == ["a", "b", "c"] * 3
+
+
+def test_the_queue_holds_no_more_than_names(make_task: MakeTask, dispatched: Any, redis: Redis, queue_settings: Settings) -> None:
+    """JSON, never pickle; no time limit; the entry point by name."""
+    make_task()
+    dispatched()
+    job_id, generation = alive(redis, queue_settings, "gpu").queued[0]
+    entry = QueueEntry.fetch(rq_job_id(job_id, generation), connection=redis, serializer=JSONSerializer)
+    assert entry.func_name == "worker.jobs.run_training"
+    assert list(entry.args) == [job_id, generation]
+    assert entry.timeout == -1
+
+
+def test_a_crash_between_queue_and_database_does_no_harm(
+    database: Database, make_task: MakeTask, dispatched: Any, redis: Redis, queue_settings: Settings
+) -> None:
+    task = make_task()
+    with database.read() as session:
+        job = session.scalars(select(Job).where(Job.task_id == task.id)).one()
+    assert enqueue(redis, queue_settings, "gpu", job.id, job.generation)  # and then the dispatcher died
+    assert len(dispatched()) == 1
+    assert outbox_rows(database) == 0
+
+
+def test_what_was_stopped_is_not_dispatched(
+    database: Database, make_task: MakeTask, dispatched: Any, ada: Actor, redis: Redis, queue_settings: Settings
+) -> None:
+    for number in range(5):
+        task = make_task(name=f"stopped {number}")
+        with database.write() as session:
+            stop_task(session, ada, session.get_one(Task, task.id), "keep")
+    make_task(name="wanted")
+    assert dispatched() == ["wanted"]
+
+
+def test_old_rows_are_cleared_away(database: Database, make_task: MakeTask, dispatched: Any) -> None:
+    task = make_task(5, name="old")
+    with database.write() as session:
+        for job in session.scalars(select(Job).where(Job.task_id == task.id)):
+            job.generation = 2
+    make_task(name="new")
+    assert dispatched() == ["new"]
+    assert outbox_rows(database) == 0
+
+
+def test_without_a_queue_all_stays_in_the_outbox(database: Database, settings: Settings, make_task: MakeTask) -> None:
+    make_task()
+    assert not nudge(database, settings)
+    assert outbox_rows(database) == 1
+    with pytest.raises(UnavailableError, match="queue does not run"):
+        connect(settings)
+
+
+def test_nudge(database: Database, redis: Redis, queue_settings: Settings, make_task: MakeTask) -> None:
+    make_task()
+    assert nudge(database, queue_settings)
+    assert queue_length(redis, queue_settings, "gpu") == 1
+
+
+def test_pokes_are_heard_at_once(redis: Redis, queue_settings: Settings) -> None:
+    pokes = Pokes(connect(queue_settings), queue_settings)
+    assert pokes.wait(0.3) == set()
+    poke(redis, queue_settings, "task x")
+    poke(redis, queue_settings)
+    heard = pokes.wait(5) | pokes.wait(0.3)
+    assert heard == {"task x", "work"}
+    pokes.close()
