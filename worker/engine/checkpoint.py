@@ -45,17 +45,7 @@ class CheckpointFolder:
 
     def load(self) -> dict[str, Any] | None:
         """The newest complete state, or None where the job has not begun."""
-        found = sorted((int(match[1]), key) for key in self._storage.list(self._folder) if (match := _STATE.search(key)))
-        for generation, key in reversed(found):
-            if generation <= self._generation:
-                state = _read(self._storage, key)
-                if state.get("format") == FORMAT:
-                    return state
-        return None
-
-    def load_best(self, key: str) -> Best:
-        """The best weights at `key`, which a state names."""
-        return Best(**_read(self._storage, key))
+        return _newest_state(self._storage, self._folder, self._generation)
 
     def best_key(self, epoch: int) -> str:
         """Where the weights of `epoch` would lie."""
@@ -97,6 +87,32 @@ class CheckpointFolder:
             match = re.search(r"/(?:state|best)-(\d+)(?:-\d+)?\.pt$", key)
             if match and int(match[1]) <= self._generation and key not in kept:
                 self._storage.delete(key)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What lies in a job's folder: the newest state, and the best weights it names."""
+
+    state: dict[str, Any]
+    best: Best | None
+
+
+def newest(storage: Storage, folder: str) -> Saved | None:
+    """The newest checkpoint of a job, whichever worker has written it; None where the job has not begun."""
+    state = _newest_state(storage, folder, None)
+    if state is None:
+        return None
+    return Saved(state, Best(**_read(storage, state["best_key"])) if state["best_key"] else None)
+
+
+def _newest_state(storage: Storage, folder: str, generation: int | None) -> dict[str, Any] | None:
+    found = sorted((int(match[1]), key) for key in storage.list(folder) if (match := _STATE.search(key)))
+    for written_by, key in reversed(found):
+        if generation is None or written_by <= generation:
+            state = _read(storage, key)
+            if state.get("format") == FORMAT:
+                return state
+    return None
 
 
 def snapshot(value: Any) -> Any:

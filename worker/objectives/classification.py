@@ -65,12 +65,12 @@ class SingleLabel:
 
     def evaluator(self) -> "_SingleLabelEvaluator":
         """A fresh evaluator."""
-        return _SingleLabelEvaluator(self._labels, self.classes)
+        return _SingleLabelEvaluator(self._labels, self.classes, self.baseline)
 
 
 class _SingleLabelEvaluator:
-    def __init__(self, labels: Tensor, classes: tuple[str, ...]) -> None:
-        self._labels, self._classes = labels, classes
+    def __init__(self, labels: Tensor, classes: tuple[str, ...], baseline: float | None) -> None:
+        self._labels, self._classes, self._baseline = labels, classes, baseline
         self._logits: list[Tensor] = []
         self._rows: list[NDArray[np.int64]] = []
 
@@ -96,6 +96,8 @@ class _SingleLabelEvaluator:
             "balanced_accuracy": float(multiclass_recall(said, labels, count, average="none")[present].mean()),
             "macro_f1": float(multiclass_f1_score(said, labels, count, average="macro")),
         }
+        if self._baseline is not None:
+            metrics["baseline_accuracy"] = self._baseline
         ranked = present & (confusion.sum(1) < len(labels))  # a curve needs images of the class and images of others
         if bool(ranked.any()):
             thresholds = None if probabilities.numel() <= _EXACT_CURVE else 200
@@ -146,12 +148,12 @@ class MultiLabel:
 
     def evaluator(self) -> "_MultiLabelEvaluator":
         """A fresh evaluator."""
-        return _MultiLabelEvaluator(self._labels, self.classes)
+        return _MultiLabelEvaluator(self._labels, self.classes, self.baseline)
 
 
 class _MultiLabelEvaluator:
-    def __init__(self, labels: Tensor, classes: tuple[str, ...]) -> None:
-        self._labels, self._classes = labels, classes
+    def __init__(self, labels: Tensor, classes: tuple[str, ...], baseline: float | None) -> None:
+        self._labels, self._classes, self._baseline = labels, classes, baseline
         self._logits: list[Tensor] = []
         self._rows: list[NDArray[np.int64]] = []
 
@@ -184,6 +186,8 @@ class _MultiLabelEvaluator:
             metrics["auroc"] = float(
                 _without_warnings(multilabel_auroc, probabilities, truth, count, average="none", thresholds=thresholds_used)[ranked].mean()
             )
+        if self._baseline is not None:
+            metrics["baseline_map"] = self._baseline
         thresholds = best_thresholds(probabilities[:, : labels.shape[1]], labels)
         said = probabilities[:, : labels.shape[1]] >= thresholds
         counts = torch.stack([(said & labels).sum(0), (said & ~labels).sum(0), (~said & labels).sum(0), (~said & ~labels).sum(0)], 1)

@@ -1,0 +1,311 @@
+"""Whole small trainings: they learn, go on where they stopped, and say in words what went wrong."""
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from core.db.tables import Dataset
+from worker.engine import loop
+from worker.engine.checkpoint import newest
+from worker.engine.errors import DivergedError, OutOfMemoryError, TooFewImagesError
+from worker.link import Ask, FencedError
+
+
+def weights_of(bench: Any, job: Any) -> dict[str, torch.Tensor]:
+    saved = newest(bench.storage, job.checkpoint_folder)
+    assert saved is not None
+    return saved.state["network"]
+
+
+def assert_same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+def numbers(link: Any) -> list[dict[str, Any]]:
+    return [{name: value for name, value in values.items() if name not in ("seconds", "images_per_second")} for _, values in link.epochs]
+
+
+def test_it_learns_what_only_the_images_tell(bench: Any) -> None:
+    job = bench.job(bench.stripes(per_class=40), epochs=5)
+    result, link = bench.train(job)
+    assert result.asked is Ask.GO_ON
+    assert result.score is not None and result.score >= 0.95
+    assert result.baseline == pytest.approx(0.5)
+    assert {"accuracy", "balanced_accuracy", "macro_f1", "auroc", "baseline_accuracy"} <= result.metrics.keys()
+    assert [number for number, _ in link.epochs] == [1, 2, 3, 4, 5]
+    assert link.epochs[-1][1]["train_loss"] < link.epochs[0][1]["train_loss"]
+    assert result.score == max(values["score"] for _, values in link.epochs)
+    json.dumps(link.epochs)  # goes into the database as it is
+
+
+def test_several_labels_an_image(bench: Any) -> None:
+    result, link = bench.train(bench.job(bench.several_labels(), epochs=6))
+    assert result.metrics["map"] == result.score >= 0.95
+    assert {"micro_f1", "macro_f1", "auroc", "baseline_map"} <= result.metrics.keys()
+    assert result.baseline == pytest.approx(0.5, abs=0.2)
+
+
+def test_the_same_seed_gives_the_same_numbers(bench: Any) -> None:
+    dataset = bench.stripes()
+    everything = {"horizontal_flip": True, "resized_crop": True, "rotation": True, "colour_jitter": True, "ema_decay": 0.9, "epochs": 2}
+    _, first = bench.train(bench.job(dataset, task="a", **everything))
+    _, second = bench.train(bench.job(dataset, task="b", **everything))
+    _, other = bench.train(bench.job(dataset, task="c", seed=1, **everything))
+    assert numbers(first) == numbers(second)
+    assert numbers(first) != numbers(other)
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 8], ids=["first-step", "first-epoch", "later"])
+@pytest.mark.parametrize("changes", [{}, {"ema_decay": 0.95, "optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.02, "resized_crop": True}], ids=["adamw", "sgd-average-crop"])
+def test_a_paused_training_ends_exactly_as_an_unbroken_one(bench: Any, recording_link: Any, stop_at: int, changes: dict[str, Any]) -> None:
+    dataset = bench.stripes()  # 36 training images, 3 steps an epoch
+    whole = bench.job(dataset, task="whole", **changes)
+    unbroken, unbroken_link = bench.train(whole)
+
+    steps = 0
+
+    def pause(link: Any) -> Ask:
+        nonlocal steps
+        steps = sum(1 for _ in link.events)
+        return Ask.PAUSE if link.asked_times > stop_at + 3 else Ask.GO_ON
+
+    broken = bench.job(dataset, task="broken", **changes)
+    paused, first_link = bench.train(broken, recording_link(pause))
+    assert paused.asked is Ask.PAUSE
+    resumed, second_link = bench.train(replace(broken, generation=2))
+
+    assert resumed.asked is Ask.GO_ON
+    assert resumed.score == unbroken.score and resumed.metrics == unbroken.metrics
+    assert_same_weights(weights_of(bench, whole), weights_of(bench, broken))
+    told = {number: values for number, values in first_link.epochs + second_link.epochs}
+    assert sorted(told) == [1, 2, 3]
+    assert [numbers_of["train_loss"] for _, numbers_of in sorted(told.items())] == [values["train_loss"] for _, values in unbroken_link.epochs]
+
+
+def test_a_killed_training_trains_no_checkpointed_epoch_again_and_tells_of_it(bench: Any, recording_link: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = bench.stripes()
+    whole = bench.job(dataset, task="whole")
+    unbroken, _ = bench.train(whole)
+
+    class KilledError(BaseException):
+        """As a kill: nothing of the engine runs after it."""
+
+    class Dying(recording_link):  # type: ignore[misc]
+        def epoch_ended(self, number: int, values: dict[str, Any], **rest: Any) -> None:
+            if number == 2:
+                raise KilledError  # the checkpoint of epoch 2 is safe, and nobody has been told
+            super().epoch_ended(number, values, **rest)
+
+    job = bench.job(dataset, task="killed")
+    with pytest.raises(KilledError):
+        bench.train(job, Dying())
+
+    trained: list[int] = []
+    real = loop.one_step
+    monkeypatch.setattr(loop, "one_step", lambda run, images, rows, epoch: (trained.append(epoch), real(run, images, rows, epoch))[1])
+    resumed, link = bench.train(replace(job, generation=2))
+    assert set(trained) == {3}
+    assert [number for number, _ in link.epochs] == [2, 3]
+    assert resumed.metrics == unbroken.metrics
+    assert_same_weights(weights_of(bench, whole), weights_of(bench, job))
+
+
+def test_a_finished_training_called_again_only_says_how_it_ended(bench: Any) -> None:
+    job = bench.job(bench.stripes(), epochs=2)
+    first, _ = bench.train(job)
+    second, link = bench.train(replace(job, generation=2))
+    assert second == first
+    assert [number for number, _ in link.epochs] == [2] and not link.events
+
+
+def test_a_stopped_training_keeps_its_best_epoch(bench: Any, recording_link: Any) -> None:
+    link = recording_link(lambda link: Ask.STOP_KEEP if link.epochs else Ask.GO_ON)
+    job = bench.job(bench.stripes(), epochs=50)
+    result, link = bench.train(job, link)
+    assert result.asked is Ask.STOP_KEEP
+    assert result.score is not None
+    saved = newest(bench.storage, job.checkpoint_folder)
+    assert saved is not None and saved.best is not None and saved.best.score == result.score
+
+
+def test_a_stop_before_the_first_epoch_leaves_nothing_to_keep(bench: Any, recording_link: Any) -> None:
+    result, _ = bench.train(bench.job(bench.stripes()), recording_link(lambda link: Ask.STOP_DISCARD))
+    assert result.asked is Ask.STOP_DISCARD and result.score is None
+
+
+def test_a_job_that_was_taken_over_writes_nothing_more(bench: Any, recording_link: Any) -> None:
+    job = bench.job(bench.stripes(), epochs=4)
+
+    def taken(link: Any) -> Ask:
+        if link.epochs:
+            raise FencedError
+        return Ask.GO_ON
+
+    with pytest.raises(FencedError):
+        bench.train(job, recording_link(taken))
+    before = {key: bench.storage.read(key) for key in bench.storage.list(job.checkpoint_folder)}
+    state = newest(bench.storage, job.checkpoint_folder)
+    assert state is not None and state.state["state"]["epoch"] == 1
+    # The successor goes on, and what the old worker still held in its hands changed nothing.
+    result, link = bench.train(replace(job, generation=2))
+    assert [number for number, _ in link.epochs] == [1, 2, 3, 4]
+    assert before and result.score is not None
+
+
+def test_early_stop_once_the_validation_loss_falls_no_more(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = bench.job(bench.stripes(), epochs=30, early_stop=True, patience=2, learning_rate=1e-6, learning_rate_schedule="constant", ema_decay=0)
+    losses = iter([1.0, 0.8, 0.9, 0.85, 0.1])
+    real = loop.evaluate
+    monkeypatch.setattr(loop, "evaluate", lambda run: replace(real(run), loss=next(losses)))
+    result, link = bench.train(job)
+    assert [number for number, _ in link.epochs] == [1, 2, 3, 4]
+    assert any("Stopped early" in notice for notice in link.notices)
+    assert result.asked is Ask.GO_ON
+
+
+def test_without_early_stop_all_epochs_are_trained(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = bench.job(bench.stripes(per_class=8), epochs=4, early_stop=False, patience=1)
+    real = loop.evaluate
+    losses = iter([1.0, 2.0, 3.0, 4.0])
+    monkeypatch.setattr(loop, "evaluate", lambda run: replace(real(run), loss=next(losses)))
+    _, link = bench.train(job)
+    assert len(link.epochs) == 4
+
+
+@pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "one-cycle"])
+def test_every_schedule_trains(bench: Any, schedule: str) -> None:
+    result, link = bench.train(bench.job(bench.stripes(per_class=12), learning_rate_schedule=schedule, warmup_epochs=0.5))
+    assert result.score is not None
+    assert all(0 < values["learning_rate"] <= 3e-3 for _, values in link.epochs)
+
+
+def test_a_loss_that_is_not_finite_ends_with_a_remedy(bench: Any) -> None:
+    job = bench.job(bench.stripes(), optimizer="sgd", learning_rate=1.0, momentum=0.99, weight_decay=0.1, learning_rate_schedule="constant", epochs=200, early_stop=False)
+    with pytest.raises(DivergedError) as caught:
+        _train_until_diverged(bench, job)
+    assert "learning rate 1" in caught.value.what
+    assert "lower learning rate" in caught.value.remedy
+    saved = newest(bench.storage, job.checkpoint_folder)
+    if saved is not None:  # what was kept before it diverged is sound
+        assert all(bool(torch.isfinite(tensor).all()) for tensor in saved.state["network"].values())
+
+
+def _train_until_diverged(bench: Any, job: Any) -> None:
+    real = loop.learning_rate_factor
+    try:
+        loop.learning_rate_factor = lambda plan, step, steps: 1.0 if step < 4 else 1e30  # type: ignore[assignment]
+        bench.train(job)
+    finally:
+        loop.learning_rate_factor = real
+
+
+def test_out_of_memory_is_mended_by_smaller_parts(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = bench.job(bench.stripes())
+    real = loop.one_step
+
+    def limited(run: Any, images: torch.Tensor, rows: np.ndarray, epoch: int) -> Any:
+        if math.ceil(len(rows) / run.state.accumulation) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return real(run, images, rows, epoch)
+
+    monkeypatch.setattr(loop, "one_step", limited)
+    result, link = bench.train(job)
+    assert result.score is not None
+    assert len(link.notices) == 2 and "4 at a time" in link.notices[-1]
+    state = newest(bench.storage, job.checkpoint_folder)
+    assert state is not None and state.state["state"]["accumulation"] == 4
+
+
+def test_not_even_one_image_fits(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(loop, "one_step", never)
+    with pytest.raises(OutOfMemoryError, match="32 px"):
+        bench.train(bench.job(bench.stripes(per_class=8)))
+
+
+def test_parts_of_a_batch_learn_what_the_whole_batch_learns(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = bench.stripes(per_class=16)
+    # Without batch statistics a batch in parts has the same gradient as a whole one.
+    monkeypatch.setattr(loop, "train_mode", lambda run: run.network.eval())
+    _, whole = bench.train(bench.job(dataset, task="whole", epochs=1, optimizer="sgd"))
+    monkeypatch.setattr(loop.State, "begin_epoch", _accumulating(loop.State.begin_epoch))
+    _, parts = bench.train(bench.job(dataset, task="parts", epochs=1, optimizer="sgd"))
+    assert parts.epochs[0][1]["train_loss"] == pytest.approx(whole.epochs[0][1]["train_loss"], rel=1e-4)
+    assert parts.epochs[0][1]["val_loss"] == pytest.approx(whole.epochs[0][1]["val_loss"], rel=1e-4)
+
+
+def _accumulating(real: Any) -> Any:
+    def begin(state: Any, device: torch.device) -> None:
+        real(state, device)
+        state.accumulation = 4
+
+    return begin
+
+
+@pytest.mark.parametrize(
+    ("options", "plan"),
+    [
+        ({"per_class": 3}, {"batch_size": 32}),  # tiny
+        ({"per_class": 3, "classes": 1}, {}),  # one class
+        ({"per_class": 3, "classes": 30}, {}),  # more classes than images in a batch
+        ({"per_class": 6, "mode": "L"}, {}),
+        ({"per_class": 6, "mode": "I;16"}, {}),
+        ({"per_class": 6, "mode": "RGBA"}, {}),
+        ({"per_class": 6, "mode": "P"}, {}),
+        ({"per_class": 6, "size": (320, 20)}, {"batch_size": "auto"}),  # very wide
+        ({"per_class": 4}, {"batch_size": 1}),  # batch normalisation has no statistics of one image
+        ({"per_class": 8}, {"layer_decay": 0.7, "gradient_clip": 1.0, "label_smoothing": 0.1}),
+    ],
+    ids=["tiny", "one-class", "many-classes", "grey", "16-bit", "alpha", "palette", "wide", "single-images", "layer-decay"],
+)
+def test_odd_datasets_and_plans_train(bench: Any, options: dict[str, Any], plan: dict[str, Any]) -> None:
+    result, link = bench.train(bench.job(bench.stripes(**options), epochs=2, **plan))
+    assert result.score is not None and 0 <= result.score <= 1
+    assert all(math.isfinite(values["val_loss"]) for _, values in link.epochs)
+
+
+def test_a_dataset_that_has_gone(bench: Any) -> None:
+    job = bench.job(bench.stripes(per_class=3))
+    with bench.database.write() as session:
+        session.delete(session.get_one(Dataset, job.dataset_id))
+    with pytest.raises(Exception) as caught:
+        bench.train(job)
+    assert isinstance(caught.value, TooFewImagesError) or "annotation set" in str(caught.value)
+
+
+def test_progress_tells_how_far_and_how_long(bench: Any) -> None:
+    _, link = bench.train(bench.job(bench.stripes(per_class=40), epochs=4))
+    assert link.events[0].epoch == 1 and link.events[0].step == 1 and link.events[0].epochs == 4
+    fractions = [event.fraction for event in link.events]
+    assert fractions == sorted(fractions) and fractions[-1] <= 1
+
+
+def test_checkpoints_within_an_epoch(bench: Any, recording_link: Any) -> None:
+    bench.settings.checkpoint_seconds = 1e-6
+    job = bench.job(bench.stripes())
+
+    class KilledError(BaseException):
+        """As a kill."""
+
+    def die(link: Any) -> Ask:
+        if link.asked_times == 12:
+            raise KilledError
+        return Ask.GO_ON
+
+    whole = bench.job(bench.stripes(name="again"), task="whole")
+    with pytest.raises(KilledError):
+        bench.train(job, recording_link(die))
+    saved = newest(bench.storage, job.checkpoint_folder)
+    assert saved is not None and (saved.state["state"]["step"] or saved.state["state"]["epoch"])
+    bench.train(replace(job, generation=2))
+    bench.train(whole)
+    assert_same_weights(weights_of(bench, whole), weights_of(bench, job))

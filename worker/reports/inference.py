@@ -1,0 +1,110 @@
+"""A finished model on one image: labels with confidence, and a map of what the network looked at. Runs on the CPU."""
+
+import json
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from torch import nn
+
+from core.datasets.images import read_image
+from core.errors import BadDataError, NotFoundError
+from core.identifiers import new_id
+from core.settings import Settings
+from core.storage import Storage
+from core.vocabulary import TaskType
+from core.zoo.spec import ModelSpec
+from worker.engine.augment import Normalisation
+from worker.engine.data import decode
+from worker.engine.device import usable_cores
+from worker.networks import build
+from worker.reports.activation import activation_map
+from worker.reports.pictures import heat_over
+
+_LABELS = 5  # named where one label is to be chosen
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model read from its folder, ready for images on the CPU."""
+
+    card: dict[str, Any]
+    network: nn.Module
+    task_type: TaskType
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in the order of the outputs."""
+        return list(self.card["classes"])
+
+    def prepare(self, data: bytes) -> torch.Tensor:
+        """An image file as the network takes it, [1, 3, size, size]."""
+        preprocessing = self.card["preprocessing"]
+        pixels = torch.from_numpy(decode(data, int(preprocessing["size"][0])).copy())
+        normalisation = Normalisation(tuple(preprocessing["mean"]), tuple(preprocessing["std"]))
+        return normalisation.apply(pixels[None].permute(0, 3, 1, 2))
+
+
+def load_model(model_key: str, *, storage: Storage, settings: Settings) -> LoadedModel:
+    """Read a model folder.
+
+    Raises:
+        NotFoundError: when it is gone.
+        BadDataError: when its files are damaged or do not belong together.
+    """
+    try:
+        card = json.loads(storage.read(f"{model_key}/model_card.json"))
+        weights = load_safetensors(storage.read(f"{model_key}/model.safetensors"))
+    except FileNotFoundError as error:
+        raise NotFoundError("The files of this model are gone.", "Train it again.") from error
+    except (ValueError, SafetensorError) as error:
+        raise BadDataError("The files of this model are damaged.", "Train it again.") from error
+    task_type = TaskType(card["task_type"])
+    spec = ModelSpec(**{**card["spec"], "task_types": tuple(TaskType(name) for name in card["spec"]["task_types"])})
+    network = build(
+        spec, task_type, len(card["classes"]), pretrained=False, settings=settings, image_size=int(card["preprocessing"]["size"][0])
+    )
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise BadDataError("The weights of this model do not fit its network any more.", "Train it again with this version.") from error
+    return LoadedModel(card, network.eval().to(memory_format=torch.channels_last), task_type)
+
+
+def predict(model_key: str, image: bytes, *, storage: Storage, settings: Settings) -> dict[str, Any]:
+    """What a model says of one image.
+
+    Returns:
+        `labels`: the five most confident, or for several labels an image all of them with `present` (at or above the class's threshold);
+        each with `label` and `confidence`. `picture_key`: where a heat map of the first label lies; missing where the network has no map.
+
+    Raises:
+        BadDataError: when the image cannot be read.
+        NotFoundError: when the model's files are gone.
+    """
+    upright = read_image(image, settings.max_image_pixels).data
+    torch.set_num_threads(usable_cores())
+    model = load_model(model_key, storage=storage, settings=settings)
+    images = model.prepare(upright)
+    logits, heat = activation_map(model.network, images)
+    several = model.task_type is TaskType.MULTI_LABEL
+    confidences = logits.sigmoid() if several else logits.softmax(0)
+    order = confidences.argsort(descending=True).tolist()
+    labels: list[dict[str, Any]] = [{"label": model.classes[index], "confidence": float(confidences[index])} for index in order]
+    if several:
+        thresholds = model.card.get("thresholds") or [0.5] * len(model.classes)
+        for item, index in zip(labels, order, strict=True):
+            item["present"] = item["confidence"] >= thresholds[index]
+    else:
+        labels = labels[:_LABELS]
+    answer: dict[str, Any] = {"labels": labels}
+    if heat is not None:
+        key = f"predictions/{new_id()}.png"
+        with Image.open(BytesIO(upright)) as opened:
+            storage.write(key, heat_over(opened, heat))
+        answer["picture_key"] = key
+    return answer

@@ -1,0 +1,191 @@
+"""From a job's best checkpoint to the model that a person keeps: weights, model card and pictures in one storage folder."""
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+from PIL import Image
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor
+
+from core.clock import now
+from core.datasets.records import Record
+from core.db.session import Database
+from core.errors import ConflictError
+from core.settings import Settings
+from core.storage import Storage
+from core.vocabulary import TaskType
+from worker.engine.checkpoint import Best, newest
+from worker.engine.data import decode
+from worker.engine.training import read_records
+from worker.link import TrainingJob, TrainingResult
+from worker.reports import pictures
+from worker.reports.reading import Reading, read_curves
+
+CARD_FORMAT = 1
+SCORE_TITLES = {"accuracy": "Accuracy", "map": "Mean average precision"}
+_CASES = 8
+_CASE_SIDE = 160  # px
+_SOFTWARE = ("stationmaster", "torch", "torchvision", "timm", "torchmetrics", "safetensors", "numpy", "pillow")
+
+
+def write_model(
+    job: TrainingJob, result: TrainingResult, key: str, *, database: Database, storage: Storage, settings: Settings
+) -> dict[str, str]:
+    """Make the model folder `key` from the best checkpoint of `job`: model.safetensors, model_card.json and pictures.
+
+    Returns:
+        Storage keys of the pictures by name: curves, and what the task type has.
+
+    Raises:
+        ConflictError: when the job has no finished epoch.
+    """
+    saved = newest(storage, job.checkpoint_folder)
+    if saved is None or saved.best is None:
+        raise ConflictError("The training has no finished epoch yet: there is no model to keep.", "Let it train for at least one epoch.")
+    best, history = saved.best, saved.state["state"]["history"]
+    records, fingerprint = read_records(job, database)
+    baseline = baseline_of(best.metrics) if result.baseline is None else result.baseline
+    score_name = "map" if job.task_type is TaskType.MULTI_LABEL else "accuracy"
+    reading = read_curves(history, score_name=SCORE_TITLES[score_name].lower(), baseline=baseline, planned_epochs=job.plan.epochs)
+    drawn = {
+        "curves": pictures.curves(
+            history,
+            score_name=score_name,
+            score_title=SCORE_TITLES[score_name],
+            baseline=baseline,
+            best_epoch=best.epoch,
+            reading=reading.text,
+        )
+    }
+    drawn |= class_pictures(job, best) | case_pictures(job, best, records, storage)
+    storage.write(
+        f"{key}/model.safetensors",
+        safetensors_bytes({name: tensor.contiguous() for name, tensor in best.weights.items()}, {"format": "pt"}),
+    )
+    report = {}
+    for name, picture in drawn.items():
+        report[name] = f"{key}/{name}.png"
+        storage.write(report[name], picture)
+    card = model_card(job, best, history, reading, baseline, fingerprint, records)
+    storage.write(f"{key}/model_card.json", json.dumps(card, indent=2, ensure_ascii=False).encode())
+    return report
+
+
+def baseline_of(metrics: dict[str, Any]) -> float | None:
+    """The score of always saying the most frequent thing, as the objective has measured it."""
+    return next((float(value) for name, value in metrics.items() if name.startswith("baseline_")), None)
+
+
+def model_card(
+    job: TrainingJob,
+    best: Best,
+    history: Sequence[dict[str, Any]],
+    reading: Reading,
+    baseline: float | None,
+    fingerprint: str,
+    records: Sequence[Record],
+) -> dict[str, Any]:
+    """Everything needed to use the weights elsewhere, and to know where they come from."""
+    card = {
+        "format": CARD_FORMAT,
+        "name": job.task_name,
+        "created_at": now().isoformat(),
+        "task_type": job.task_type.value,
+        "classes": list(job.classes),
+        "network": job.spec.network,
+        "pretraining": job.spec.pretraining,
+        "preprocessing": {
+            "colours": "RGB",
+            "size": [job.plan.image_size, job.plan.image_size],
+            "fit": "stretch",
+            "interpolation": "bilinear with antialiasing",
+            "mean": list(job.spec.mean),
+            "std": list(job.spec.std),
+        },
+        "metrics": best.metrics,
+        "baseline": baseline,
+        "best_epoch": best.epoch,
+        "epochs": len(history),
+        "history": [{name: value for name, value in point.items() if name not in ("event", "metrics")} for point in history],
+        "reading": asdict(reading),
+        "plan": job.plan.model_dump(mode="json"),
+        "parent_model": job.parent_model_key or None,
+        "dataset": {
+            "id": job.dataset_id,
+            "name": job.dataset_name,
+            "fingerprint": fingerprint,
+            "annotation_set": job.annotation_set_id,
+            "annotation_kind": job.annotation_kind.value,
+            "images": len(records),
+            "validation_images": len(best.details["rows"]),
+        },
+        "spec": {**asdict(job.spec), "task_types": [task_type.value for task_type in job.spec.task_types]},
+        "software": {"python": platform.python_version()} | {name: found for name in _SOFTWARE if (found := _version(name))},
+    }
+    if "thresholds" in best.details:
+        card["thresholds"] = [round(float(value), 6) for value in best.details["thresholds"]]
+    return card
+
+
+def class_pictures(job: TrainingJob, best: Best) -> dict[str, bytes]:
+    """How well each class is known: the confusion matrix, or F1 per class where an image has several labels."""
+    if job.task_type is TaskType.SINGLE_LABEL:
+        return {"confusion_matrix": pictures.confusion_matrix(best.details["confusion"].numpy(), job.classes)}
+    counts = best.details["counts"].float()
+    f1 = (2 * counts[:, 0] / (2 * counts[:, 0] + counts[:, 1] + counts[:, 2]).clamp(min=1)).tolist()
+    return {"classes": pictures.class_bars(f1, job.classes, "F1 per class, at each class's best threshold", "F1 on the validation images")}
+
+
+def case_pictures(job: TrainingJob, best: Best, records: Sequence[Record], storage: Storage) -> dict[str, bytes]:
+    """The surest hits and the worst misses among the validation images."""
+    details = best.details
+    right = details["said"] == details["labels"]
+    if right.ndim > 1:
+        right = right.all(1)
+    hits, misses = _chosen(details, right)
+
+    def case(place: int) -> pictures.Case:
+        record = records[int(details["rows"][place])]
+        scale = min(1.0, _CASE_SIDE / max(record.width, record.height))
+        pixels = Image.fromarray(decode(storage.read(record.key), _CASE_SIDE if scale < 1 else max(record.width, record.height)))
+        picture = pixels.resize((max(1, round(record.width * scale)), max(1, round(record.height * scale))), Image.Resampling.LANCZOS)
+        truth, said = _words(job, details["labels"][place]), _words(job, details["said"][place])
+        if details["confidence"].ndim == 1:
+            said = f"{said} ({100 * float(details['confidence'][place]):.0f} %)"
+        return pictures.Case(picture, truth, said, bool(right[place]))
+
+    return {"best_and_worst": pictures.best_and_worst([case(place) for place in hits], [case(place) for place in misses])}
+
+
+def _chosen(details: dict[str, Tensor], right: Tensor) -> tuple[list[int], list[int]]:
+    losses = details["losses"]
+    misses = [int(place) for place in losses.argsort(descending=True) if not right[place]][:_CASES]
+    surest = [int(place) for place in losses.argsort() if right[place]]
+    if details["labels"].ndim > 1:
+        return surest[:_CASES], misses
+    # One of each class first, so that the easiest class does not fill the row.
+    seen: dict[int, int] = {}
+    ranked = []
+    for rank, place in enumerate(surest):
+        label = int(details["labels"][place])
+        ranked.append((seen.get(label, 0), rank, place))
+        seen[label] = seen.get(label, 0) + 1
+    return [place for _, _, place in sorted(ranked)[:_CASES]], misses
+
+
+def _words(job: TrainingJob, labels: Tensor) -> str:
+    if labels.ndim == 0:
+        return job.classes[int(labels)]
+    return ", ".join(job.classes[int(index)] for index in torch.nonzero(labels).flatten()) or "none"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

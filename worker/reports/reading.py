@@ -1,0 +1,69 @@
+"""What the curves say, in plain language."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A verdict (`fine`, `learning-rate-too-high`, `overfitting`, `not-learning`, `unfinished`, `too-short`) and what to do, in words."""
+
+    verdict: str
+    text: str
+
+
+def read_curves(history: Sequence[dict[str, Any]], *, score_name: str, baseline: float | None, planned_epochs: int) -> Reading:
+    """Read the curves of a training.
+
+    `history` holds per epoch train_loss, val_loss and score. The thresholds are this project's own: a validation loss counts as risen when
+    it ends a quarter above its lowest while the training loss went on falling; as jumping when most epochs change direction by more than a
+    fifth of its level.
+    """
+    scores = [float(point["score"]) for point in history]
+    validation = [float(point["val_loss"]) for point in history]
+    training = [float(point["train_loss"]) for point in history]
+    if not scores:
+        return Reading("too-short", "No epoch was finished: there is nothing to read yet.")
+    best = max(scores)
+    if baseline is not None and best <= baseline + 0.02 * (1 - baseline) and baseline < 0.98:
+        if len(training) > 1 and training[-1] < 0.7 * training[0]:
+            return Reading(
+                "overfitting",
+                "The network learns the training images by heart and knows no more of others than the commonest class: add images, or look whether the labels are right.",
+            )
+        return Reading(
+            "not-learning",
+            "The network does no better than always saying the commonest class: try a higher learning rate, more epochs or another network, and look whether the labels are right.",
+        )
+    if len(history) < 3:
+        return Reading("too-short", "Too few epochs to read the curves; the numbers stand as they are.")
+    if _jumps(validation) or _jumps(training):
+        return Reading(
+            "learning-rate-too-high",
+            "The loss jumps up and down from epoch to epoch: the learning rate is likely too high. Try a third of it.",
+        )
+    lowest = min(range(len(validation)), key=validation.__getitem__)
+    if validation[-1] > 1.25 * validation[lowest] and training[-1] < 0.8 * training[lowest]:
+        return Reading(
+            "overfitting",
+            f"Since epoch {lowest + 1} the validation loss rises while the training loss falls: the network begins to learn the training images by heart. "
+            "The best epoch was kept; more images or stronger augmentation would help.",
+        )
+    recent = history[-3:]
+    gain = recent[-1]["score"] - recent[0]["score"]
+    if len(history) >= planned_epochs and gain > 0.02 and recent[-1]["score"] >= best and validation[-1] <= validation[lowest] * 1.001:
+        return Reading(
+            "unfinished", f"The {score_name.replace('_', ' ')} was still rising at the end: more epochs would likely bring more."
+        )
+    return Reading("fine", "Both losses fall and settle: the training went well.")
+
+
+def _jumps(losses: Sequence[float]) -> bool:
+    """Whether most neighbouring changes are large and turn back."""
+    if len(losses) < 4:
+        return False
+    changes = [(after - before) / max(abs(before), 1e-9) for before, after in itertools.pairwise(losses)]
+    turns = sum(1 for first, second in itertools.pairwise(changes) if first * second < 0 and min(abs(first), abs(second)) > 0.2)
+    return turns >= max(2, len(changes) // 3)
