@@ -12,7 +12,7 @@ class TaskType(StrEnum):
     OBJECT_SEGMENTATION = "object-segmentation"
 
     @property
-    def title(self) -> str:
+    def title(self) -> str:  # type: ignore[override]  # the members are slugs: nobody capitalises them as strings
         """The name people read."""
         return TASK_TYPE_TEXTS[self][0]
 
@@ -70,7 +70,7 @@ class DataType(StrEnum):
     OTHER = "other"
 
     @property
-    def title(self) -> str:
+    def title(self) -> str:  # type: ignore[override]  # the members are slugs: nobody capitalises them as strings
         """The name people read."""
         return DATA_TYPE_TITLES[self]
 
