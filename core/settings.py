@@ -66,8 +66,12 @@ class Settings(BaseSettings):
     discord_admin_roles: str = Field("", description="Comma-separated names or ids of roles that may act on what others made")
     discord_admins: str = Field("", description="Comma-separated ids of Discord users who may act on what others made")
     discord_people: str = Field("", description="Comma-separated ids of Discord users the bot works for; empty means everybody")
-    discord_announcements: str = Field("", description="Id of a Discord channel for results; empty: the channel in which the training was started")
-    discord_channels: str = Field("", description="Comma-separated ids of channels the bot works in, dm for direct messages; empty means everywhere")
+    discord_announcements: str = Field(
+        "", description="Id of a Discord channel for results; empty: the channel in which the training was started"
+    )
+    discord_channels: str = Field(
+        "", description="Comma-separated ids of channels the bot works in, dm for direct messages; empty means everywhere"
+    )
 
     @field_validator("home", "cache_dir", "weights_dir")
     @classmethod

@@ -86,7 +86,9 @@ class Storage:
                 temporary.unlink(missing_ok=True)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise UnavailableError(f"There is no space left on the disk that holds {self.root}.", "Free some space, then try again.") from error
+                raise UnavailableError(
+                    f"There is no space left on the disk that holds {self.root}.", "Free some space, then try again."
+                ) from error
             raise
 
     def list(self, prefix: str) -> list[str]:

@@ -88,10 +88,11 @@ class StationmasterBot(ext.Bot):
         async with answering(interaction):
             await (wizard if control.draft_id else desk).sent(self.office, interaction, control)
 
-    async def on_thread_update(self, before: discord.Thread, after: discord.Thread) -> None:
+    async def on_raw_thread_update(self, payload: discord.RawThreadUpdateEvent) -> None:
         """A thread in which a training goes on does not stay in the archive."""
-        if after.archived and not before.archived and not after.locked:
-            await keep_open(self.office, after)
+        standing = payload.data["thread_metadata"]
+        if standing["archived"] and not standing.get("locked"):
+            await keep_open(self.office, self, payload.thread_id)
 
 
 def create_bot(

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import discord
 
 from bot.discord.answers import OLD_MESSAGE, UNKNOWN_MESSAGE
+from bot.discord.keeping import open_again
 from bot.discord.office import DEFAULT_LIMIT, Office
 from bot.discord.people import FACE
 from bot.discord.render import Shown, load_pictures, mark_of, thread_message
@@ -163,13 +164,6 @@ class DiscordPoster:
             raise ChatError(str(error), gone=gone) from error
         except (OSError, RuntimeError, discord.DiscordException) as error:
             raise ChatError(f"{type(error).__name__}: {error}") from error
-
-
-async def open_again(client: discord.Client, thread_id: int) -> None:
-    """Take a thread out of the archive."""
-    thread = client.get_channel(thread_id) or await client.fetch_channel(thread_id)
-    if isinstance(thread, discord.Thread):
-        await thread.edit(archived=False)
 
 
 def _target(place: Place) -> int:

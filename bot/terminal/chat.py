@@ -96,7 +96,9 @@ class Chat:
     def wants_to_resume(self) -> bool:
         """Ask whether to go on with an unfinished conversation."""
         try:
-            return bool(choose("You have an unfinished conversation.", [Choice("Go on with it", True), Choice("Leave it for later", False)]))
+            return bool(
+                choose("You have an unfinished conversation.", [Choice("Go on with it", True), Choice("Leave it for later", False)])
+            )
         except (KeyboardInterrupt, EOFError):
             return False
 

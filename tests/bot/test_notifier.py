@@ -129,7 +129,16 @@ def thread(database: Database, storage: Storage, settings: Settings, ada: Actor,
 
 def progress(epoch: int, fraction: float, **more: Any) -> Progress:
     return Progress(
-        epoch=epoch, epochs=10, step=1, steps=10, fraction=fraction, loss=0.5, learning_rate=0.001, images_per_second=400, seconds_left=60, **more
+        epoch=epoch,
+        epochs=10,
+        step=1,
+        steps=10,
+        fraction=fraction,
+        loss=0.5,
+        learning_rate=0.001,
+        images_per_second=400,
+        seconds_left=60,
+        **more,
     )
 
 
@@ -261,7 +270,7 @@ def test_stopping_is_said_until_it_is_true(thread: Thread, clock: Clock, ada: Ac
     clock.passes(5)
     thread.notifier.tick()
     assert "Stopping" in thread.channel.texts()[0]
-    assert "task:stop" not in {button.action for button in list(thread.channel.posts.values())[0].buttons}
+    assert "task:stop" not in {button.action for button in next(iter(thread.channel.posts.values())).buttons}
 
 
 def test_a_task_taken_out_of_the_queue_is_told_as_stopped(thread: Thread, ada: Actor) -> None:

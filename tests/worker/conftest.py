@@ -4,26 +4,26 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded: see worker/__init__.py
 
-from collections.abc import Callable, Iterator  # noqa: E402
-from dataclasses import dataclass, field, replace  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-from PIL import Image  # noqa: E402
+import numpy as np
+import pytest
+from PIL import Image
 
-from core.datasets.importing import import_dataset  # noqa: E402
-from core.db.session import Database  # noqa: E402
-from core.db.tables import AnnotationSet, Dataset  # noqa: E402
-from core.events import Progress  # noqa: E402
-from core.settings import Settings  # noqa: E402
-from core.storage import Storage  # noqa: E402
-from core.tasks.hyperparameters import TrainingPlan  # noqa: E402
-from core.vocabulary import AnnotationKind, TaskType  # noqa: E402
-from core.zoo.spec import ModelSpec  # noqa: E402
-from worker.engine.training import train  # noqa: E402
-from worker.link import Ask, TrainingJob, TrainingResult  # noqa: E402
+from core.datasets.importing import import_dataset
+from core.db.session import Database
+from core.db.tables import AnnotationSet, Dataset
+from core.events import Progress
+from core.settings import Settings
+from core.storage import Storage
+from core.tasks.hyperparameters import TrainingPlan
+from core.vocabulary import AnnotationKind, TaskType
+from core.zoo.spec import ModelSpec
+from worker.engine.training import train
+from worker.link import Ask, TrainingJob, TrainingResult
 
 TINY = ModelSpec(
     network="test_resnet",
@@ -73,7 +73,9 @@ class RecordingLink:
     def progress(self, event: Progress) -> None:
         self.events.append(event)
 
-    def epoch_ended(self, number: int, values: dict[str, Any], *, score: float, metrics: dict[str, Any], is_best: bool, event: Progress) -> None:
+    def epoch_ended(
+        self, number: int, values: dict[str, Any], *, score: float, metrics: dict[str, Any], is_best: bool, event: Progress
+    ) -> None:
         assert event.epoch == number and event.epoch_ended
         self.epochs.append((number, values))
         if is_best:
@@ -93,9 +95,19 @@ class Workbench:
     folder: Path
 
     def import_folder(self, source: Path, name: str = "shapes") -> Dataset:
-        return import_dataset(self.database, self.storage, self.settings, workspace="default", person="cli:test", name=name, source=str(source))
+        return import_dataset(
+            self.database, self.storage, self.settings, workspace="default", person="cli:test", name=name, source=str(source)
+        )
 
-    def stripes(self, per_class: int = 24, side: int = 32, classes: int = 2, name: str = "stripes", mode: str = "RGB", size: tuple[int, int] | None = None) -> Dataset:
+    def stripes(
+        self,
+        per_class: int = 24,
+        side: int = 32,
+        classes: int = 2,
+        name: str = "stripes",
+        mode: str = "RGB",
+        size: tuple[int, int] | None = None,
+    ) -> Dataset:
         """Class folders of noisy stripes that differ by their direction; nothing but the direction tells the classes apart."""
         random = np.random.default_rng(7)
         width, height = size or (side, side)

@@ -108,7 +108,12 @@ def test_only_creator_and_admins_stop_rename_or_delete(desk: Desk, grace: Actor,
 
 def test_other_workspaces_see_nothing(desk: Desk, place: Place, task: Task, model: Model) -> None:
     stranger = Actor("elsewhere", "slack:U9", "Eve", admin=True)
-    for action, value in (("task:show", task.id), ("task:stop", f"{task.id} keep"), ("model:download", model.id), ("dataset:show", task.dataset_id)):
+    for action, value in (
+        ("task:show", task.id),
+        ("task:stop", f"{task.id} keep"),
+        ("model:download", model.id),
+        ("dataset:show", task.dataset_id),
+    ):
         with pytest.raises(NotFoundError):
             desk.press(stranger, place, action, value)
 
@@ -151,7 +156,9 @@ def test_an_upload_is_stored_and_its_import_queued_once_committed(
     assert "evil" not in job.payload["source"]
 
 
-def test_chats_may_not_import_what_the_operator_has_not_opened(database: Database, storage: Storage, settings: Settings, ada: Actor, place: Place) -> None:
+def test_chats_may_not_import_what_the_operator_has_not_opened(
+    database: Database, storage: Storage, settings: Settings, ada: Actor, place: Place
+) -> None:
     opened = Desk(database, storage, settings.model_copy(update={"chat_import_prefixes": "s3://ours/"}))
     for source in ("/etc/passwd", "file:///etc/passwd", "http://169.254.169.254/", "s3://theirs/x", "s3://ours/../theirs"):
         with pytest.raises(NotAllowedError):

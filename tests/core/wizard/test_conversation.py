@@ -104,7 +104,13 @@ def test_general_training_from_first_press_to_a_queued_task(person: Person, add_
     assert screen.ended
     with database.read() as session:
         task = session.scalars(select(Task)).one()
-        assert (task.id, task.state, task.dataset_id, task.task_type, task.tuning) == (screen.task_id, "waiting", pets.id, "single-label", "auto")
+        assert (task.id, task.state, task.dataset_id, task.task_type, task.tuning) == (
+            screen.task_id,
+            "waiting",
+            pets.id,
+            "single-label",
+            "auto",
+        )
         job = session.scalars(select(Job)).one()
         TrainingPlan.model_validate(job.plan)
         assert session.scalars(select(Outbox)).one().job_id == job.id
@@ -215,7 +221,7 @@ def test_a_chosen_dataset_shows_its_examples_classes_and_counts(person: Person, 
     assert "cat (85)" in words(screen) and "Images 1–50 of 171" in words(screen)
     screen = person.press("choose:preview-page", "4")
     assert "Images 151–171 of 171" in words(screen)
-    assert [button.label for button in screen.buttons()][0] == "◀ Previous images"
+    assert next(button.label for button in screen.buttons()) == "◀ Previous images"
 
 
 def test_of_several_annotation_sets_one_is_picked(person: Person, add_dataset) -> None:
@@ -285,7 +291,9 @@ def test_manual_defaults_are_those_of_the_reference(person: Person, add_dataset)
         assert expected in text
 
 
-def test_a_form_opened_before_another_change_is_not_thrown_away(person: Person, conversation: Conversation, ada: Actor, add_dataset) -> None:
+def test_a_form_opened_before_another_change_is_not_thrown_away(
+    person: Person, conversation: Conversation, ada: Actor, add_dataset
+) -> None:
     pets = add_dataset("pets")
     person.to_manual_tuning(pets.id)
     opened = person.screen
@@ -308,7 +316,9 @@ def test_a_task_name_is_required_and_short(person: Person, add_dataset) -> None:
 # ---------------------------------------------------------------- presses that come late, twice, or from others
 
 
-def test_two_presses_on_start_make_one_task(person: Person, conversation: Conversation, ada: Actor, add_dataset, database: Database) -> None:
+def test_two_presses_on_start_make_one_task(
+    person: Person, conversation: Conversation, ada: Actor, add_dataset, database: Database
+) -> None:
     pets = add_dataset("pets")
     person.to_review(pets.id)
     press = Press(person.screen.draft_id, person.screen.version, "start")
@@ -317,7 +327,9 @@ def test_two_presses_on_start_make_one_task(person: Person, conversation: Conver
     assert (count(database, Task), count(database, Job), count(database, Outbox)) == (1, 1, 1)
 
 
-def test_a_stale_button_shows_the_current_screen_and_changes_nothing(person: Person, conversation: Conversation, ada: Actor, add_dataset) -> None:
+def test_a_stale_button_shows_the_current_screen_and_changes_nothing(
+    person: Person, conversation: Conversation, ada: Actor, add_dataset
+) -> None:
     pets = add_dataset("pets")
     old = person.screen
     person.to_model(pets.id)
@@ -371,7 +383,9 @@ def test_a_draft_left_alone_expires_and_says_so(person: Person, settings: Settin
     assert screen.ended and "expired" in words(screen)
 
 
-def test_starting_wakes_the_queue_once_it_is_committed(database: Database, storage: Storage, settings: Settings, ada: Actor, place: Place, add_dataset) -> None:
+def test_starting_wakes_the_queue_once_it_is_committed(
+    database: Database, storage: Storage, settings: Settings, ada: Actor, place: Place, add_dataset
+) -> None:
     seen: list[int] = []
     conversation = Conversation(database, storage, settings, on_start=lambda: seen.append(count(database, Outbox)))
     person = Person(conversation, ada, place)

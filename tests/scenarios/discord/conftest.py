@@ -122,6 +122,10 @@ class World:
         stored = self.env.backend.messages[channel.id].values()
         return [words(message.components) for message in stored if not message.is_ephemeral and message.components]
 
+    def walk(self, components: Any) -> Iterator[dict[str, Any]]:
+        """All components, nested ones too."""
+        return walk(components)
+
     def controls(self, message: Any = None) -> dict[str, str]:
         """The custom_ids of the buttons of a message, by their labels."""
         items = walk((message or self.wizard).components)

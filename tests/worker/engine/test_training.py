@@ -46,7 +46,7 @@ def test_it_learns_what_only_the_images_tell(bench: Any) -> None:
 
 
 def test_several_labels_an_image(bench: Any) -> None:
-    result, link = bench.train(bench.job(bench.several_labels(), epochs=6))
+    result, _link = bench.train(bench.job(bench.several_labels(), epochs=6))
     assert result.metrics["map"] == result.score >= 0.95
     assert {"micro_f1", "macro_f1", "auroc", "baseline_map"} <= result.metrics.keys()
     assert result.baseline == pytest.approx(0.5, abs=0.2)
@@ -63,7 +63,11 @@ def test_the_same_seed_gives_the_same_numbers(bench: Any) -> None:
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 8], ids=["first-step", "first-epoch", "later"])
-@pytest.mark.parametrize("changes", [{}, {"ema_decay": 0.95, "optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.02, "resized_crop": True}], ids=["adamw", "sgd-average-crop"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"ema_decay": 0.95, "optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.02, "resized_crop": True}],
+    ids=["adamw", "sgd-average-crop"],
+)
 def test_a_paused_training_ends_exactly_as_an_unbroken_one(bench: Any, recording_link: Any, stop_at: int, changes: dict[str, Any]) -> None:
     dataset = bench.stripes()  # 36 training images, 3 steps an epoch
     whole = bench.job(dataset, task="whole", **changes)
@@ -84,12 +88,16 @@ def test_a_paused_training_ends_exactly_as_an_unbroken_one(bench: Any, recording
     assert resumed.asked is Ask.GO_ON
     assert resumed.score == unbroken.score and resumed.metrics == unbroken.metrics
     assert_same_weights(weights_of(bench, whole), weights_of(bench, broken))
-    told = {number: values for number, values in first_link.epochs + second_link.epochs}
+    told = dict(first_link.epochs + second_link.epochs)
     assert sorted(told) == [1, 2, 3]
-    assert [numbers_of["train_loss"] for _, numbers_of in sorted(told.items())] == [values["train_loss"] for _, values in unbroken_link.epochs]
+    assert [numbers_of["train_loss"] for _, numbers_of in sorted(told.items())] == [
+        values["train_loss"] for _, values in unbroken_link.epochs
+    ]
 
 
-def test_a_killed_training_trains_no_checkpointed_epoch_again_and_tells_of_it(bench: Any, recording_link: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_training_trains_no_checkpointed_epoch_again_and_tells_of_it(
+    bench: Any, recording_link: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset = bench.stripes()
     whole = bench.job(dataset, task="whole")
     unbroken, _ = bench.train(whole)
@@ -160,7 +168,9 @@ def test_a_job_that_was_taken_over_writes_nothing_more(bench: Any, recording_lin
 
 
 def test_early_stop_once_the_validation_loss_falls_no_more(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = bench.job(bench.stripes(), epochs=30, early_stop=True, patience=2, learning_rate=1e-6, learning_rate_schedule="constant", ema_decay=0)
+    job = bench.job(
+        bench.stripes(), epochs=30, early_stop=True, patience=2, learning_rate=1e-6, learning_rate_schedule="constant", ema_decay=0
+    )
     losses = iter([1.0, 0.8, 0.9, 0.85, 0.1])
     real = loop.evaluate
     monkeypatch.setattr(loop, "evaluate", lambda run: replace(real(run), loss=next(losses)))
@@ -187,7 +197,16 @@ def test_every_schedule_trains(bench: Any, schedule: str) -> None:
 
 
 def test_a_loss_that_is_not_finite_ends_with_a_remedy(bench: Any) -> None:
-    job = bench.job(bench.stripes(), optimizer="sgd", learning_rate=1.0, momentum=0.99, weight_decay=0.1, learning_rate_schedule="constant", epochs=200, early_stop=False)
+    job = bench.job(
+        bench.stripes(),
+        optimizer="sgd",
+        learning_rate=1.0,
+        momentum=0.99,
+        weight_decay=0.1,
+        learning_rate_schedule="constant",
+        epochs=200,
+        early_stop=False,
+    )
     with pytest.raises(DivergedError) as caught:
         _train_until_diverged(bench, job)
     assert "learning rate 1" in caught.value.what

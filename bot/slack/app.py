@@ -1,0 +1,122 @@
+"""The Slack app: built without network or tokens, connected by Socket Mode, or over HTTP where there is no app token."""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+
+from slack_bolt import App
+from slack_bolt.authorization import AuthorizeResult
+from slack_sdk import WebClient
+from slack_sdk.errors import SlackApiError, SlackClientError
+
+from bot.slack import admission, entries, presses
+from bot.slack.clients import Clients, obedient, web_client
+from bot.slack.connections import HttpConnection, SocketConnection
+from bot.slack.counter import Counter
+from bot.slack.installations import DatabaseInstallationStore, InstallationTokens, forget_removed, oauth_flow
+from bot.slack.pictures import error_code
+from bot.slack.poster import SlackPoster
+from bot.slack.switchboard import Switchboard
+from bot.slack.wizard import SlackWizard
+from core.db.migrate import ensure_current
+from core.db.session import Database
+from core.errors import UnavailableError
+from core.settings import Settings
+from core.storage import Storage
+
+logger = logging.getLogger(__name__)
+
+LISTENER_THREADS = 16
+
+
+def create_app(settings: Settings, *, client: WebClient | None = None) -> App:
+    """The whole app with its listeners. Needs neither network nor tokens: those are first used when somebody speaks to it.
+
+    `client` is what it speaks with, for tests and special networks; else one is made from the settings.
+    """
+    database = Database.of(settings)
+    ensure_current(database)
+    return build(settings, database, Storage.of(settings), client)[0]
+
+
+def build(settings: Settings, database: Database, storage: Storage, client: WebClient | None = None) -> tuple[App, Switchboard]:
+    """The app and what is behind it."""
+    token = settings.slack_bot_token.get_secret_value()
+    own = obedient(client) if client is not None else web_client(settings, token or None)
+    for_many = bool(settings.slack_client_id)
+    tokens = InstallationTokens(database) if for_many else None
+    board = Switchboard(settings, database, storage, Clients(own, tokens), per_team=for_many or settings.workspace_per_team)
+    app = App(
+        name="stationmaster",
+        client=client or web_client(settings),  # the token comes from `authorize`
+        signing_secret=settings.slack_signing_secret.get_secret_value(),
+        authorize=_authorize(board.clients),
+        token_verification_enabled=False,
+        listener_executor=ThreadPoolExecutor(LISTENER_THREADS, thread_name_prefix="slack-listener"),
+    )
+    wizard = SlackWizard(board)
+    counter = Counter(board, wizard)
+    admission.register(app, board)
+    presses.register(app, board, wizard, counter)
+    if tokens is not None:
+        forget_removed(app, DatabaseInstallationStore(database))
+    entries.register(app, board, wizard, counter)  # last: it takes every event that is left
+    return app, board
+
+
+def _authorize(clients: Clients) -> Callable[..., AuthorizeResult]:
+    def authorize(enterprise_id: str | None, team_id: str | None) -> AuthorizeResult | None:
+        """Whom a request is for: nothing is asked of Slack, so that the acknowledgement waits for nobody."""
+        token = clients.own.token if clients.tokens is None else clients.tokens.token(team_id or "")
+        if clients.tokens is not None and token is None:
+            return None
+        return AuthorizeResult(enterprise_id=enterprise_id, team_id=team_id, bot_token=token)
+
+    return cast("Callable[..., AuthorizeResult]", authorize)  # Bolt takes None too, for a team it does not know
+
+
+class RunningSlack:
+    """The face while it is connected."""
+
+    def __init__(self, board: Switchboard, connection: SocketConnection | HttpConnection) -> None:
+        self.board = board
+        self.connection = connection
+        self.poster = SlackPoster(board.clients, board.gallery, board.settings.slack_announcements)
+
+    def alive(self) -> bool:
+        """Whether it still works; the connection comes back by itself."""
+        return self.connection.alive()
+
+    def stop(self) -> None:
+        """Disconnect, and end what was begun. Never raises."""
+        try:
+            self.connection.close()
+        except Exception:  # it is leaving anyway
+            logger.warning("the connection to Slack did not close well", exc_info=True)
+        self.board.close()
+
+
+def start(settings: Settings, database: Database, storage: Storage) -> RunningSlack:
+    """Connect.
+
+    Raises:
+        UnavailableError: when Slack does not take the tokens, or cannot be reached.
+    """
+    app, board = build(settings, database, storage)
+    app_token = settings.slack_app_token.get_secret_value()
+    try:
+        if board.clients.tokens is None:
+            identity = board.clients.own.auth_test()
+            logger.info("connected to Slack as %s in %s", identity.get("user"), identity.get("team"))
+        if app_token:
+            return RunningSlack(board, SocketConnection(app, app_token))
+        return RunningSlack(board, HttpConnection(app, settings.slack_port, oauth_flow(settings, database, app)))
+    except SlackApiError as error:
+        board.close()
+        raise UnavailableError(
+            f"Slack does not take the tokens: {error_code(error)}.", "See docs/slack.md for where they come from."
+        ) from error
+    except (SlackClientError, OSError) as error:
+        board.close()
+        raise UnavailableError(f"Slack cannot be reached: {error}.", "Check the network and STATIONMASTER_SLACK_API_URL.") from error

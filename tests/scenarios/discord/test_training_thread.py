@@ -1,0 +1,356 @@
+"""A training as its thread tells it: place in the queue, progress, result, announcement, stop; and what Discord does to it meanwhile."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import bot.discord.poster
+import bot.notifier
+from core.access import Place
+from core.clock import now
+from core.db.tables import Delivery, Job, Task
+from core.events import Progress
+from core.tasks.creation import NewTask, create_task
+from core.tasks.hyperparameters import TrainingPlan
+from core.tasks.lifecycle import NewModel, claim_job, complete_task, fail_job, finish_job, record_event
+from core.vocabulary import TaskType
+
+pytestmark = pytest.mark.asyncio
+
+
+class Clock:
+    """The notifier's clock, which the test moves on; the server's moves with it."""
+
+    def __init__(self, world: Any) -> None:
+        self.world = world
+        self.passed = timedelta()
+
+    def __call__(self) -> datetime:
+        return now() + self.passed
+
+    async def passes(self, seconds: float) -> None:
+        self.passed += timedelta(seconds=seconds)
+        await self.world.env.advance_time(seconds)
+
+
+@dataclass
+class Training:
+    """A task that was started in Ada's thread, driven by the calls that workers make."""
+
+    world: Any
+    task: Task
+    job: Job
+    clock: Clock
+    sequence: int = 0
+
+    def claim(self) -> None:
+        with self.world.database.write() as session:
+            assert claim_job(session, self.job.id, 1, worker="w", device="CPU")
+
+    def tell(self, epoch: int, fraction: float, **more: Any) -> None:
+        self.sequence += 1
+        event = Progress(
+            epoch=epoch, epochs=10, step=1, steps=10, fraction=fraction, loss=0.5, learning_rate=0.001, images_per_second=400, **more
+        )
+        with self.world.database.write() as session:
+            record_event(session, self.job.id, 1, event, sequence=self.sequence)
+
+    def finish(self) -> None:
+        key = f"models/{self.task.id}"
+        for name, size in (("curves", 400), ("confusion_matrix", 300)):
+            with self.world.storage.writing(f"{key}/{name}.png") as file:
+                Image.new("RGB", (size, size), "white").save(file, "PNG")
+        with self.world.database.write() as session:
+            finish_job(session, self.job.id, 1, score=0.986, metrics={"accuracy": 0.986, "baseline_accuracy": 0.114})
+        report = {name: f"{key}/{name}.png" for name in ("curves", "confusion_matrix")}
+        with self.world.database.write() as session:
+            complete_task(session, self.job.id, 1, NewModel(key, ["cat", "dog"], report=report))
+
+    @property
+    def state(self) -> str:
+        with self.world.database.read() as session:
+            return session.get_one(Task, self.task.id).state
+
+    @property
+    def delivery(self) -> Delivery:
+        with self.world.database.read() as session:
+            return session.get_one(Delivery, (self.task.id, "discord"))
+
+
+@pytest.fixture
+def clock(world: Any, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock(world)
+    monkeypatch.setattr(bot.notifier, "now", clock)
+    monkeypatch.setattr(bot.discord.poster.discord.utils, "utcnow", lambda: world.env.now())
+    return clock
+
+
+@pytest.fixture
+def started(world: Any, add_dataset: Callable[..., Any], clock: Clock) -> Callable[..., Any]:
+    async def start(place: Place | None = None) -> Training:
+        pets = add_dataset("pets")
+        if place is None:
+            await world.ada.slash(world.channel, "train")
+            await world.click("Cancel")
+            place = Place("discord", str(world.channel.id), str(world.thread.id))
+        with world.database.write() as session:
+            new = NewTask(
+                workspace="default",
+                person=f"discord:{world.ada.id}",
+                name="Pets",
+                task_type=TaskType.SINGLE_LABEL,
+                dataset_id=pets.id,
+                annotation_set_id=pets.annotation_sets[0].id,
+                network="resnet18",
+                pretraining="none",
+                plans=[TrainingPlan(image_size=64)],
+                place=place,
+            )
+            task = create_task(session, world.settings, new)
+            job = session.query(Job).one()
+        return Training(world, task, job, clock)
+
+    return start
+
+
+async def test_a_whole_training_is_one_changing_message_a_result_and_an_announcement(world: Any, started: Any, clock: Clock) -> None:
+    training = await started()
+    await world.tick()
+    assert "next in the queue" in world.words()
+    training.claim()
+    await clock.passes(5)
+    await world.tick()
+    assert "started on CPU" in world.words()
+    training.tell(3, 0.25, metric=0.9, metric_name="accuracy", seconds_left=60.0)
+    await clock.passes(5)
+    await world.tick()
+    assert "25% · epoch 3 of 10, about 60 s left" in world.words() and "`█████░░░" in world.words()
+    assert list(world.controls()) == ["Stop, keep the best", "Stop and discard", "Details"]
+    training.finish()
+    await world.tick()
+    _cancelled, progress, result = world.posts(world.thread)
+    assert "Finished." in progress
+    assert "**Accuracy** 98.6 %" in result and "baseline" in result
+    pictures = [item for item in world.walk(world.wizard.components) if item["type"] == 12]
+    assert len(pictures[0]["items"]) == 2
+    assert list(world.controls()) == ["Test an image", "Retrain", "Download", "Details"]
+    assert world.posts(world.channel) == [f"“Pets” is trained: accuracy 98.6 %.\n<#{world.thread.id}>"]
+    await world.tick()
+    assert len(world.posts(world.thread)) == 3
+
+
+async def test_a_crash_between_posting_and_remembering_posts_nothing_twice(
+    world: Any, started: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = await started()
+    training.claim()
+    await world.tick()
+    training.finish()
+    with monkeypatch.context() as patch:
+
+        def crash(*_: Any, **__: Any) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(bot.notifier.Notifier, "_save", crash)
+        with pytest.raises(KeyboardInterrupt):
+            await world.tick()
+    assert len(world.posts(world.thread)) == 3
+    await world.restart()
+    await world.tick()
+    assert len(world.posts(world.thread)) == 3 and len(world.posts(world.channel)) == 1
+    assert training.delivery.done
+
+
+async def test_the_same_message_is_sent_with_the_same_nonce_so_that_discord_keeps_one(world: Any, started: Any) -> None:
+    training = await started()
+    world.env.inject_error("POST", "/channels/*/messages", status=503)
+    await world.tick()
+    world.bot.poster._pauses.clear()
+    await world.tick()
+    sent = [
+        request.body for request in world.requests if request.method == "POST" and request.path == f"/channels/{world.thread.id}/messages"
+    ]
+    tries = [body for body in sent if str(body.get("nonce")).endswith(":progress")]
+    assert len(tries) == 2 and tries[0]["nonce"] == tries[1]["nonce"] == f"{training.task.id}:progress"
+    assert all(body["enforce_nonce"] for body in tries)
+
+
+async def test_a_restart_in_mid_training_goes_on_in_the_same_message(world: Any, started: Any, clock: Clock) -> None:
+    training = await started()
+    training.claim()
+    await world.tick()
+    before = world.wizard.id
+    await world.restart()
+    training.tell(5, 0.5)
+    await world.tick()
+    assert world.wizard.id == before and "50% · epoch 5 of 10" in world.words()
+
+
+async def test_too_many_requests_are_obeyed_and_the_training_goes_on(world: Any, started: Any, clock: Clock) -> None:
+    training = await started()
+    await world.tick()
+    training.claim()
+    world.env.inject_error("PATCH", "/channels/*/messages/*", status=429, message="You are being rate limited.", times=None)
+    await clock.passes(5)
+    await world.tick()
+    asked = len(world.requests)
+    await world.tick()
+    assert len(world.requests) == asked, "the channel is left alone for a while"
+    world.env.backend.faults.clear()
+    world.bot.poster._pauses.clear()
+    training.finish()
+    await world.tick()
+    assert "98.6 %" in world.words() and training.state == "finished"
+
+
+async def test_an_old_message_is_not_edited_but_replaced(world: Any, started: Any, clock: Clock) -> None:
+    training = await started()
+    training.claim()
+    await world.tick()
+    old = world.wizard.id
+    await clock.passes(3700)
+    training.tell(5, 0.5)
+    await world.tick()
+    posts = world.posts(world.thread)
+    assert world.wizard.id != old and len(posts) == 2 and "50% · epoch 5" in posts[-1]
+    assert not [request for request in world.requests if request.method == "PATCH" and request.path.endswith(f"/messages/{old}")]
+    assert training.delivery.progress_message == str(world.wizard.id)
+    await clock.passes(61)
+    training.tell(6, 0.6)
+    await world.tick()
+    assert len(world.posts(world.thread)) == 2 and "60% · epoch 6" in world.words()
+
+
+async def test_when_discord_takes_no_more_edits_a_fresh_message_follows(world: Any, started: Any, clock: Clock) -> None:
+    training = await started()
+    training.claim()
+    await world.tick()
+    old = world.wizard.id
+    world.env.inject_error(
+        "PATCH", "/channels/*/messages/*", status=429, code=30046, message="Maximum number of edits to messages older than 1 hour reached."
+    )
+    training.tell(5, 0.5)
+    await clock.passes(5)
+    await world.tick()
+    assert world.wizard.id != old and "50%" in world.words() and len(world.posts(world.thread)) == 2
+
+
+async def test_a_deleted_progress_message_is_posted_afresh(world: Any, started: Any, clock: Clock) -> None:
+    training = await started()
+    training.claim()
+    await world.tick()
+    world.env.backend.delete_message(world.thread.id, world.wizard.id)
+    training.tell(5, 0.5)
+    await clock.passes(5)
+    await world.tick()
+    assert "50%" in world.words()
+
+
+async def test_a_deleted_channel_never_hurts_the_training(world: Any, started: Any, clock: Clock) -> None:
+    training = await started()
+    training.claim()
+    await world.tick()
+    world.env.backend.delete_channel(world.thread.id)
+    training.tell(5, 0.5)
+    await clock.passes(5)
+    await world.tick()
+    training.finish()
+    await world.tick()
+    assert training.state == "finished" and training.delivery.done
+
+
+async def test_a_thread_stays_out_of_the_archive_while_it_trains(world: Any, started: Any, clock: Clock) -> None:
+    training = await started()
+    training.claim()
+    await world.tick()
+    thread = world.env.backend.get_channel(world.thread.id)
+    world.env.backend.edit_channel(thread.id, {}, thread_metadata={"archived": True})
+    await world.env.settle()
+    assert not _archived(world)
+    training.finish()
+    await world.tick()
+    world.env.backend.edit_channel(thread.id, {}, thread_metadata={"archived": True})
+    await world.env.settle()
+    assert _archived(world), "afterwards it may rest"
+
+
+async def test_stopping_asks_first_and_then_says_so_until_it_is_true(world: Any, started: Any, clock: Clock, said: Any) -> None:
+    training = await started()
+    training.claim()
+    await world.tick()
+    progress = world.wizard
+    asked = await world.click("Stop and discard")
+    assert asked.ephemeral and "throw away what it has learnt" in said(asked)
+    left = await world.ada.click(asked.response, label="Go on training")
+    assert "Nothing was changed" in said(left) and training.state == "running"
+    asked = await world.ada.click(progress, label="Stop, keep the best")
+    done = await world.ada.click(asked.response, label="Stop and keep")
+    assert "is stopping" in said(done) and training.state == "stopping"
+    await clock.passes(5)
+    await world.tick()
+    assert "Stopping" in world.words() and "Stop and discard" not in world.controls()
+
+
+async def test_only_the_creator_and_admins_may_stop(world: Any, started: Any, clock: Clock, said: Any) -> None:
+    training = await started()
+    training.claim()
+    await world.tick()
+    refused = await world.click("Stop and discard", who=world.bob)
+    assert refused.ephemeral and "Only the person who made this task" in said(refused)
+    world.bot.office.settings.discord_admin_roles = "Trainers"
+    trainers = world.guild.create_role("Trainers")
+    carol = world.guild.add_member(world.env.create_user("carol"), roles=[trainers])
+    asked = await world.click("Stop and discard", who=carol)
+    await carol.click(asked.response, label="Stop and discard")
+    assert training.state == "stopping"
+
+
+async def test_a_failure_says_what_to_do_and_is_announced(world: Any, started: Any) -> None:
+    training = await started()
+    training.claim()
+    with world.database.write() as session:
+        fail_job(session, training.job.id, 1, "The disk is full.", "Free some space, then start again.")
+    await world.tick()
+    assert "❌ “Pets” ended with an error: The disk is full." in world.words() and "Free some space" in world.words()
+    assert "ended with an error" in world.posts(world.channel)[0]
+
+
+async def test_results_are_announced_in_the_operators_channel_and_in_linked_ones(world: Any, started: Any) -> None:
+    from bot.links import Links
+    from bot.notifier import Notifier
+
+    board, other = world.guild.create_text_channel("board"), world.guild.create_text_channel("other")
+    world.bot.office.settings.discord_announcements = str(board.id)
+    world.settings.announcement_links = f"slack:T1/C1=discord:7, discord:{world.channel.id}=discord:{other.id}"
+    training = await started()
+    notifier = Notifier(world.database, world.storage, (world.bot.poster,), links=Links.of(world.settings))
+    training.claim()
+    training.finish()
+    await asyncio.to_thread(notifier.tick)
+    assert "is trained" in world.posts(board)[0] and f"<#{world.thread.id}>" in world.posts(board)[0]
+    assert world.posts(other) == ["“Pets” is trained: accuracy 98.6 %."]
+    assert not world.posts(world.channel)
+
+
+async def test_a_bot_that_stands_alone_tells_its_threads_by_itself(world: Any, started: Any) -> None:
+    from bot.discord.app import create_bot
+
+    training = await started()
+    training.claim()
+    training.finish()
+    await world.env.restart_bot(create_bot(world.settings, database=world.database, storage=world.storage))
+    for _ in range(100):
+        await asyncio.sleep(0.1)
+        if training.delivery.done:
+            break
+    assert "98.6 %" in world.words()
+    await world.bot.close()
+
+
+def _archived(world: Any) -> bool:
+    return bool(world.env.backend.get_channel(world.thread.id).thread_metadata.archived)
