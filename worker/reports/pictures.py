@@ -128,7 +128,9 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> bytes
                 if counts[row, column]:
                     colour = "white" if shares[row, column] > 0.3 else INK
                     axes.text(column, row, _short_number(int(counts[row, column])), ha="center", va="center", fontsize=size, color=colour)
-    bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02, aspect=30, ticks=[0, 0.1, 0.25, 0.5, 0.75, 1], format=PercentFormatter(1.0))
+    bar = figure.colorbar(
+        image, ax=axes, fraction=0.03, pad=0.02, aspect=30, ticks=[0, 0.1, 0.25, 0.5, 0.75, 1], format=PercentFormatter(1.0)
+    )
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, colors=QUIET, length=0)
     bar.set_label("share of the row", color=QUIET, fontsize=8)
@@ -184,7 +186,9 @@ def best_and_worst(best: Sequence[Case], worst: Sequence[Case]) -> bytes:
                 0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=8, color=INK if case.right else VALIDATION
             )
         line[0].set_title(title, loc="left", fontsize=11, color=INK)
-    figure.subplots_adjust(left=0.02, right=0.98, top=1 - 0.35 / figure.get_figheight(), bottom=0.5 / figure.get_figheight(), wspace=0.08, hspace=0.45)
+    figure.subplots_adjust(
+        left=0.02, right=0.98, top=1 - 0.35 / figure.get_figheight(), bottom=0.5 / figure.get_figheight(), wspace=0.08, hspace=0.45
+    )
     return _png(figure)
 
 

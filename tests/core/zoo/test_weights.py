@@ -63,7 +63,7 @@ def hub(monkeypatch):
 
 @pytest.fixture
 def settings(tmp_path):
-    return Settings(home=tmp_path, min_free_bytes=0, _env_file=None)
+    return Settings(home=tmp_path, offline=False, min_free_bytes=0, _env_file=None)
 
 
 @pytest.fixture
