@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import discord
 
+from bot.discord.custom_ids import Control
 from bot.discord.people import Interaction
 from bot.discord.render import error_message
 from bot.discord.sheet import Drawn
@@ -21,28 +22,25 @@ UNKNOWN_MESSAGE, UNKNOWN_WEBHOOK, UNKNOWN_INTERACTION, TOKEN_EXPIRED = 10008, 10
 ACKNOWLEDGED = 40060
 OLD_MESSAGE = 30046  # too many edits of a message over an hour old
 PAUSES = (0.5, 1.0, 2.0)  # seconds between tries; a press can wait little longer
-THINKING_ALOUD = "thinking aloud"  # among an interaction's extras: everybody sees that an answer is awaited
 
 
-async def acknowledge(interaction: Interaction, *, thinking: bool = False, private: bool = True) -> bool:
+async def acknowledge(interaction: Interaction, *, thinking: bool = False) -> bool:
     """Tell Discord that the press has arrived, before any work is done; False when it came too late.
 
     The person then reads that the interaction failed, so nothing is done: pressing again does it.
-    `thinking` shows a new message that waits for the answer, `private` to the presser alone.
+    `thinking` shows the presser a new message that waits for the answer. It is private: whether all may see the answer is known only then.
     """
     if interaction.response.is_done():
         return True
     if interaction.message is None:
         thinking = True  # there is nothing else to be shown on
     try:
-        await patiently(lambda: interaction.response.defer(ephemeral=private, thinking=thinking))
+        await patiently(lambda: interaction.response.defer(ephemeral=True, thinking=thinking))
     except discord.HTTPException as error:
         if error.code == ACKNOWLEDGED:  # an answer of Discord's was lost on its way, and the request sent again
             return True
         logger.warning("a press was not acknowledged in time: %s", error)
         return False
-    if thinking and not private:
-        interaction.extras[THINKING_ALOUD] = True
     return True
 
 
@@ -64,11 +62,9 @@ async def answering(interaction: Interaction) -> AsyncIterator[None]:
         logger.warning("Discord did not take a refusal either: %s", error)
 
 
-async def refuse(interaction: Interaction, error: StationmasterError) -> None:
+async def refuse(interaction: Interaction, error: StationmasterError, *buttons: tuple[Control, str, discord.ButtonStyle]) -> None:
     """Say privately what cannot be done and how to go on."""
-    if interaction.extras.pop(THINKING_ALOUD, False):
-        await interaction.delete_original_response()
-    await whisper(interaction, error_message(error))
+    await whisper(interaction, error_message(error, *buttons))
 
 
 async def whisper(interaction: Interaction, drawn: Drawn) -> None:

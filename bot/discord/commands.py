@@ -82,7 +82,7 @@ def register(tree: app_commands.CommandTree[discord.Client], office: Office) -> 
             await _at_desk(office, interaction, "datasets:list", search)
             return
         async with answering(interaction):
-            if await acknowledge(interaction, thinking=True, private=False):
+            if await acknowledge(interaction, thinking=True):
                 values = {"name": name or PurePath(archive.filename if archive else address.rstrip("/")).stem, "source": address}
                 await desk.take(office, interaction, "dataset:import", "", values, [archive] if archive else [])
 

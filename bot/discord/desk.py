@@ -3,11 +3,13 @@
 import asyncio
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import discord
 
 from bot.desk.reply import Upload
-from bot.discord.answers import acknowledge, change, say
+from bot.discord import typed
+from bot.discord.answers import acknowledge, change, refuse, say
 from bot.discord.custom_ids import Control, Verb
 from bot.discord.dialogs import form_dialog, sent_files, sent_values
 from bot.discord.files import received
@@ -18,12 +20,14 @@ from bot.discord.render import STYLES, Shown, link_message, note_message, reply_
 from bot.discord.sheet import Drawn
 from bot.messages import task_buttons
 from core.access import Actor, require_owner
+from core.errors import ConflictError, InvalidInputError
 from core.tasks.listing import find_task
 from core.wizard.screens import Confirm, Form, Screen
 
 BEGINNINGS = ("train:begin", "model:retrain")  # these open a wizard
 DIALOGS = ("rename", "delete", "import", "test")  # verbs that ask for something first
-ALOUD = ("dataset:import", "model:test")  # what everybody in the channel may see the answer of
+TAKES_FILE = ("dataset:import", "model:test")
+MEND = "form:mend"  # open a dialog again with what was typed
 THREAD_NAME = "Training with {}"
 
 
@@ -46,8 +50,7 @@ async def pressed(office: Office, interaction: Interaction, control: Control, ch
 
 async def sent(office: Office, interaction: Interaction, control: Control) -> None:
     """Take a dialog that was sent."""
-    name = control.action.partition(" ")[0]
-    if not await acknowledge(interaction, thinking=True, private=name not in ALOUD):
+    if not await acknowledge(interaction, thinking=True):
         return
     data = data_of(interaction)
     await take(office, interaction, control.action, control.rest, sent_values(data), sent_files(data, interaction))
@@ -63,9 +66,19 @@ async def take(
 ) -> None:
     """Hand values and files in at the desk, and show the answer where one is awaited."""
     actor = actor_of(interaction, office.settings)
-    async with received(attachments) as uploads:
-        given = await _ask_desk(office, interaction, actor, action, value, values, uploads)
-    await change(interaction, _drawn(given))
+    try:
+        async with received(attachments) as uploads:
+            given = await _ask_desk(office, interaction, actor, action, value, values, uploads)
+    except (InvalidInputError, ConflictError) as error:
+        # A dialog cannot be opened from a dialog, so a button between them brings back what was typed.
+        kept = await asyncio.to_thread(typed.keep, office.database, actor, action, values)
+        await refuse(interaction, error, (Control(Verb.FORM, MEND, kept), "Mend it…", STYLES["primary"]))
+        return
+    if given.reply.private:
+        await change(interaction, _drawn(given))
+    else:
+        await change(interaction, note_message("Here it is:"))
+        await say(interaction, _drawn(given), private=False)
 
 
 async def answer(office: Office, interaction: Interaction, action: str, value: str = "") -> None:
@@ -100,8 +113,12 @@ async def begin(interaction: Interaction, start: Callable[[Venue], tuple[Screen,
 
 async def open_dialog(office: Office, interaction: Interaction, action: str, value: str = "") -> None:
     """Open the dialog of a form. It must be the first answer, so the form is looked up before anything is said."""
-    name = action.partition(" ")[0]
     actor, place = actor_of(interaction, office.settings), place_of(interaction)
+    again: dict[str, str] = {}
+    if action == MEND:
+        action, again = await asyncio.to_thread(typed.bring, office.database, actor, value)
+        value = ""
+    name = action.partition(" ")[0]
     if name == "model:test":
         form: Form | None = Form(f"{name} {value}" if value else action, "Test an image", ())
     else:
@@ -110,7 +127,8 @@ async def open_dialog(office: Office, interaction: Interaction, action: str, val
         if await acknowledge(interaction):
             await answer(office, interaction, action, value)
         return
-    with_file = name in ALOUD
+    form = replace(form, fields=tuple(replace(field, value=again.get(field.name, field.value)) for field in form.fields))
+    with_file = name in TAKES_FILE
     dialog = form_dialog(form, Control(Verb.FORM, form.action), with_file=with_file, file_needed=name == "model:test")
     await interaction.response.send_modal(dialog)
 

@@ -359,6 +359,19 @@ class Lease(Base):
     expires_at: Mapped[datetime]
 
 
+class TypedForm(Base):
+    """What somebody typed into a dialog and was not accepted, where a chat cannot show the dialog again by itself."""
+
+    __tablename__ = "typed_forms"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True, default=new_id)
+    workspace: Mapped[str]
+    person: Mapped[str]
+    action: Mapped[str]
+    values: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now, index=True)
+
+
 class TakenRequest(Base):
     """A request of a chat that has been taken: what is delivered twice is done once. Kept for a day."""
 

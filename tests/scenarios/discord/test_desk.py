@@ -111,7 +111,7 @@ async def test_a_dataset_is_renamed_and_deleted_in_dialogs(world: Any, add_datas
 
 async def test_an_attachment_is_imported_and_its_end_is_told(world: Any, add_dataset: Callable[..., Any], said: Any) -> None:
     asked = await world.ada.slash(world.channel, "datasets", **{"import": ("pets.zip", archive(**{"cat/1.png": png()}))})
-    assert not asked.ephemeral and "“pets” is being imported" in said(asked)
+    assert not asked.followups[0].ephemeral and "“pets” is being imported" in world.words(asked.followups[0])
     (job,) = jobs(world)
     assert job.payload["name"] == "pets" and world.storage.exists(job.payload["upload_key"])
     assert job.place == {"face": "discord", "channel": str(world.channel.id), "thread": ""}
@@ -123,7 +123,7 @@ async def test_a_dialog_takes_an_archive_and_a_failed_import_says_why(world: Any
     listed = await world.ada.slash(world.channel, "datasets")
     opened = await world.ada.click(listed.response, label="Import a dataset")
     asked = await world.ada.submit_modal(opened, {"name": "cells", "file": [("x.zip", archive(**{"a/1.png": png()}))]})
-    assert "“cells” is being imported" in said(asked)
+    assert "“cells” is being imported" in world.words(asked.followups[0])
     await end_import(world, jobs(world)[0], error="It is no archive.")
     assert "“cells” could not be imported: It is no archive. Send it again." in world.posts(world.channel)[-1]
 
@@ -133,19 +133,19 @@ async def test_what_was_typed_wrongly_can_be_mended(world: Any, add_dataset: Cal
     listed = await world.ada.slash(world.channel, "datasets")
     opened = await world.ada.click(listed.response, label="Import a dataset")
     refused = await world.ada.submit_modal(opened, {"name": "pets", "source": "s3://bucket/pets"})
-    assert "pets" in said(refused) and "Mend it…" in world.controls(refused.followups[-1] if refused.followups else refused.response)
-    message = refused.followups[-1] if refused.followups else refused.response
+    assert refused.ephemeral and "pets" in said(refused)
+    message = refused.response
     await world.restart()
     again = await world.ada.click(message, label="Mend it…")
     values = {item["component"]["custom_id"]: item["component"].get("value") for item in again.modal["components"]}
     assert values["name"] == "pets" and values["source"] == "s3://bucket/pets"
 
 
-async def test_a_place_that_is_not_opened_to_chats_is_refused_privately(world: Any) -> None:
+async def test_a_place_that_is_not_opened_to_chats_is_refused_privately(world: Any, said: Any) -> None:
     asked = await world.ada.slash(world.channel, "datasets", address="/etc", name="x")
     assert not jobs(world)
     assert not world.posts(world.channel)
-    assert asked.followups[-1].ephemeral and "may not be imported from a chat" in world.words(asked.followups[-1])
+    assert asked.ephemeral and "may not be imported from a chat" in said(asked)
 
 
 async def test_the_menu_on_a_message_imports_what_it_carries(world: Any, add_dataset: Callable[..., Any], said: Any) -> None:
@@ -181,8 +181,9 @@ async def test_a_model_is_tested_on_an_image_and_answers_where_it_was_asked(worl
     working = asyncio.create_task(work())
     answered = await world.ada.submit_modal(opened, {"file": [("cat.png", png())]})
     await working
-    assert not answered.ephemeral and "**cat** 97.0 %" in said(answered)
-    assert [item for item in world.walk(answered.response.components) if item["type"] == 12]
+    (answer,) = answered.followups
+    assert not answer.ephemeral and "**cat** 97.0 %" in world.words(answer)
+    assert [item for item in world.walk(answer.components) if item["type"] == 12]
 
 
 async def test_a_model_is_downloaded_and_one_too_large_has_its_path_told(
@@ -194,7 +195,7 @@ async def test_a_model_is_downloaded_and_one_too_large_has_its_path_told(
     assert [attachment.filename for attachment in got.followups[0].attachments] == [f"model-{model.id}.zip"]
     import discord
 
-    monkeypatch.setattr(discord.Interaction, "filesize_limit", 20)
+    monkeypatch.setattr(discord.Interaction, "filesize_limit", property(lambda _: 20, lambda *_: None))
     got = await world.ada.click(listed.response, label="Download")
     told = world.words(got.followups[0])
     assert not got.followups[0].attachments and "more than can be sent here" in told and str(world.settings.home) in told

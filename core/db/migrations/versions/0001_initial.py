@@ -138,6 +138,18 @@ def upgrade() -> None:
     with op.batch_alter_table('taken_requests', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_taken_requests_taken_at'), ['taken_at'], unique=False)
 
+    op.create_table('typed_forms',
+    sa.Column('id', sa.String(length=16), nullable=False),
+    sa.Column('workspace', sa.Text(), nullable=False),
+    sa.Column('person', sa.Text(), nullable=False),
+    sa.Column('action', sa.Text(), nullable=False),
+    sa.Column('values', sa.JSON().with_variant(postgresql.JSONB(), 'postgresql'), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_typed_forms'))
+    )
+    with op.batch_alter_table('typed_forms', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_typed_forms_created_at'), ['created_at'], unique=False)
+
     op.create_table('annotation_sets',
     sa.Column('id', sa.String(length=16), nullable=False),
     sa.Column('dataset_id', sa.String(length=16), nullable=False),
@@ -354,6 +366,10 @@ def downgrade() -> None:
         batch_op.drop_index('ix_annotation_sets_kind')
 
     op.drop_table('annotation_sets')
+    with op.batch_alter_table('typed_forms', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_typed_forms_created_at'))
+
+    op.drop_table('typed_forms')
     with op.batch_alter_table('taken_requests', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_taken_requests_taken_at'))
 
