@@ -7,7 +7,6 @@ The set has the shape of COCO val2017: 5,000 JPEGs of about 640 × 480 px, 37,00
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -144,7 +143,6 @@ def main() -> None:
                 }
             )
         )
-        _ = resource
 
 
 if __name__ == "__main__":

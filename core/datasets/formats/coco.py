@@ -21,6 +21,7 @@ NAME = "coco"
 
 _STREAMED = ("images", "annotations", "categories")
 _MOST_FILES_LOOKED_INTO = 50
+_NUMBER_TYPES = frozenset({int, float})
 
 
 def find_files(source: Source) -> list[str]:
@@ -276,7 +277,7 @@ def _shown(number: Any) -> str:
 
 
 def _numbers(value: Any) -> TypeGuard[list[Any]]:
-    return isinstance(value, list) and all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in value)
+    return isinstance(value, list) and _NUMBER_TYPES.issuperset(map(type, value))
 
 
 def _box(value: Any) -> tuple[float, ...] | None:

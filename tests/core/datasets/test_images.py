@@ -1,0 +1,152 @@
+"""Images of every kind: upright, 8 bits a channel, DICOM as a viewer shows it, and labels that move with them."""
+
+import json
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+from core.datasets import masks
+from core.datasets.dicom import read_dicom
+from core.datasets.images import read_image
+
+LIMIT = 1 << 30
+
+
+def pixels(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(BytesIO(data)))
+
+
+def dicom(values: np.ndarray, **tags: Any) -> bytes:
+    """A DICOM file of one or several frames."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    frames = values.ndim == 3
+    dataset.Rows, dataset.Columns = values.shape[-2:]
+    if frames:
+        dataset.NumberOfFrames = values.shape[0]
+    bits = values.dtype.itemsize * 8
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = bits
+    dataset.HighBit, dataset.PixelRepresentation = bits - 1, int(values.dtype.kind == "i")
+    dataset.PixelData = values.tobytes()
+    for name, value in tags.items():
+        setattr(dataset, name, value)
+    out = BytesIO()
+    pydicom.dcmwrite(out, dataset, enforce_file_format=True)
+    return out.getvalue()
+
+
+RAMP = np.tile(np.arange(32, dtype=np.uint16) * 100, (20, 1))
+
+
+def test_dicom_without_a_window_is_stretched() -> None:
+    (stored,) = read_dicom(dicom(RAMP, StudyInstanceUID="1.2.3", SeriesInstanceUID="1.2.3.4"), LIMIT)
+    shown = pixels(stored.data)
+    assert (shown[0, 0], shown[0, -1], stored.group, stored.series) == (0, 255, "1.2.3", "1.2.3.4")
+
+
+def test_dicom_window_rescale_and_monochrome1() -> None:
+    # Values −1000 … 2100 after rescaling; the window shows 0 … 1000.
+    tags = {"RescaleSlope": 1, "RescaleIntercept": -1000, "WindowCenter": 500, "WindowWidth": 1000}
+    (stored,) = read_dicom(dicom(RAMP, **tags), LIMIT)
+    shown = pixels(stored.data)[0].astype(int)
+    assert list(shown[:10]) == [0] * 10
+    assert abs(shown[15] - 127) <= 2
+    assert list(shown[21:]) == [255] * 11
+    (negative,) = read_dicom(dicom(RAMP, **tags | {"PhotometricInterpretation": "MONOCHROME1"}), LIMIT)
+    assert np.abs(pixels(negative.data)[0].astype(int) + shown - 255).max() <= 1
+
+
+def test_dicom_frames_become_images_of_one_group(home: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "scans" / "ct"
+    folder.mkdir(parents=True)
+    frames = np.random.default_rng(0).integers(0, 4000, (5, 24, 32)).astype(np.int16)
+    (folder / "a.dcm").write_bytes(dicom(frames, StudyInstanceUID="1.2.3"))
+    dataset = home.bring(folder.parent)
+    records = home.records(dataset)
+    assert [record.path for record in records] == [f"ct/a.dcm#{number}" for number in range(1, 6)]
+    assert {record.group for record in records} == {"1.2.3"}
+
+
+@pytest.mark.parametrize("cut", [200, 600])
+def test_damaged_dicom_is_left_out(home: Any, tmp_path: Path, cut: int, picture: Callable[..., bytes]) -> None:
+    folder = tmp_path / "scans" / "ct"
+    folder.mkdir(parents=True)
+    (folder / "a.dcm").write_bytes(dicom(RAMP)[:cut])
+    (folder / "b.png").write_bytes(picture(1))
+    dataset = home.bring(folder.parent)
+    assert [finding.file for finding in home.findings(dataset) if finding.severity == "error"] == ["ct/a.dcm"]
+
+
+def test_sixteen_bit_tiff_and_png_keep_their_shades() -> None:
+    for suffix in ("TIFF", "PNG"):
+        out = BytesIO()
+        Image.fromarray(RAMP * 20).save(out, suffix)
+        shown = pixels(read_image(out.getvalue(), LIMIT).data)
+        assert shown.dtype == np.uint8
+        assert (shown[0, 0], shown[0, -1], len(np.unique(shown))) == (0, 255, 32)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_turns_pixels_boxes_and_masks_alike(home: Any, tmp_path: Path, orientation: int) -> None:
+    """A bright patch stays under its box and its mask."""
+    values = np.zeros((60, 80), np.uint8)
+    values[8:24, 10:40] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    source = tmp_path / "source"
+    source.mkdir()
+    Image.fromarray(values).save(source / "a.png", exif=exif)
+    entry = {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "bbox": [10, 8, 30, 16],
+        "segmentation": {"size": [60, 80], "counts": masks.encode(values)},
+    }
+    images = [{"id": 1, "file_name": "a.png", "width": 80, "height": 60}]
+    (source / "all.json").write_text(json.dumps({"images": images, "annotations": [entry], "categories": [{"id": 1, "name": "patch"}]}))
+    dataset = home.bring(source)
+    (boxes,), (objects,) = home.records(dataset, 0), home.records(dataset, 1)
+    shown = pixels(home.storage.read(boxes.key))
+    assert shown.shape == ((80, 60) if orientation > 4 else (60, 80))
+    ((_, x, y, width, height),) = boxes.value["boxes"]
+    expected = np.zeros_like(shown)
+    expected[round(y) : round(y + height), round(x) : round(x + width)] = 255
+    assert np.array_equal(shown, expected)
+    assert np.array_equal(masks.decode(objects.value["objects"][0][1], objects.width, objects.height) * 255, shown)
+
+
+def test_labels_are_scaled_with_their_image(home: Any, tmp_path: Path) -> None:
+    values = np.zeros((40, 8192), np.uint8)
+    values[8:24, 1000:3000] = 255
+    source = tmp_path / "source"
+    source.mkdir()
+    Image.fromarray(values).save(source / "a.png")
+    (source / "label.csv").write_text("a.png,patch,1000,8,2000,16\n")
+    dataset = home.bring(source)
+    (record,) = home.records(dataset)
+    assert (record.width, record.height, record.value) == (4096, 20, {"boxes": [[0, 500.0, 4.0, 1000.0, 8.0]]})
+
+
+@pytest.mark.parametrize("suffix", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "1"])
+def test_every_format_is_stored_as_something_that_everybody_reads(suffix: str, mode: str) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)).convert(mode)
+    out = BytesIO()
+    image.convert("RGB" if suffix in ("JPEG", "WEBP") and mode in ("P", "1") else mode).save(out, suffix)
+    stored = read_image(out.getvalue(), LIMIT)
+    assert stored.suffix in (".jpg", ".png", ".webp")
+    assert Image.open(BytesIO(stored.data)).convert("RGB").size == (stored.width, stored.height) == (32, 24)
