@@ -114,7 +114,7 @@ async def patiently(request: Callable[[], Awaitable[Result]]) -> Result:
         try:
             return await request()
         except discord.HTTPException as error:
-            if error.status != 429 and error.status < 500:
+            if (error.status != 429 and error.status < 500) or error.code == OLD_MESSAGE:
                 raise
         await asyncio.sleep(pause)
     return await request()

@@ -44,6 +44,7 @@ class StationmasterBot(ext.Bot):
             allowed_contexts=discord.app_commands.AppCommandContext(guild=True, dm_channel=True, private_channel=False),
             allowed_installs=discord.app_commands.AppInstallationType(guild=True, user=False),
             max_messages=None,
+            max_ratelimit_timeout=30,  # what has to wait longer is told later, by the notifier's next round
         )
         self.office = office
         self._home_loop: asyncio.AbstractEventLoop | None = None

@@ -130,9 +130,10 @@ class Sheet:
 
     def picture(self, file: NamedFile, alt: str) -> None:
         """Add a picture to the gallery at this place; beyond ten files nothing is added."""
-        if self._files >= MAX_FILES:
+        if self._files >= MAX_FILES or file.name in self._taken:  # a file is sent once, however often it is asked for
             return
         self._files += 1
+        self._taken.add(file.name)
         picture = (file, cut(alt, MAX_ALT))
         last = self.parts[-1] if self.parts else None
         if isinstance(last, Gallery):
@@ -142,7 +143,7 @@ class Sheet:
 
     def file(self, file: NamedFile) -> None:
         """Add a file to be downloaded; beyond ten files nothing is added."""
-        if self._files < MAX_FILES:
+        if self._files < MAX_FILES and self._take(file.name):
             self._files += 1
             self.parts.append(Download(file))
 
@@ -168,7 +169,7 @@ class Sheet:
 
         What stands last are the ways on, so these stay.
         """
-        parts = _fitting_number(self.parts)
+        parts = _fitting_number(self.parts) or [Paragraph("–")]  # Discord refuses an empty message
         _fit_texts([part for part in parts if isinstance(part, Paragraph)])
         view = ui.LayoutView(timeout=None)
         container: ui.Container[ui.LayoutView] = ui.Container(*(part.items() for part in parts), accent_colour=self.colour, id=self.mark)
