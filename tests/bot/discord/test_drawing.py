@@ -65,7 +65,7 @@ def drawn_in_a_loop(draw: Callable[[], Drawn]) -> Drawn:
     return asyncio.run(work())
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(blocks=BLOCKS, controls=CONTROLS, title=WORDS, notice=TEXTS)
 def test_any_screen_fits(problems: Callable[..., list[str]], blocks: Any, controls: Any, title: str, notice: Text) -> None:
     screen = Screen("d" * 16, 10**6, title, (StepMark("Dataset", "current"),), blocks, controls, notice)
@@ -73,7 +73,7 @@ def test_any_screen_fits(problems: Callable[..., list[str]], blocks: Any, contro
     assert not problems("POST", "/channels/1/messages", *sent(drawn_in_a_loop(lambda: screen_message(screen, pictures))))
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(blocks=BLOCKS, buttons=strategies.lists(BUTTONS, max_size=15).map(tuple))
 def test_any_message_and_reply_fits(problems: Callable[..., list[str]], blocks: Any, buttons: Any) -> None:
     pictures = load_pictures(blocks, lambda _: PNG.getvalue(), 10**6)
@@ -82,7 +82,7 @@ def test_any_message_and_reply_fits(problems: Callable[..., list[str]], blocks: 
     assert not problems("POST", "/channels/1/messages", *sent(drawn_in_a_loop(lambda: reply_message(Reply(blocks, buttons), pictures))))
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(form=FORMS)
 def test_any_form_fits_its_dialogs(problems: Callable[..., list[str]], form: Form) -> None:
     async def dialogs() -> list[dict[str, Any]]:
