@@ -206,7 +206,7 @@ class Notifier:
         stands = poster.edit(place, delivery.progress_message, message)
         if stands != delivery.progress_message:
             delivery.progress_message = stands
-            self._save(poster.face, delivery.task_id, message_id=stands, posted_at=time)
+            self._save(poster.face, delivery.task_id, message_id=stands, posted_at=posted_at)
         thread.shown, thread.edited_at = message, time
 
     def _save(

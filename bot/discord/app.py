@@ -15,6 +15,7 @@ from bot.discord.keeping import keep_open
 from bot.discord.office import Office
 from bot.discord.people import data_of
 from bot.discord.poster import DiscordPoster
+from bot.links import Links
 from bot.notifier import Notifier
 from core.db.migrate import ensure_current
 from core.db.session import Database
@@ -60,7 +61,9 @@ class StationmasterBot(ext.Bot):
         await self.tree.sync()
         if self._notifies:
             self._stop_notifying = threading.Event()
-            notifier = Notifier(self.office.database, self.office.storage, (self.poster,), self.office.workers)
+            notifier = Notifier(
+                self.office.database, self.office.storage, (self.poster,), self.office.workers, Links.of(self.office.settings)
+            )
             threading.Thread(target=notifier.run, args=(self._stop_notifying,), name="discord-notifier", daemon=True).start()
 
     async def close(self) -> None:

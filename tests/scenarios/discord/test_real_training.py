@@ -1,4 +1,4 @@
-"""The whole way in a server: an archive sent in chat, imported and trained on by real workers, the result in the thread, an image tested."""
+"""The whole way in a server: an archive sent in chat, imported and trained on by real workers, the result in the thread."""
 
 import asyncio
 import io
@@ -57,7 +57,7 @@ async def until(world: Any, done: Callable[[], bool], seconds: float = 240) -> N
         await world.tick()
 
 
-async def test_from_an_archive_in_the_chat_to_a_tested_model(world: Any, engine_room: list[Popen[bytes]], said: Any) -> None:
+async def test_from_an_archive_in_the_chat_to_a_model(world: Any, engine_room: list[Popen[bytes]], said: Any) -> None:
     await world.ada.slash(world.channel, "datasets", **{"import": ("light.zip", bright_and_dark())})
     await until(world, lambda: any("is ready" in post for post in world.posts(world.channel)))
     with world.database.read() as session:
