@@ -267,20 +267,7 @@ def load(network: nn.Module, spec: ModelSpec, path: Path, image_size: int | None
         spec.source.startswith("hub:") and not set(weights) >= {name for name in network.state_dict() if not name.startswith(heads)}
     ) or _built_side(spec, image_size) is not None:
         weights = _converted(spec, config, weights, path, _built_side(spec, image_size))
-    _start_outputs_small(network)
     loading.put(weights, network, heads, path)
-
-
-def _start_outputs_small(network: nn.Module) -> None:
-    """New outputs above trained features begin as torch's own layers do, near zero.
-
-    timm starts the heads of EfficientNets by their number of outputs: with ten classes so large that the first steps (a loss of 6.5 instead of
-    2.3) spoil the features below; the 5,000 digits ended at 95 % instead of 98.5 %.
-    """
-    outputs = network.get_classifier()  # type: ignore[operator]
-    for layer in outputs if isinstance(outputs, tuple) else (outputs,):
-        if isinstance(layer, nn.Linear | nn.Conv2d):
-            layer.reset_parameters()
 
 
 TORCHVISION_HEADS = ("classifier", "fc.", "head.", "heads.")
