@@ -35,6 +35,7 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = Field(5, gt=0, description="How often a running job says that it lives")
     lost_after_seconds: float = Field(30, gt=0, description="A running job silent for so long is taken to be lost")
     checkpoint_seconds: float = Field(300, gt=0, description="Longest time between two checkpoints within an epoch")
+    auto_gpu_hours: float = Field(0, ge=0, description="What auto tuning may spend on one task; 0 trains one good recipe")
     min_free_bytes: int = Field(500_000_000, ge=0, description="Refuse to start writing when less disk is free")
 
     chat_import_prefixes: str = Field(

@@ -6,7 +6,8 @@ from typing import Any
 
 from bot.slack.render import VIEW_BLOCKS, context, section
 from bot.slack.text import Json, literal, plain, unescape
-from core.tasks.hyperparameters import FIELDS, FieldError
+from core.tasks.hyperparameters import FieldError
+from core.tuning.search import TYPED_FIELDS
 from core.wizard.screens import Field, Form
 
 CALLBACK = "stationmaster"
@@ -88,7 +89,7 @@ def _element(field: Field, value: str) -> Json:
         return {"type": "static_select", "options": offered} | ({"initial_option": current} if current else {})
     if field.kind in ("integer", "number"):
         element: Json = {"type": "number_input", "is_decimal_allowed": field.kind == "number"}
-        known = FIELDS.get(field.name)
+        known = TYPED_FIELDS.get(field.name)
         if known is not None and known.minimum is not None and known.maximum is not None:
             element |= {"min_value": _number(known.minimum), "max_value": _number(known.maximum)}
         return element | ({"initial_value": value} if _is_number(value, whole=field.kind == "integer") else {})
@@ -145,9 +146,9 @@ def refused_values(view: Mapping[str, Any], values: Mapping[str, str]) -> dict[s
         value, element = values[name], block.get("element") or {}
         label = unescape((block.get("label") or {}).get("text", name))
         most = element.get("max_length")
-        if name in FIELDS:
+        if name in TYPED_FIELDS:
             try:
-                FIELDS[name].parse(value)
+                TYPED_FIELDS[name].parse(value)
             except FieldError as error:
                 wrong[block["block_id"]] = error.what
         elif not block.get("optional") and not value.strip():

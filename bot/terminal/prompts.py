@@ -8,7 +8,8 @@ import questionary
 from prompt_toolkit.styles import Style
 from questionary import Choice
 
-from core.tasks.hyperparameters import FIELDS, FieldError
+from core.tasks.hyperparameters import FieldError
+from core.tuning.search import TYPED_FIELDS
 from core.wizard.screens import Button, Confirm, Field, Form, Menu, OptionPage, Screen
 
 PAGE = 30  # options shown at once; more through search and "more"
@@ -119,9 +120,9 @@ def _ask_field(field: Field) -> str:
         return str(choose(field.label, [Choice(item, item) for item in options], field.value if field.value in options else None))
 
     def check(text: str) -> bool | str:
-        if field.name in FIELDS:
+        if field.name in TYPED_FIELDS:
             try:
-                FIELDS[field.name].parse(text)
+                TYPED_FIELDS[field.name].parse(text)
             except FieldError as error:
                 return error.what
             return True

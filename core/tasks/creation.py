@@ -44,6 +44,7 @@ class NewTask:
     suggestion: dict[str, Any] = field(default_factory=dict)
     tuning: Tuning = Tuning.AUTO
     settings: dict[str, Any] = field(default_factory=dict)  # what the person entered
+    search: dict[str, Any] = field(default_factory=dict)  # core.tuning.search.Search, where several plans are tried
     seed: int = 0
     plans: Sequence[TrainingPlan]
     place: Place | None = None  # where the conversation is; None: nobody is told (scripts)
@@ -84,6 +85,7 @@ def create_task(session: Session, settings: Settings, new: NewTask) -> Task:
         suggestion=new.suggestion,
         tuning=new.tuning,
         settings=new.settings,
+        search=new.search,
         seed=new.seed,
         state=State.WAITING,
         place=new.place.to_json() if new.place else {},

@@ -89,6 +89,14 @@ def _search_fields(tuning: Tuning) -> dict[str, HyperparameterField]:
 SEARCH_FIELDS: dict[Tuning, dict[str, HyperparameterField]] = {tuning: _search_fields(tuning) for tuning in SEARCHES}
 
 
+# In a form each tuning's fields have names of their own: what was typed for one is no value for another.
+FORM_FIELDS: dict[str, HyperparameterField] = {
+    f"{tuning}_{name}": field for tuning, fields in SEARCH_FIELDS.items() for name, field in fields.items()
+}
+# Every field of the wizard's forms by the name it has there: faces check what is typed before it is sent.
+TYPED_FIELDS = {**FIELDS, **FORM_FIELDS}
+
+
 def fields_of(tuning: Tuning) -> dict[str, HyperparameterField]:
     """Every field that may be given with a tuning: what is searched takes lists or ranges, all else one value."""
     return {**FIELDS, **SEARCH_FIELDS.get(tuning, {})}
@@ -101,6 +109,15 @@ def made(tuning: Tuning, entered: Mapping[str, Any]) -> Search:
     if tuning == Tuning.GRID:
         return Search(tuning, values={name: [float(value) for value in given[name]] for name in TUNED})
     return Search(tuning, ranges={name: (float(given[name][0]), float(given[name][-1])) for name in TUNED})
+
+
+def search_rows(search: Search) -> tuple[tuple[str, str], ...]:
+    """What is tried, as names and values to be read."""
+    if search.tuning == Tuning.GRID:
+        tried = {name: SEARCH_FIELDS[Tuning.GRID][name].write(search.values[name]) for name in TUNED}
+        return (*((PLURALS[name].capitalize(), text) for name, text in tried.items()), ("Together", product_text(search.values)))
+    ends = {name: SEARCH_FIELDS[search.tuning][name].write(search.ranges[name]) for name in TUNED}
+    return (*((FIELDS[name].label, text) for name, text in ends.items()), *((("Why", search.why),) if search.why else ()))
 
 
 # ---------------------------------------------------------------- grid

@@ -6,7 +6,9 @@ from core.datasets.listing import annotation_sets_for
 from core.errors import InvalidInputError, NotFoundError
 from core.models.listing import find_model
 from core.tasks.creation import NewTask
-from core.tasks.hyperparameters import Hyperparameters, TrainingPlan
+from core.tasks.hyperparameters import FIELDS, Hyperparameters, TrainingPlan
+from core.tuning.budget import auto_jobs
+from core.tuning.search import SEARCH_FIELDS, Search, draw, grid, made
 from core.vocabulary import DataType, Flow, Tuning
 from core.wizard.context import StepContext
 from core.wizard.draft import Choices, Selection
@@ -113,18 +115,31 @@ def chosen_tuning(context: StepContext) -> Tuning:
     return Tuning.AUTO if context.auto_selected else context.choices.tuning
 
 
-def plans(context: StepContext, spec: ModelSpec) -> list[TrainingPlan]:
-    """The complete plan of each training job."""
-    facts = dataset_facts(context)
-    entered = dict(context.choices.hyperparameters)
+def training_jobs(context: StepContext, spec: ModelSpec) -> tuple[list[TrainingPlan], Search | None]:
+    """The complete plan of each training job; and where several are tried, what is searched.
+
+    Raises:
+        InvalidInputError: when a grid has more than 48 points, or the network does not take the input size.
+    """
+    choices, facts = context.choices, dataset_facts(context)
+    entered = dict(choices.hyperparameters)
+    seed = int(entered.get("seed", FIELDS["seed"].default))
     tuning = chosen_tuning(context)
     if tuning == Tuning.AUTO:
         # In the wizard auto asks for nothing; values given in a script with auto overrule the recipe one by one.
-        overrides = entered if context.choices.overrides_recipe else {}
-        return [auto_plan(spec, context.task_type, facts, overrides, seed=entered.get("seed", 0))]
+        recipe = auto_plan(spec, context.task_type, facts, entered if choices.overrides_recipe else {}, seed=seed)
+        return auto_jobs(recipe, spec, facts, host_device(), context.settings.auto_gpu_hours)
     if tuning == Tuning.MANUAL:
-        return [manual_plan(spec, facts, Hyperparameters(**entered))]
-    raise InvalidInputError(f"{tuning.capitalize()} tuning is not part of this version yet.", "Use auto or manual.")
+        return [manual_plan(spec, facts, Hyperparameters(**entered))], None
+    if tuning == Tuning.POPULATION:
+        raise InvalidInputError("Population-based tuning is not part of this version yet.", "Use random: the same ranges, without copying.")
+    given = choices.search.get(tuning, {})
+    search = made(tuning, given)
+    if tuning == Tuning.GRID:
+        tried = grid(search.values)
+    else:
+        tried = draw(search.ranges, int(given.get("jobs", SEARCH_FIELDS[tuning]["jobs"].default)), seed)
+    return [manual_plan(spec, facts, Hyperparameters(**{**entered, **values})) for values in tried], search
 
 
 def compose(context: StepContext) -> NewTask:
@@ -144,7 +159,8 @@ def compose(context: StepContext) -> NewTask:
     if context.choices.source_model_id and choices.flow == Flow.RETRAINING:
         _require_model(context)
     spec = chosen_spec(context)
-    made = plans(context, spec)
+    plans, search = training_jobs(context, spec)
+    tuning = chosen_tuning(context)
     return NewTask(
         workspace=context.actor.workspace,
         person=context.actor.person,
@@ -161,10 +177,11 @@ def compose(context: StepContext) -> NewTask:
         network=spec.network,
         pretraining=spec.pretraining,
         suggestion=choices.suggestion if context.auto_selected else {},
-        tuning=chosen_tuning(context),
-        settings=dict(choices.hyperparameters),
-        seed=made[0].seed,
-        plans=made,
+        tuning=tuning,
+        settings={**choices.hyperparameters, **choices.search.get(tuning, {})},
+        search=search.to_json() if search else {},
+        seed=plans[0].seed,
+        plans=plans,
     )
 
 

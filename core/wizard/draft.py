@@ -40,6 +40,7 @@ class Choices(BaseModel):
 
     tuning: Tuning = Tuning.AUTO
     hyperparameters: dict[str, Any] = Field(default_factory=dict)  # typed values that were accepted
+    search: dict[str, dict[str, Any]] = Field(default_factory=dict)  # by tuning: accepted lists, ranges and numbers of jobs
     overrides_recipe: bool = False  # a script's: the values above overrule auto's recipe
     refused: dict[str, str] = Field(default_factory=dict)  # what was typed and not accepted, by field
 

@@ -21,6 +21,7 @@ from core.tasks.creation import create_task
 from core.tasks.hyperparameters import parse_fields
 from core.tasks.listing import find_task, job_json, list_tasks, place_in_queue, task_json, tasks_json
 from core.tasks.states import State
+from core.tuning.search import SEARCH_FIELDS, fields_of
 from core.vocabulary import DataType, Flow, TaskType, Tuning
 from core.wizard.composition import compose
 from core.wizard.context import StepContext
@@ -68,7 +69,8 @@ def create(
         raise InvalidInputError(
             f"--network cannot be chosen in the flow {flow}: it is fixed there.", "Leave it out, or use --flow general."
         )
-    values = parse_fields(_pairs(set_ or []))
+    values = parse_fields(_pairs(set_ or []), fields_of(tuning))
+    searched = {key: values.pop(key) for key in SEARCH_FIELDS.get(tuning, {}) if key in values}
     with runtime.database.write() as session:
         choices = Choices(
             flow=flow,
@@ -80,6 +82,7 @@ def create(
             data_type=data_type,
             tuning=tuning,
             hyperparameters=values,
+            search={tuning.value: searched} if searched else {},
             overrides_recipe=True,
             name=name.strip(),
             description=description,

@@ -1,7 +1,8 @@
-"""Tuning: we tune, or the person types every hyperparameter."""
+"""Tuning: we tune, or the person types every hyperparameter, or says what is to be tried."""
 
 from core.errors import InvalidInputError
-from core.tasks.hyperparameters import FIELDS, FieldError, HyperparameterField, value_text
+from core.tasks.hyperparameters import FIELDS, FieldError, HyperparameterField
+from core.tuning.search import FORM_FIELDS, SEARCH_FIELDS, SEARCHES, TUNED, grid_refusal, made, product_text
 from core.vocabulary import Tuning
 from core.wizard.context import StepContext
 from core.wizard.draft import Choices
@@ -11,13 +12,30 @@ from core.wizard.steps.step import FIRST_OPTIONS, Input, View, count, matching
 OFFERED = {
     Tuning.AUTO: ("Auto", "We tune for you: the network family's proven recipe, and no change to your images that could alter a label."),
     Tuning.MANUAL: ("Manual", "You set every hyperparameter and the augmentation: one training job with SGD, exactly as typed."),
+    Tuning.GRID: ("Grid search", "1–48 jobs: up to six learning rates, weight decays and momenta, each with each of the others."),
+    Tuning.RANDOM: ("Random search", "8–48 jobs, each with values drawn between a lowest and a highest."),
 }
 
-GROUPS = tuple(dict.fromkeys(field.group for field in FIELDS.values()))
+MANUAL_GROUPS = {
+    group: tuple(name for name in FIELDS if FIELDS[name].group == group) for group in dict.fromkeys(f.group for f in FIELDS.values())
+}
+
+
+def groups_of(tuning: Tuning) -> dict[str, dict[str, HyperparameterField]]:
+    """The forms of a tuning: each title with its fields by the name they have in the form."""
+    groups: dict[str, dict[str, HyperparameterField]] = {}
+    if tuning in SEARCHES:
+        title = "Values to try" if tuning == Tuning.GRID else "Ranges and jobs"
+        groups[title] = {f"{tuning}_{name}": field for name, field in SEARCH_FIELDS[tuning].items()}
+    # In a population members that fall behind copy a better one: none is stopped early.
+    left_out = {*TUNED, *(["early_stop"] if tuning == Tuning.POPULATION else [])} if tuning in SEARCHES else set()
+    for group, names in MANUAL_GROUPS.items():
+        groups[group] = {name: FIELDS[name] for name in names if name not in left_out}
+    return groups
 
 
 class HyperparametersStep:
-    """Auto or manual; and when manual, a form for each group of fields."""
+    """Auto, manual, or one of the searches; and but for auto, a form for each group of fields."""
 
     name = "hyperparameters"
     section = "model"
@@ -31,19 +49,23 @@ class HyperparametersStep:
         """Nothing to prepare."""
 
     def show(self, context: StepContext) -> View:
-        """The choice; and for manual all values as they stand, with a form per group."""
+        """The choice; and but for auto all values as they stand, with a form per group, and of a search the number of jobs."""
         choices = context.choices
         page = self.options(context, "tuning", "", 0, FIRST_OPTIONS)
         menu = Menu("choose:tuning", "Tuning", page.options, page.total, choices.tuning, OFFERED[choices.tuning][0], always_open=True)
-        if choices.tuning != Tuning.MANUAL:
+        if choices.tuning == Tuning.AUTO:
             return View((Text("You need not enter anything."),), (menu,))
+        groups = groups_of(choices.tuning)
         blocks: list[Block] = [
-            Facts(tuple((FIELDS[name].label, shown(FIELDS[name], choices)) for name in FIELDS if FIELDS[name].group == group), title=group)
-            for group in GROUPS
+            Facts(tuple((field.label, shown(name, field, choices)) for name, field in fields.items()), title=group)
+            for group, fields in groups.items()
         ]
-        if choices.refused:
-            blocks.append(Text(self.missing(context), Tone.ERROR))
-        forms: list[Control] = [_form(group, choices) for group in GROUPS]
+        if choices.tuning == Tuning.GRID:
+            blocks.insert(1, Text(product_text(_grid(choices)), Tone.HEADING))
+        missing = self.missing(context)
+        if missing:
+            blocks.append(Text(missing, Tone.ERROR))
+        forms: list[Control] = [_form(group, fields, choices) for group, fields in groups.items()]
         return View(tuple(blocks), (menu, *forms))
 
     def act(self, context: StepContext, given: Input) -> None:
@@ -55,53 +77,73 @@ class HyperparametersStep:
             choices.tuning = Tuning(given.value)
             return
         accepted, refused = dict(choices.hyperparameters), dict(choices.refused)
+        search = {tuning: dict(values) for tuning, values in choices.search.items()}
         for name, text in given.values.items():
-            if name not in FIELDS:
+            field = FIELDS.get(name) or FORM_FIELDS.get(name)
+            if field is None:
                 raise InvalidInputError(f"There is no hyperparameter “{name[:60]}”.")
             refused.pop(name, None)
             try:
-                accepted[name] = FIELDS[name].parse(text)
+                value = field.parse(text)
             except FieldError:
                 refused[name] = str(text)[:200]
-        choices.hyperparameters, choices.refused = accepted, refused
+                continue
+            if name in FIELDS:
+                accepted[name] = value
+            else:
+                search.setdefault(name.partition("_")[0], {})[field.name] = value
+        choices.hyperparameters, choices.refused, choices.search = accepted, refused, search
 
     def missing(self, context: StepContext) -> str:
-        """Values in their ranges."""
-        refused = context.choices.refused
-        if context.choices.tuning != Tuning.MANUAL or not refused:
+        """Values in their ranges, and no more than 48 jobs."""
+        choices = context.choices
+        if choices.tuning == Tuning.AUTO:
             return ""
-        return " ".join(FieldError(FIELDS[name], text).what for name, text in refused.items())
+        asked = {name: field for fields in groups_of(choices.tuning).values() for name, field in fields.items()}
+        wrong = [FieldError(asked[name], text).what for name, text in choices.refused.items() if name in asked]
+        if not wrong and choices.tuning == Tuning.GRID:
+            return grid_refusal(_grid(choices))
+        return " ".join(wrong)
 
     def options(self, context: StepContext, target: str, query: str, offset: int, limit: int) -> OptionPage:
         """The tunings that can be chosen here."""
         return matching([Option(tuning, *texts) for tuning, texts in OFFERED.items()], query, offset, limit)
 
 
-def shown(field: HyperparameterField, choices: Choices) -> str:
+def _grid(choices: Choices) -> dict[str, list[float]]:
+    return made(Tuning.GRID, choices.search.get(Tuning.GRID, {})).values
+
+
+def _entered(name: str, field: HyperparameterField, choices: Choices) -> str:
+    if name in FIELDS:
+        return field.write(choices.hyperparameters.get(name, field.default))
+    return field.write(choices.search.get(name.partition("_")[0], {}).get(field.name, field.default))
+
+
+def shown(name: str, field: HyperparameterField, choices: Choices) -> str:
     """The value of a field as it stands, with its unit."""
-    if field.name in choices.refused:
-        return f"{choices.refused[field.name]} ← not possible"
-    value = choices.hyperparameters.get(field.name, field.default)
-    return f"{value_text(value)} {field.unit}".strip() if field.unit and value != "auto" else value_text(value)
+    if name in choices.refused:
+        return f"{choices.refused[name]} ← not possible"
+    value = _entered(name, field, choices)
+    return f"{value} {field.unit}".strip() if value != "auto" else value
 
 
-def _form(group: str, choices: Choices) -> Form:
-    fields = []
-    for field in (item for item in FIELDS.values() if item.group == group):
-        refused = choices.refused.get(field.name)
-        value = refused if refused is not None else value_text(choices.hyperparameters.get(field.name, field.default))
-        fields.append(
+def _form(group: str, fields: dict[str, HyperparameterField], choices: Choices) -> Form:
+    inputs = []
+    for name, field in fields.items():
+        refused = choices.refused.get(name)
+        inputs.append(
             Field(
-                name=field.name,
+                name=name,
                 label=f"{field.label} ({field.unit})" if field.unit else field.label,
-                kind="text" if field.allows_auto else field.kind,
-                value=value,
+                kind="text" if field.allows_auto or field.kind in ("values", "range") else field.kind,
+                value=refused if refused is not None else _entered(name, field, choices),
                 hint=f"{field.hint}. {field.range_text[0].upper()}{field.range_text[1:]}",
                 choices=field.choices,
                 required=True,
-                max_length=40,
+                max_length=120 if field.kind in ("values", "range") else 40,
                 error=FieldError(field, refused).what if refused is not None else "",
             )
         )
-    form = Form(f"submit:{group.lower().replace(' ', '-')}", group, tuple(fields))
+    form = Form(f"submit:{group.lower().replace(' ', '-')}", group, tuple(inputs))
     return Form(form.action, f"{group} ({count(form.errors, 'value')} to mend)", form.fields) if form.errors else form

@@ -1,6 +1,7 @@
 """The end of the way: a name, a review of everything, and Start."""
 
 from core.errors import InvalidInputError
+from core.tuning.search import Search, search_rows
 from core.vocabulary import FLOW_TEXTS
 from core.wizard.composition import compose
 from core.wizard.context import StepContext
@@ -118,8 +119,15 @@ class ReviewStep:
         ]
         if choices.description:
             rows.insert(1, ("Description", choices.description))
+        search = Search.from_json(new.search)
+        tried = (Facts(search_rows(search), title="What is tried; below, the first job"),) if search else ()
         return View(
-            (Facts(tuple(rows), title="Review"), *plan_facts(new.plans[0]), Text("Start puts the training in the queue.", Tone.HINT)),
+            (
+                Facts(tuple(rows), title="Review"),
+                *tried,
+                *plan_facts(new.plans[0]),
+                Text("Start puts the training in the queue.", Tone.HINT),
+            ),
             (Button("start", "Start", style="primary"),),
         )
 

@@ -1,0 +1,93 @@
+"""Grid and random search in the wizard: what is typed, what is refused, and the jobs that are made."""
+
+import pytest
+from sqlalchemy import select
+
+from core.access import Actor, Place
+from core.db.session import Database
+from core.db.tables import Job, Task
+from core.settings import Settings
+from core.storage import Storage
+from core.wizard.conversation import Conversation, Press
+from core.wizard.screens import Facts, Screen, Text
+
+
+class Person:
+    def __init__(self, conversation: Conversation, actor: Actor, place: Place) -> None:
+        self.conversation, self.actor = conversation, actor
+        self.screen = conversation.begin(actor, place)
+
+    def press(self, action: str, value: str = "", **values: str) -> str:
+        press = Press(self.screen.draft_id, self.screen.version, action, value, values)
+        self.screen = self.conversation.handle(self.actor, press)
+        return words(self.screen)
+
+
+def words(screen: Screen) -> str:
+    parts = [screen.notice.body if screen.notice else ""]
+    for block in screen.blocks:
+        if isinstance(block, Text):
+            parts.append(block.body)
+        elif isinstance(block, Facts):
+            parts += [block.title, *(f"{name}: {value}" for name, value in block.rows)]
+    return "\n".join(parts)
+
+
+@pytest.fixture
+def person(database: Database, storage: Storage, settings: Settings, ada: Actor, place: Place, add_dataset) -> Person:
+    pets = add_dataset("pets")
+    person = Person(Conversation(database, storage, settings), ada, place)
+    for action, value in (
+        ("next", ""),
+        ("choose:task-type", "single-label"),
+        ("next", ""),
+        ("choose:dataset", pets.id),
+        ("next", ""),
+        ("choose:selection", "manual"),
+        ("choose:family", "ResNet"),
+        ("choose:network", "resnet18"),
+        ("choose:pretraining", "none"),
+        ("next", ""),
+    ):
+        person.press(action, value)
+    return person
+
+
+def test_a_grid_shows_its_product_and_becomes_as_many_jobs(person: Person, database: Database) -> None:
+    assert "1 learning rate × 1 weight decay × 1 momentum = 1 training job" in person.press("choose:tuning", "grid")
+    seen = person.press("submit:values-to-try", grid_learning_rate="0.001, 0.01", grid_momentum="0.8, 0.9")
+    assert "2 learning rates × 1 weight decay × 2 momenta = 4 training jobs" in seen
+    person.press("submit:data-loader", epochs="3")
+    person.press("next")
+    assert "Training jobs: 4" in person.press("next")
+    person.press("start")
+    with database.read() as session:
+        task = session.scalars(select(Task)).one()
+        plans = session.scalars(select(Job.plan).order_by(Job.number)).all()
+    assert task.tuning == "grid" and task.settings == {"epochs": 3, "learning_rate": [0.001, 0.01], "momentum": [0.8, 0.9]}
+    assert [(plan["learning_rate"], plan["momentum"]) for plan in plans] == [(0.001, 0.8), (0.001, 0.9), (0.01, 0.8), (0.01, 0.9)]
+    assert {(plan["epochs"], plan["optimizer"]) for plan in plans} == {(3, "sgd")}
+
+
+def test_more_than_48_jobs_cannot_go_on(person: Person) -> None:
+    person.press("choose:tuning", "grid")
+    person.press(
+        "submit:values-to-try", grid_learning_rate="0.1,0.2,0.3,0.4,0.5,0.6", grid_weight_decay="0,0.01,0.02", grid_momentum="0.7,0.8,0.9"
+    )
+    seen = person.press("next")
+    assert "6 learning rates × 3 weight decays × 3 momenta = 54 training jobs; a task has at most 48" in seen
+    assert person.screen.title == "How shall it be tuned?"
+
+
+def test_a_range_that_is_refused_is_named_and_the_rest_kept(person: Person, database: Database) -> None:
+    person.press("choose:tuning", "random")
+    seen = person.press("submit:ranges-and-jobs", random_learning_rate="1..0.1", random_jobs="9")
+    assert "Learning rate (learning_rate) takes lowest..highest" in seen and "“1..0.1” was given" in seen and "Training jobs: 9" in seen
+    person.press("submit:ranges-and-jobs", random_learning_rate="1e-4..1e-2")
+    person.press("next")
+    assert "Training jobs: 9" in person.press("next")
+    person.press("start")
+    with database.read() as session:
+        plans = session.scalars(select(Job.plan)).all()
+    assert len({plan["learning_rate"] for plan in plans}) == 9
+    assert all(0.0001 <= plan["learning_rate"] <= 0.01 and 0.8 <= plan["momentum"] <= 0.99 for plan in plans)
