@@ -83,8 +83,11 @@ def register(app: App, board: Switchboard, wizard: SlackWizard, counter: Counter
 
     @app.shortcut(TRAIN_ON_MESSAGE)
     def shortcut_on_message(ack: Ack, body: Json, context: BoltContext) -> None:
-        ack()
-        caller, files = caller_of(context), (body.get("message") or {}).get("files") or []
+        with board.work.held():
+            ack()
+            offer_import(caller_of(context), (body.get("message") or {}).get("files") or [])
+
+    def offer_import(caller: Caller, files: Sequence[Json]) -> None:
         archive = next((file for file in files if is_archive(file)), None)
         if archive is None:
             opened_dialog(board, caller, notice_view("Train on these images", literal(NO_ARCHIVE)))

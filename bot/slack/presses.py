@@ -31,8 +31,11 @@ def register(app: App, board: Switchboard, wizard: SlackWizard, counter: Counter
 
     @app.action(ANY)
     def press(ack: Ack, body: Json, context: BoltContext) -> None:
-        ack()
-        caller = caller_of(context)
+        with board.work.held():
+            ack()
+            take_presses(body, caller_of(context))
+
+    def take_presses(body: Json, caller: Caller) -> None:
         for number, action in enumerate(body.get("actions") or ()):
             once = key_of("action", body.get("trigger_id"), body.get("container"), action, caller.user, number)
             mark = read_mark(str(action.get("block_id") or ""))
@@ -105,7 +108,11 @@ def register(app: App, board: Switchboard, wizard: SlackWizard, counter: Counter
 
     @app.view(ANY)
     def submit(ack: Ack, body: Json, context: BoltContext) -> None:
-        sent, caller = body["view"], caller_of(context)
+        with board.work.held():
+            take_form(ack, body, caller_of(context))
+
+    def take_form(ack: Ack, body: Json, caller: Caller) -> None:
+        sent = body["view"]
         metadata = metadata_of(sent)
         values, files = typed_values(sent)
         if wrong := refused_values(sent, values):

@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from slack_sdk import WebClient
 
@@ -51,7 +51,8 @@ def fetched(client: WebClient, settings: Settings, files: Sequence[Json]) -> Ite
 def _fetch(client: WebClient, settings: Settings, file: Json, path: Path) -> Upload:
     if not file.get("url_private_download") and not file.get("url_private"):
         file = client.files_info(file=str(file.get("id") or "")).get("file") or {}
-    url = str(file.get("url_private_download") or file.get("url_private") or "")
+    # Slack quotes names in addresses; one that is quoted already stays as it is.
+    url = quote(str(file.get("url_private_download") or file.get("url_private") or ""), safe=":/?&=%#+,;~@!$'()*")
     name = name_of(file)
     if not _is_slacks(url, client.base_url):
         raise InvalidInputError(f"“{name}” does not lie at Slack, so it cannot be fetched.", "Upload the file itself.")

@@ -3,8 +3,9 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,18 @@ class Work:
                 return
             self._waiting[key] = deque()
             self._pool.submit(self._run, key, job)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While the block runs something is still being done, though it has not been submitted yet."""
+        with self._changed:
+            self._open += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._open -= 1
+                self._changed.notify_all()
 
     def settle(self, seconds: float) -> bool:
         """Wait until nothing is left to do; False when something still is after so many seconds."""

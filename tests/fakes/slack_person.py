@@ -242,7 +242,7 @@ class Person:
 
 def read(message: dict[str, Any]) -> str:
     """All text of a message or view, as people see it."""
-    shown = list(texts(message["blocks"])) or [message.get("text", "")]
+    shown = list(texts(message.get("blocks") or [])) or [message.get("text", "")]
     return html.unescape("\n".join(shown)).replace("\u2060", "")
 
 

@@ -84,7 +84,7 @@ class FakeSlack:
         self.triggers: dict[str, float] = {}
         self._numbers = itertools.count(1)
         self._sockets: list[web.WebSocketResponse] = []
-        self._acks: dict[str, tuple[asyncio.Future[dict[str, Any] | None], float]] = {}
+        self._acks: dict[str, tuple[asyncio.Future[dict[str, Any] | None], str]] = {}
         self._lock = threading.RLock()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -254,14 +254,12 @@ class FakeSlack:
             envelope |= {"retry_attempt": retry, "retry_reason": "timeout" if retry else ""}
         future: asyncio.Future[dict[str, Any] | None] = self._loop.create_future()
         began = time.monotonic()
-        self._acks[envelope_id] = (future, began)
+        self._acks[envelope_id] = (future, str((payload.get("view") or {}).get("id", "")))
         await socket.send_str(json.dumps(envelope))
         answer = await asyncio.wait_for(future, timeout)
         seconds = time.monotonic() - began
         if answer and answer.get("response_action") in ("update", "push"):
             self._judge("view in an acknowledgement", view_problems(answer["view"], self._file_states()))
-            if payload.get("view", {}).get("id") in self.views and answer["response_action"] == "update":
-                self.views[payload["view"]["id"]] |= answer["view"]
         if answer and "options" in answer:
             self._judge("options", options_problems(answer))
         return Acknowledged(answer, seconds)
@@ -276,6 +274,9 @@ class FakeSlack:
                 answer = json.loads(message.data)
                 waiting = self._acks.pop(answer.get("envelope_id"), None)
                 if waiting is not None and not waiting[0].done():
+                    given = answer.get("payload") or {}
+                    if given.get("response_action") == "update" and waiting[1] in self.views:
+                        self.views[waiting[1]] |= given["view"]
                     waiting[0].set_result(answer.get("payload"))
         return socket
 

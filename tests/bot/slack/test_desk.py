@@ -1,0 +1,151 @@
+"""The ways in besides /train: lists, details, files, the App Home, shortcuts."""
+
+import io
+import zipfile
+
+from slack_person import Person, labels, read
+from sqlalchemy import select
+
+from core.access import Place
+from core.db.session import Database
+from core.db.tables import Dataset, LightJob, Task
+from core.settings import Settings
+from core.tasks.creation import NewTask, create_task
+from core.tasks.hyperparameters import TrainingPlan
+from core.vocabulary import TaskType
+
+
+def add_task(
+    database: Database, settings: Settings, dataset: Dataset, name: str, person: str = "slack:U0000ADA", place: Place | None = None
+) -> Task:
+    with database.write() as session:
+        return create_task(
+            session,
+            settings,
+            NewTask(
+                workspace="default",
+                person=person,
+                person_name="Ada",
+                name=name,
+                task_type=TaskType.SINGLE_LABEL,
+                dataset_id=dataset.id,
+                annotation_set_id=dataset.annotation_sets[0].id,
+                network="resnet18",
+                pretraining="none",
+                plans=[TrainingPlan(image_size=64)],
+                place=place,
+            ),
+        )
+
+
+def newest_response(person: Person) -> dict:
+    return [item for used in person.slack.responses.values() for item in used][-1]
+
+
+def test_tasks_are_listed_to_the_asker_alone_and_opened(person: Person, add_dataset, database: Database, settings: Settings) -> None:
+    task = add_task(database, settings, add_dataset("pets"), "Pets & <co>")
+    person.command("/tasks")
+    assert any("Pets & <co>" in item for item in person.told())
+    assert person.slack.messages(person.channel) == []
+    person.press("Pets", newest_response(person))
+    shown = newest_response(person)
+    assert "resnet18" in read(shown) and shown["replace_original"]
+    person.press("Rename", shown)
+    person.fill(name="Cats")
+    with database.read() as session:
+        assert session.get_one(Task, task.id).name == "Cats"
+    assert "Renamed to “Cats”" in read(person.opened())
+
+
+def test_deleting_needs_delete_typed(person: Person, add_dataset, database: Database) -> None:
+    add_dataset("pets")
+    person.command("/datasets")
+    person.press("pets", newest_response(person))
+    with database.write() as session:
+        session.scalars(select(Dataset)).one().created_by = "slack:U0000ADA"
+    person.press("Delete", newest_response(person))
+    answer = person.fill(confirmation="delete")
+    assert answer.payload is not None and "field:confirmation" in answer.payload["errors"]
+    person.fill(confirmation="DELETE")
+    assert "Deleted the dataset “pets”" in read(person.opened())
+    with database.read() as session:
+        assert session.scalars(select(Dataset)).all() == []
+
+
+def test_another_persons_dataset_is_not_deleted(person: Person, add_dataset, database: Database) -> None:
+    add_dataset("pets")
+    person.command("/datasets")
+    person.press("pets", newest_response(person))
+    person.press("Delete", newest_response(person))
+    person.fill(confirmation="DELETE")
+    assert "Only the person who made" in read(person.opened())
+    with database.read() as session:
+        assert len(session.scalars(select(Dataset)).all()) == 1
+
+
+def test_the_home_shows_what_goes_on(person: Person, add_dataset, database: Database, settings: Settings) -> None:
+    add_task(database, settings, add_dataset("pets"), "Pets")
+    home = person.open_home()
+    assert "Pets" in read(home) and "pets" in read(home)
+    assert labels(home)[0] == "Train a model"
+    person.channel = person.slack.direct(person.user).id
+    person._send(
+        *person._action(
+            home, {"type": "button", "block_id": home["blocks"][-1]["block_id"], "action_id": "train:begin#0", "action_ts": "1"}
+        )
+    )
+    assert "What kind of training?" in person.read()
+
+
+def zip_of_folders() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name in ("cat/1.png", "dog/1.png"):
+            archive.writestr(name, b"not looked at here")
+    return out.getvalue()
+
+
+def test_train_on_these_images_imports_the_archive_of_a_message(person: Person, database: Database, storage) -> None:
+    file = person.slack.add_file("my pets.zip", zip_of_folders(), "application/zip")
+    message = person.slack.say(person.channel, person.user, "here", files=[file])
+    person.shortcut("train_on_message", message)
+    person.fill(name="pets")
+    with database.read() as session:
+        job = session.scalars(select(LightJob)).one()
+    assert (job.kind, job.payload["name"]) == ("import", "pets")
+    assert storage.read(job.payload["upload_key"]) == zip_of_folders()
+    assert job.place["thread"] == message["ts"]
+
+
+def test_a_message_without_an_archive_says_what_is_wanted(person: Person) -> None:
+    message = person.slack.say(person.channel, person.user, "here")
+    person.shortcut("train_on_message", message)
+    assert "no zip or tar" in read(person.opened())
+
+
+def test_an_archive_in_a_thread_of_ours_is_imported_and_one_elsewhere_is_not(person: Person, database: Database) -> None:
+    file = person.slack.add_file("pets.zip", zip_of_folders(), "application/zip")
+    other = person.say("unrelated")
+    person.say("see", thread=other["ts"], files=[file])
+    with database.read() as session:
+        assert session.scalars(select(LightJob)).all() == []
+    person.command("/train")
+    person.say("here", thread=person.thread(), files=[file])
+    with database.read() as session:
+        assert session.scalars(select(LightJob)).one().payload["name"] == "pets"
+
+
+def test_hyperparameters_come_as_a_file_in_the_thread(person: Person, running, add_dataset, database: Database, settings: Settings) -> None:
+    root = person.slack.say(person.channel, person.user, "go")
+    add_task(database, settings, add_dataset("pets"), "Pets", place=Place("slack", f"T0000FAKE/{person.channel}", root["ts"]))
+    running.notifier.tick()
+    progress = person.slack.messages(person.channel, root["ts"])[0]
+    person.press("Details", progress)
+    assert "resnet18" in read(person.opened())
+    person.press("Hyperparameters", view=person.opened()["id"])
+    assert [item for item in person.slack.messages(person.channel, root["ts"]) if item.get("files")]
+
+
+def test_help_says_what_one_can_do(person: Person) -> None:
+    person.command("/train-help")
+    assert any("/datasets" in item for item in person.told())

@@ -1,0 +1,162 @@
+"""A task's thread at Slack: told once, also after crashes; and no trouble of Slack's ever hurts a training."""
+
+import pytest
+from slack_person import Person, labels, pictures, read
+
+import bot.notifier
+from core.access import Place
+from core.db.session import Database
+from core.db.tables import Delivery, Job, Task
+from core.events import Progress
+from core.settings import Settings
+from core.storage import Storage
+from core.tasks.creation import NewTask, create_task
+from core.tasks.hyperparameters import TrainingPlan
+from core.tasks.lifecycle import NewModel, claim_job, complete_task, finish_job, record_event
+from core.vocabulary import TaskType
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bot.notifier, "EDIT_SECONDS", 0.0)
+
+
+class Training:
+    """A task with its thread, driven by the same calls as workers make."""
+
+    def __init__(self, person: Person, running, database: Database, settings: Settings, storage: Storage, dataset) -> None:
+        self.person, self.running, self.database, self.storage = person, running, database, storage
+        self.root = person.slack.say(person.channel, person.user, "go")["ts"]
+        with database.write() as session:
+            new = NewTask(
+                workspace="default",
+                person="slack:U0000ADA",
+                name="Pets <!channel>",
+                task_type=TaskType.SINGLE_LABEL,
+                dataset_id=dataset.id,
+                annotation_set_id=dataset.annotation_sets[0].id,
+                network="resnet18",
+                pretraining="none",
+                plans=[TrainingPlan(image_size=64)],
+                place=Place("slack", f"T0000FAKE/{person.channel}", self.root),
+            )
+            self.task = create_task(session, settings, new)
+            self.job = session.query(Job).one()
+
+    def claim(self) -> None:
+        with self.database.write() as session:
+            assert claim_job(session, self.job.id, 1, worker="w", device="CPU")
+
+    def progress(self, number: int) -> None:
+        event = Progress(number, 10, 1, 10, number / 10, 0.5, 0.001, 400, seconds_left=60, metric=0.9, metric_name="accuracy")
+        with self.database.write() as session:
+            record_event(session, self.job.id, 1, event, sequence=number)
+
+    def finish(self) -> None:
+        self.storage.write("models/x/curves.png", PNG)
+        with self.database.write() as session:
+            finish_job(session, self.job.id, 1, score=0.986, metrics={"accuracy": 0.986, "baseline_accuracy": 0.114})
+        with self.database.write() as session:
+            complete_task(session, self.job.id, 1, NewModel("models/x", ["a", "b"], report={"curves": "models/x/curves.png"}))
+
+    def tick(self) -> bool:
+        return self.running.notifier.tick()
+
+    def thread(self) -> list[dict]:
+        return self.person.slack.messages(self.person.channel, self.root)
+
+    def state(self) -> str:
+        with self.database.read() as session:
+            return session.get_one(Task, self.task.id).state
+
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 64
+
+
+@pytest.fixture
+def training(person: Person, running, database: Database, settings: Settings, storage: Storage, add_dataset) -> Training:
+    return Training(person, running, database, settings, storage, add_dataset("pets"))
+
+
+def test_one_changing_message_then_the_result_with_pictures_and_a_line_in_the_channel(training: Training) -> None:
+    training.person.slack.looks_until_ready = 3
+    training.tick()
+    training.claim()
+    training.tick()
+    training.progress(3)
+    training.tick()
+    (progress,) = training.thread()
+    assert "██████░" in read(progress) and "epoch 3 of 10" in read(progress) and "90.0 %" in read(progress)
+    assert any("Stop" in item for item in labels(progress))
+    training.finish()
+    training.tick()
+    progress, result = training.thread()
+    assert "98.6 %" in read(result) and len(pictures(result)) == 1
+    assert "Test an image" in labels(result)
+    announced = training.person.slack.messages(training.person.channel)[-1]
+    assert "is trained: accuracy 98.6 %" in read(announced) and "Pets <!channel>" in read(announced)
+    assert not training.tick()
+
+
+def test_a_lost_answer_posts_nothing_twice(training: Training) -> None:
+    training.tick()
+    training.claim()
+    training.finish()
+    training.person.slack.fail("chat.postMessage", "internal_error", after=True)
+    training.tick()
+    training.running.restart()
+    for _ in range(3):
+        training.tick()
+    assert len(training.thread()) == 2
+    announcements = [item for item in training.person.slack.messages(training.person.channel) if "📣" in read(item)]
+    assert len(announcements) == 1
+
+
+def test_a_deleted_progress_message_is_posted_afresh(training: Training) -> None:
+    training.tick()
+    channel = training.person.slack.channels[training.person.channel]
+    channel.messages = [item for item in channel.messages if item["ts"] == training.root]
+    training.claim()
+    training.tick()
+    assert len(training.thread()) == 1
+
+
+def test_an_archived_channel_never_hurts_the_training(training: Training, database: Database) -> None:
+    training.tick()
+    training.person.slack.channels[training.person.channel].archived = True
+    training.claim()
+    training.tick()
+    training.finish()
+    training.tick()
+    assert training.state() == "finished"
+    with database.read() as session:
+        assert session.get_one(Delivery, (training.task.id, "slack")).done
+
+
+def test_a_picture_that_slack_never_gets_ready_does_not_hold_the_result_back(training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training.running.face.board.gallery, "pause", lambda seconds: None)
+    training.person.slack.looks_until_ready = 10**6
+    training.tick()
+    training.claim()
+    training.finish()
+    training.tick()
+    result = training.thread()[-1]
+    assert "98.6 %" in read(result) and "is not available" in read(result) and not pictures(result)
+
+
+def test_stop_from_the_thread_by_the_creator_only(training: Training, grace_at_slack: Person) -> None:
+    training.tick()
+    progress = training.thread()[0]
+    grace_at_slack.press("Take out", progress)
+    assert training.state() == "waiting"
+    assert any("Only the person" in item for item in grace_at_slack.told())
+    training.person.press("Take out", progress)
+    assert training.state() == "stopped"
+    training.tick()
+    assert "was stopped" in read(training.thread()[-1])
+
+
+def test_a_rate_limit_is_waited_out(training: Training) -> None:
+    training.person.slack.fail("chat.postMessage", retry_after=1)
+    training.tick()
+    assert len(training.thread()) == 1
