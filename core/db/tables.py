@@ -167,7 +167,7 @@ class Task(Base):
     source_model_id: Mapped[str] = mapped_column(String(16), default="")  # retraining
     task_type: Mapped[str] = mapped_column(String(24))
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"), index=True)
-    annotation_set_id: Mapped[str] = mapped_column(ForeignKey("annotation_sets.id"))
+    annotation_set_id: Mapped[str] = mapped_column(ForeignKey("annotation_sets.id"), index=True)
     network: Mapped[str]
     pretraining: Mapped[str]
     suggestion: Mapped[dict[str, Any]] = mapped_column(default=dict)  # auto select: preference, data type, reasons
@@ -313,7 +313,8 @@ class Model(Base):
     """What a finished task leaves behind; `key` is its folder in the storage."""
 
     __tablename__ = "models"
-    __table_args__ = (Index("ix_models_listing", "workspace", "created_at"),)
+    # The name is in the index, so that a search need not read the rows.
+    __table_args__ = (Index("ix_models_listing", "workspace", "created_at", "id", "name"),)
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True, default=new_id)
     workspace: Mapped[str]

@@ -36,9 +36,10 @@ def list_models(session: Session, workspace: str, *, search: str = "", offset: i
     condition = [Model.workspace == workspace]
     if search:
         condition.append(Model.name.icontains(search, autoescape=True))
-    total = session.scalar(select(func.count()).select_from(Model).where(*condition)) or 0
-    rows = session.scalars(select(Model).where(*condition).order_by(Model.created_at.desc(), Model.id).offset(offset).limit(limit))
-    return list(rows), total
+    rows = list(session.scalars(select(Model).where(*condition).order_by(Model.created_at.desc(), Model.id).offset(offset).limit(limit)))
+    if not offset and len(rows) < limit:
+        return rows, len(rows)  # a search goes over all names: not twice where once will do
+    return rows, session.scalar(select(func.count()).select_from(Model).where(*condition)) or 0
 
 
 def rename_model(session: Session, actor: Actor, model: Model, name: str) -> None:

@@ -101,7 +101,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_models'))
     )
     with op.batch_alter_table('models', schema=None) as batch_op:
-        batch_op.create_index('ix_models_listing', ['workspace', 'created_at'], unique=False)
+        batch_op.create_index('ix_models_listing', ['workspace', 'created_at', 'id', 'name'], unique=False)
         batch_op.create_index(batch_op.f('ix_models_task_id'), ['task_id'], unique=False)
 
     op.create_table('outbox',
@@ -240,6 +240,7 @@ def upgrade() -> None:
     sa.UniqueConstraint('draft_id', name=op.f('uq_tasks_draft_id'))
     )
     with op.batch_alter_table('tasks', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_tasks_annotation_set_id'), ['annotation_set_id'], unique=False)
         batch_op.create_index('ix_tasks_created', ['workspace', 'created_at'], unique=False)
         batch_op.create_index(batch_op.f('ix_tasks_dataset_id'), ['dataset_id'], unique=False)
         batch_op.create_index('ix_tasks_finished', ['workspace', 'finished_at'], unique=False)
@@ -354,6 +355,7 @@ def downgrade() -> None:
         batch_op.drop_index('ix_tasks_finished')
         batch_op.drop_index(batch_op.f('ix_tasks_dataset_id'))
         batch_op.drop_index('ix_tasks_created')
+        batch_op.drop_index(batch_op.f('ix_tasks_annotation_set_id'))
 
     op.drop_table('tasks')
     op.drop_table('annotations')
