@@ -47,14 +47,17 @@ class Face:
     title: str
     module: str
     tokens: tuple[str, ...]
+    instead: tuple[tuple[str, ...], ...] = ()  # other sets of settings that do as well, each whole
 
     def missing(self, settings: Settings) -> tuple[str, ...]:
         """The environment variables that are not set."""
+        if any(all(_secret(settings, token) for token in tokens) for tokens in self.instead):
+            return ()
         return tuple(f"STATIONMASTER_{token.upper()}" for token in self.tokens if not _secret(settings, token))
 
     def configured(self, settings: Settings) -> bool:
         """Whether the operator wants it: at least one token is given."""
-        return any(_secret(settings, token) for token in self.tokens)
+        return any(_secret(settings, token) for token in {*self.tokens, *(token for tokens in self.instead for token in tokens)})
 
     def installed(self) -> bool:
         """Whether this version has the face."""
@@ -64,8 +67,11 @@ class Face:
             return False
 
 
+# Without an app token Slack's requests come over HTTP: for one team, or for all that install the app.
+SLACK_OVER_HTTP = (("slack_bot_token", "slack_signing_secret"), ("slack_client_id", "slack_client_secret", "slack_signing_secret"))
+
 FACES: tuple[Face, ...] = (
-    Face("slack", "Slack", "bot.slack.app", ("slack_bot_token", "slack_app_token")),
+    Face("slack", "Slack", "bot.slack.app", ("slack_bot_token", "slack_app_token"), SLACK_OVER_HTTP),
     Face("discord", "Discord", "bot.discord.app", ("discord_token",)),
 )
 
@@ -132,5 +138,5 @@ def _names(face: Face) -> str:
 
 
 def _secret(settings: Settings, name: str) -> str:
-    value: SecretStr = getattr(settings, name)
-    return value.get_secret_value()
+    value: SecretStr | str = getattr(settings, name)
+    return value if isinstance(value, str) else value.get_secret_value()
