@@ -1,0 +1,152 @@
+"""Lists, names and deletion; previews and statistics of every kind."""
+
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core.access import Actor
+from core.datasets.importing import drop_dataset, import_dataset, keep_dataset
+from core.datasets.listing import annotation_sets_for, delete_dataset, find_dataset, list_datasets, rename_dataset
+from core.datasets.previews import colour_of, preview_page
+from core.datasets.statistics import MILDLY, SERIOUSLY, WELL, dataset_statistics, representation
+from core.db.tables import Task
+from core.errors import ConflictError, InvalidInputError, NotAllowedError, NotFoundError
+from core.vocabulary import TaskType
+
+Picture = Callable[..., bytes]
+
+
+def use(home: Any, dataset: Any, name: str) -> None:
+    """A task that uses the dataset."""
+    with home.database.write() as session:
+        session.add(
+            Task(
+                workspace="default",
+                name=name,
+                model_name=name,
+                flow="general",
+                dataset_id=dataset.id,
+                annotation_set_id=dataset.annotation_sets[0].id,
+                task_type="single-label",
+                network="n",
+                pretraining="none",
+                tuning="auto",
+                settings={},
+                seed=0,
+                place={},
+                created_by="cli:test",
+            )
+        )
+
+
+def test_pages_search_and_task_types(home: Any, folders: Any, picture: Picture, tmp_path: Path) -> None:
+    source = folders(cat=3)
+    for name in ("zebras", "Apples", "apple_trees", "100%"):
+        home.bring(source, name)
+    boxed = tmp_path / "boxed"
+    boxed.mkdir()
+    (boxed / "a.png").write_bytes(picture(1))
+    (boxed / "label.csv").write_text("a.png,cat,1,1,5,5\n")
+    home.bring(boxed, "boxed")
+    with home.database.read() as session:
+        names = lambda **options: [one.name for one in list_datasets(session, "default", **options)[0]]  # noqa: E731
+        assert sorted(names()) == sorted(["zebras", "Apples", "apple_trees", "100%", "boxed"])
+        assert list_datasets(session, "default", offset=1, limit=2)[1] == 5
+        assert len(names(offset=1, limit=2)) == 2
+        assert sorted(names(search="APPLE")) == ["Apples", "apple_trees"]
+        assert names(search="e_t") == ["apple_trees"]
+        assert names(search="%") == ["100%"]
+        assert names(task_type=TaskType.OBJECT_DETECTION) == ["boxed"]
+        assert names(task_type=TaskType.MULTI_LABEL) == ["boxed"]
+        assert list_datasets(session, "elsewhere") == ([], 0)
+        (derived,) = annotation_sets_for(find_dataset(session, "default", "boxed"), TaskType.MULTI_LABEL)
+        assert derived.derived_from
+        with pytest.raises(NotFoundError) as caught:
+            find_dataset(session, "default", "zebra")
+        assert "zebras" in caught.value.remedy
+
+
+def test_a_dataset_in_use_cannot_change(home: Any, folders: Any) -> None:
+    dataset = home.bring(folders(cat=3))
+    use(home, dataset, "first try")
+    for act in (
+        lambda: rename_dataset(home.database, home.actor, "set", "new"),
+        lambda: delete_dataset(home.database, home.storage, home.actor, "set"),
+    ):
+        with pytest.raises(ConflictError, match="first try"):
+            act()
+    assert home.dataset().image_count == 3
+
+
+def test_only_owner_and_admins_delete(home: Any, folders: Any) -> None:
+    home.bring(folders(cat=3))
+    stranger = Actor("default", "slack:U1", "eve")
+    with pytest.raises(NotAllowedError):
+        delete_dataset(home.database, home.storage, stranger, "set")
+    delete_dataset(home.database, home.storage, home.actor, "set")
+    assert home.leftovers() == []
+
+
+def test_keep_or_drop(home: Any, folders: Any) -> None:
+    source = folders(cat=4)
+    (source / "cat/0.png").write_bytes(b"no image")
+    options = {"workspace": "default", "person": "p", "source": str(source), "hold": True}
+    held = import_dataset(home.database, home.storage, home.settings, name="a", **options)
+    assert held.state == "held"
+    with home.database.read() as session:
+        assert list_datasets(session, "default")[1] == 0
+    assert keep_dataset(home.database, "default", held.id).state == "ready"
+    drop_dataset(home.database, home.storage, "default", held.id)  # kept: nothing happens
+    assert home.dataset("a").image_count == 3
+    other = import_dataset(home.database, home.storage, home.settings, name="b", **options)
+    drop_dataset(home.database, home.storage, "default", other.id)
+    with pytest.raises(NotFoundError):
+        keep_dataset(home.database, "default", other.id)
+    assert {key.split("/")[1] for key in home.leftovers()} == {held.id}
+
+
+@pytest.fixture
+def boxed(home: Any, tmp_path: Path) -> Any:
+    """Sixty black images with one box each, of two classes in turn."""
+    source = tmp_path / "boxed"
+    source.mkdir()
+    for number in range(60):
+        Image.fromarray(np.full((100, 200), number % 40, np.uint8)).save(source / f"{number}.png")
+    (source / "label.csv").write_text("".join(f"{number}.png,{'ab'[number % 2]},50,20,100,40\n" for number in range(60)))
+    return home.bring(source, "boxed")
+
+
+def test_previews_come_in_pages_and_are_kept(home: Any, boxed: Any) -> None:
+    pages = [preview_page(home.database, home.storage, home.settings, boxed.id, boxed.annotation_sets[0].id, number) for number in (1, 2)]
+    assert [(page.first, page.last, page.total) for page in pages] == [(1, 50, 60), (51, 60, 60)]
+    drawn = home.storage.read(pages[0].png_key)
+    assert preview_page(home.database, home.storage, home.settings, boxed.id, boxed.annotation_sets[0].id, 1) == pages[0]
+    shown = np.asarray(Image.open(BytesIO(drawn)).convert("RGB")).reshape(-1, 3)
+    for number in range(2):  # legend and twenty-five boxes of each class
+        assert (shown == colour_of(number)).all(1).sum() > 25 * 2 * (70 + 28) * 2 * 0.9
+    for number in (0, 3, -1):
+        with pytest.raises(InvalidInputError):
+            preview_page(home.database, home.storage, home.settings, boxed.id, boxed.annotation_sets[0].id, number)
+    with pytest.raises(NotFoundError):
+        preview_page(home.database, home.storage, home.settings, boxed.id, "nothing", 1)
+
+
+def test_statistics_of_boxes(home: Any, boxed: Any) -> None:
+    found, keys = dataset_statistics(home.database, home.storage, boxed.id, boxed.annotation_sets[0].id)
+    assert [(label["class"], label["count"], label["representation"]) for label in found["labels"]] == [("a", 30, WELL), ("b", 30, WELL)]
+    assert found["box_area"]["median"] == pytest.approx(0.2)
+    assert found["box_aspect_ratio"]["mean"] == pytest.approx(2.5)
+    assert found["boxes_per_image"]["histogram"] == {"1": 60}
+    assert Image.open(BytesIO(home.storage.read(keys.png_key))).width > 1000
+    assert dataset_statistics(home.database, home.storage, boxed.id, boxed.annotation_sets[0].id)[0] == found
+
+
+def test_representation_against_a_cut_off() -> None:
+    assert representation([100, 50, 20, 10]) == [WELL, WELL, MILDLY, SERIOUSLY]
+    assert representation([100, 50, 20, 10], cut_off=1) == [WELL, WELL, SERIOUSLY, SERIOUSLY]
+    assert representation([0, 0]) == [SERIOUSLY, SERIOUSLY]
