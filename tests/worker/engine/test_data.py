@@ -1,0 +1,176 @@
+"""Decoded once, shared, whole or not at all; batches that leave no image out."""
+
+import io
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from core.datasets.records import load_records
+from core.errors import UnavailableError
+from worker.engine import data
+from worker.engine.data import ImageSource, PreparationCancelledError, batches_of, cached_pixels, decode, epoch_order
+from worker.engine.device import Device
+from worker.engine.errors import UnreadableImageError
+
+CPU = Device(torch.device("cpu"), "CPU", False)
+
+
+def encoded(image: Image.Image, kind: str) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, quality=95)
+    return out.getvalue()
+
+
+@pytest.fixture
+def records(bench: Any) -> list[Any]:
+    dataset = bench.stripes(per_class=40)
+    with bench.database.read() as session:
+        return load_records(session, dataset.id, dataset.annotation_sets[0].id)
+
+
+def test_images_are_decoded_once_and_shared(bench: Any, records: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+    real = data.decode
+    monkeypatch.setattr(data, "decode", lambda *arguments: (decoded.append(1), real(*arguments))[1])
+    arguments: dict[str, Any] = {"storage": bench.storage, "settings": bench.settings}
+    results: list[Any] = []
+    threads = [threading.Thread(target=lambda: results.append(cached_pixels(records, "abc", 24, **arguments))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(decoded) == 80 and len(results) == 3
+    assert all((pixels == results[0]).all() for pixels in results)
+    assert results[0].shape == (80, 24, 24, 3) and results[0].dtype == np.uint8
+    for record, pixels in list(zip(records, results[0], strict=True))[::17]:
+        assert (pixels == real(bench.storage.read(record.key), 24)).all()
+    cached_pixels(records, "other data", 24, **arguments)
+    cached_pixels(records, "abc", 32, **arguments)
+    assert len(decoded) == 240
+
+
+def test_a_broken_off_preparation_leaves_nothing_half(bench: Any, records: list[Any]) -> None:
+    with pytest.raises(PreparationCancelledError):
+        cached_pixels(records, "abc", 24, storage=bench.storage, settings=bench.settings, cancelled=lambda: True)
+    assert [path.suffix for path in (bench.settings.cache / "pixels").iterdir()] in ([".lock"], [])
+    assert cached_pixels(records, "abc", 24, storage=bench.storage, settings=bench.settings).any()
+
+
+def test_a_cut_cache_file_is_made_again(bench: Any, records: list[Any]) -> None:
+    whole = np.array(cached_pixels(records, "abc", 24, storage=bench.storage, settings=bench.settings))
+    file = next((bench.settings.cache / "pixels").glob("*.npy"))
+    file.write_bytes(file.read_bytes()[:1000])
+    assert (cached_pixels(records, "abc", 24, storage=bench.storage, settings=bench.settings) == whole).all()
+
+
+def test_an_image_that_is_gone_is_named(bench: Any, records: list[Any]) -> None:
+    bench.storage.delete(records[5].key)
+    with pytest.raises(UnreadableImageError) as caught:
+        cached_pixels(records, "abc", 24, storage=bench.storage, settings=bench.settings)
+    assert records[5].path in caught.value.what and "Import" in caught.value.remedy
+
+
+def test_a_full_disk_is_said(bench: Any, records: list[Any]) -> None:
+    bench.settings.min_free_bytes = 1 << 60
+    with pytest.raises(UnavailableError, match="image cache"):
+        cached_pixels(records, "abc", 24, storage=bench.storage, settings=bench.settings)
+
+
+@pytest.mark.parametrize(
+    ("image", "kind"),
+    [
+        (Image.new("L", (50, 40), 100), "PNG"),
+        (Image.new("RGB", (500, 375), (100, 100, 100)), "JPEG"),
+        (Image.new("L", (500, 375), 100), "JPEG"),
+        (Image.new("RGBA", (30, 300), (100, 100, 100, 255)), "PNG"),
+        (Image.new("P", (30, 30), 0).convert("RGB").convert("P"), "PNG"),
+        (Image.new("1", (30, 30), 1), "PNG"),
+    ],
+)
+def test_every_kind_of_image_becomes_a_square_of_bytes(image: Image.Image, kind: str) -> None:
+    pixels = decode(encoded(image, kind), 48)
+    assert pixels.shape == (48, 48, 3) and pixels.dtype == np.uint8
+    assert (abs(pixels.astype(int) - np.asarray(image.convert("RGB"))[0, 0]) <= 2).all()
+
+
+def test_what_is_seen_through_is_white() -> None:
+    assert (decode(encoded(Image.new("RGBA", (30, 30), (0, 0, 0, 0)), "PNG"), 32) == 255).all()
+
+
+def test_scaling_down_does_not_alias() -> None:
+    checks = np.indices((512, 512)).sum(0) % 2 * 255
+    pixels = decode(encoded(Image.fromarray(checks.astype(np.uint8)), "PNG"), 32)
+    assert abs(int(pixels.mean()) - 127) <= 2 and pixels.std() < 10
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 4), (7, 3), (64, 64), (65, 64), (1000, 64), (5, 1)])
+def test_batches_take_each_image_once_and_none_stays_alone(count: int, size: int) -> None:
+    batches = batches_of(epoch_order(count, 0, 1), size)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(count))
+    sizes = {len(batch) for batch in batches}
+    assert max(sizes) <= size and max(sizes) - min(sizes) <= 1
+
+
+def test_every_epoch_has_its_own_order() -> None:
+    assert (epoch_order(50, 1, 1) == epoch_order(50, 1, 1)).all()
+    assert (epoch_order(50, 1, 1) != epoch_order(50, 1, 2)).any()
+    assert (epoch_order(50, 1, 1) != epoch_order(50, 2, 1)).any()
+
+
+class Elsewhere(Device):
+    """A device that is the host and says it is not: the streamed path, step by step."""
+
+    @property
+    def is_cpu(self) -> bool:
+        return False
+
+    def free_bytes(self) -> int | None:
+        return 0
+
+
+class Roomy(Elsewhere):
+    """The same, with room for all images."""
+
+    def free_bytes(self) -> int | None:
+        return 1 << 40
+
+
+@pytest.mark.parametrize(
+    "device", [CPU, Elsewhere(torch.device("cpu"), "", False), Roomy(torch.device("cpu"), "", False)], ids=["host", "streamed", "resident"]
+)
+def test_every_way_to_the_device_hands_out_the_same_images(device: Device) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 8, 8, 3), dtype=np.uint8)
+    batches = batches_of(epoch_order(20, 0, 1), 6)
+    source = ImageSource(pixels, device)
+    images = list(source.stream(batches))
+    assert [tuple(batch.shape) for batch in images] == [(5, 3, 8, 8)] * 4
+    for rows, batch in zip(batches, images, strict=True):
+        assert (batch.permute(0, 2, 3, 1).numpy() == pixels[rows]).all()
+        assert batch.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_images_that_leave_the_device_are_streamed_on() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 8, 8, 3), dtype=np.uint8)
+    source = ImageSource(pixels, Roomy(torch.device("cpu"), "", False))
+    batches = batches_of(epoch_order(20, 0, 1), 5)
+    stream = source.stream(batches)
+    seen = [next(stream)]
+    source.leave_device()
+    seen += list(stream)
+    assert (torch.cat(seen).permute(0, 2, 3, 1).numpy() == pixels[np.concatenate(batches)]).all()
+
+
+def test_an_error_while_gathering_reaches_the_loop() -> None:
+    pixels = np.zeros((4, 8, 8, 3), np.uint8)
+    source = ImageSource(pixels, Elsewhere(torch.device("cpu"), "", False))
+    with pytest.raises(IndexError):
+        list(source.stream([np.array([0, 1]), np.array([99])]))
+    before = threading.active_count()
+    stream = source.stream([np.array([0])] * 50)
+    next(stream)
+    stream.close()
+    assert threading.active_count() == before

@@ -1,0 +1,86 @@
+"""Losses and numbers of classification, against cases worked out by hand."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from core.datasets.records import Record
+from core.tasks.hyperparameters import TrainingPlan
+from worker.objectives.classification import MultiLabel, SingleLabel, best_thresholds
+
+CPU = torch.device("cpu")
+
+
+def records(values: list[Any], key: str) -> list[Record]:
+    return [Record(number, f"{number}.png", str(number), 8, 8, "", "", {key: value}) for number, value in enumerate(values)]
+
+
+def single(labels: list[int], classes: int, **plan: Any) -> SingleLabel:
+    return SingleLabel(records(labels, "label"), range(len(labels)), [f"c{number}" for number in range(classes)], TrainingPlan(**plan), CPU)
+
+
+def evaluated(objective: Any, logits: list[list[float]]) -> Any:
+    evaluator = objective.evaluator()
+    for row, values in enumerate(logits):  # one image at a time: gathering must not matter
+        evaluator.update(torch.tensor([values]), np.array([row]))
+    return evaluator.compute()
+
+
+def test_numbers_of_one_label() -> None:
+    objective = single([0, 0, 0, 1], 2)
+    judged = evaluated(objective, [[2, 0], [2, 0], [0, 2], [0, 2]])
+    assert objective.baseline == 0.75
+    assert judged.score == judged.metrics["accuracy"] == 0.75
+    assert judged.metrics["balanced_accuracy"] == pytest.approx((2 / 3 + 1) / 2)
+    assert judged.metrics["macro_f1"] == pytest.approx((0.8 + 2 / 3) / 2)
+    assert judged.details["confusion"].tolist() == [[2, 1], [0, 1]]
+    assert not judged.remarks
+
+
+def test_classes_without_validation_images_do_not_count() -> None:
+    judged = evaluated(single([0, 1], 5), [[9, 0, 0, 0, 0], [0, 9, 0, 0, 0]])
+    assert judged.metrics["balanced_accuracy"] == judged.metrics["auroc"] == judged.metrics["macro_f1"] == 1
+
+
+def test_a_class_never_said_is_remarked() -> None:
+    judged = evaluated(single([0, 0, 1], 2), [[1, 0]] * 3)
+    assert "“c1”" in judged.remarks["never-predicted"][0]
+
+
+def test_one_class() -> None:
+    judged = evaluated(single([0, 0], 1), [[0.3], [0.1]])
+    assert judged.score == 1 and judged.loss == 0 and "auroc" not in judged.metrics
+    assert judged.details["confusion"].tolist() == [[2]]
+
+
+def test_smoothing_is_learnt_from_but_not_shown() -> None:
+    network = torch.nn.Flatten()
+    images = torch.tensor([[[[4.0, 0.0]]], [[[0.0, 4.0]]]])
+    arguments = (network, images, np.array([0, 1]), np.zeros((2, 3, 3), np.float32))
+    plain = single([0, 1], 2).training_step(*arguments)
+    smoothed = single([0, 1], 2, label_smoothing=0.2).training_step(*arguments)
+    assert plain.loss == plain.plain_loss == smoothed.plain_loss < smoothed.loss
+    assert plain.correct == 1
+
+
+def test_numbers_of_several_labels() -> None:
+    objective = MultiLabel(records([[0, 1], [0], [], [1]], "labels"), range(4), ["a", "b", "never shown"], TrainingPlan(), CPU)
+    judged = evaluated(objective, [[2, 2, -2], [2, -2, -2], [-2, -2, -2], [-2, 2, -2]])
+    assert judged.score == judged.metrics["map"] == judged.metrics["micro_f1"] == judged.metrics["macro_f1"] == judged.metrics["auroc"] == 1
+    assert objective.baseline == pytest.approx(0.5)
+    assert judged.details["counts"][:, :2].tolist() == [[2, 0], [2, 0], [0, 0]]
+
+
+def test_images_without_any_label() -> None:
+    judged = evaluated(MultiLabel(records([[], []], "labels"), range(2), ["a"], TrainingPlan(), CPU), [[0.1], [0.2]])
+    assert judged.score == 0 and "map" not in judged.metrics
+
+
+def test_thresholds_are_the_best_cuts() -> None:
+    probabilities = torch.tensor([[0.9], [0.8], [0.3], [0.1]])
+    labels = torch.tensor([[True], [True], [True], [False]])
+    threshold = float(best_thresholds(probabilities, labels)[0])
+    assert 0.1 < threshold <= 0.3
+    assert float(best_thresholds(probabilities, torch.zeros(4, 1, dtype=torch.bool))[0]) == 0.5

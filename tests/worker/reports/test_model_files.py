@@ -1,0 +1,122 @@
+"""From a checkpoint to the model folder, and from the folder to predictions."""
+
+import io
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import load as load_safetensors
+
+from core.errors import BadDataError, ConflictError, NotFoundError
+from worker.engine.data import decode
+from worker.link import Ask, TrainingResult
+from worker.reports.inference import load_model, predict
+from worker.reports.model_files import write_model
+
+
+def make_model(bench: Any, job: Any, key: str = "models/m1") -> tuple[TrainingResult, dict[str, str]]:
+    result, _ = bench.train(job)
+    return result, write_model(job, result, key, database=bench.database, storage=bench.storage, settings=bench.settings)
+
+
+def png(width: int = 32, height: int = 32, colour: tuple[int, int, int] = (200, 30, 30)) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (width, height), colour).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_what_a_model_leaves_and_says(bench: Any) -> None:
+    job = bench.job(bench.stripes(per_class=40), epochs=5)
+    result, report = make_model(bench, job)
+    assert set(report) == {"curves", "confusion_matrix", "best_and_worst"}
+    for key in report.values():
+        with Image.open(io.BytesIO(bench.storage.read(key))) as picture:
+            assert picture.format == "PNG" and min(picture.size) > 200
+    card = json.loads(bench.storage.read("models/m1/model_card.json"))
+    assert card["classes"] == ["direction 0", "direction 1"]
+    assert card["metrics"] == result.metrics and card["baseline"] == result.baseline
+    assert card["dataset"]["fingerprint"] and card["software"]["torch"] == torch.__version__.split("+")[0]
+    assert card["preprocessing"]["size"] == [32, 32]
+    # The weights are those of the best epoch, readable without this project.
+    network = timm.create_model("test_resnet", num_classes=2)
+    network.load_state_dict(load_safetensors(bench.storage.read("models/m1/model.safetensors")))
+
+
+def test_predictions_agree_with_the_measured_accuracy(bench: Any) -> None:
+    job = bench.job(bench.stripes(per_class=40), epochs=5)
+    result, _ = make_model(bench, job)
+    right = 0
+    paths = sorted((bench.folder / "stripes").rglob("*.png"))
+    for path in paths[::4]:
+        answer = predict("models/m1", path.read_bytes(), storage=bench.storage, settings=bench.settings)
+        right += answer["labels"][0]["label"] == path.parent.name
+    assert right / len(paths[::4]) >= min(0.9, (result.score or 0) - 0.1)
+    assert sum(item["confidence"] for item in answer["labels"]) == pytest.approx(1, abs=1e-5)
+    with Image.open(io.BytesIO(bench.storage.read(answer["picture_key"]))) as picture:
+        assert max(picture.size) == 512
+    json.dumps(answer)
+
+
+def test_a_loaded_model_computes_what_was_judged(bench: Any) -> None:
+    job = bench.job(bench.stripes(), ema_decay=0.9)
+    make_model(bench, job)
+    model = load_model("models/m1", storage=bench.storage, settings=bench.settings)
+    path = next((bench.folder / "stripes").rglob("*.png"))
+    images = model.prepare(path.read_bytes())
+    expected = (torch.from_numpy(decode(path.read_bytes(), 32).copy()).permute(2, 0, 1).float() / 255 - 0.5) / 0.5
+    assert torch.allclose(images[0], expected, atol=1e-6)
+
+
+def test_several_labels_have_thresholds(bench: Any) -> None:
+    job = bench.job(bench.several_labels(), epochs=6)
+    _, report = make_model(bench, job)
+    assert {"curves", "classes", "best_and_worst"} == set(report)
+    answer = predict("models/m1", (bench.folder / "several" / "3.png").read_bytes(), storage=bench.storage, settings=bench.settings)
+    assert {item["label"]: item["present"] for item in answer["labels"]} == {"left": True, "right": True}
+    nothing = predict("models/m1", (bench.folder / "several" / "0.png").read_bytes(), storage=bench.storage, settings=bench.settings)
+    assert {item["label"]: item["present"] for item in nothing["labels"]} == {"left": False, "right": False}
+
+
+def test_a_model_is_a_start_for_another(bench: Any) -> None:
+    dataset = bench.stripes(per_class=40)
+    make_model(bench, bench.job(dataset, epochs=5))
+    again = replace(bench.job(dataset, task="again", epochs=1, learning_rate=1e-5), parent_model_key="models/m1")
+    fresh = bench.job(dataset, task="fresh", epochs=1, learning_rate=1e-5)
+    assert (bench.train(again)[0].score or 0) > (bench.train(fresh)[0].score or 0) + 0.2
+
+
+def test_no_epoch_no_model(bench: Any) -> None:
+    with pytest.raises(ConflictError, match="no finished epoch"):
+        write_model(
+            bench.job(bench.stripes(per_class=3)),
+            TrainingResult(Ask.STOP_KEEP),
+            "models/m1",
+            database=bench.database,
+            storage=bench.storage,
+            settings=bench.settings,
+        )
+
+
+def test_what_cannot_be_predicted_is_said(bench: Any) -> None:
+    with pytest.raises(NotFoundError):
+        predict("models/none", png(), storage=bench.storage, settings=bench.settings)
+    with pytest.raises(BadDataError):
+        predict("models/none", b"no image", storage=bench.storage, settings=bench.settings)
+    make_model(bench, bench.job(bench.stripes(per_class=6), epochs=1))
+    bench.storage.write("models/m1/model.safetensors", b"\0" * 40)
+    with pytest.raises(BadDataError):
+        predict("models/m1", png(), storage=bench.storage, settings=bench.settings)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (3000, 40), (64, 64)])
+def test_images_of_any_shape_are_predicted(bench: Any, size: tuple[int, int]) -> None:
+    make_model(bench, bench.job(bench.stripes(per_class=6), epochs=1))
+    random = np.random.default_rng(0)
+    out = io.BytesIO()
+    Image.fromarray(random.integers(0, 255, (size[1], size[0]), dtype=np.uint8)).save(out, "PNG")
+    assert predict("models/m1", out.getvalue(), storage=bench.storage, settings=bench.settings)["labels"]

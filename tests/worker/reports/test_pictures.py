@@ -1,0 +1,95 @@
+"""Pictures from the smallest to the largest case; heat maps and readings that say what is there."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from worker.reports import pictures
+from worker.reports.activation import activation_map
+from worker.reports.reading import read_curves
+
+
+def opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data)).convert("RGB")
+
+
+@pytest.mark.parametrize("classes", [1, 2, 10, 25, 100, 300])
+def test_confusion_matrices_of_any_size(classes: int) -> None:
+    counts = np.eye(classes, dtype=np.int64) * 7
+    picture = opened(
+        pictures.confusion_matrix(counts, [f"a rather long name of class {number} with $ and 漢" for number in range(classes)])
+    )
+    assert max(picture.size) <= 2400
+
+
+def test_a_class_without_validation_images_leaves_an_empty_row() -> None:
+    assert opened(pictures.confusion_matrix(np.array([[5, 0], [0, 0]]), ["a", "b"])).size
+
+
+def history(**curves: list[float]) -> list[dict[str, Any]]:
+    return [dict(zip(curves, values, strict=True)) for values in zip(*curves.values(), strict=True)]
+
+
+@pytest.mark.parametrize("epochs", [1, 3, 200])
+def test_curves_draw_the_baseline(epochs: int) -> None:
+    points = history(train_loss=[1.0] * epochs, val_loss=[0.9] * epochs, score=[0.8] * epochs, train_accuracy=[0.7] * epochs)
+    arguments: dict[str, Any] = {"score_name": "accuracy", "score_title": "Accuracy", "best_epoch": 1, "reading": "Fine."}
+    with_line = np.asarray(opened(pictures.curves(points, baseline=0.1, **arguments)))
+    without = np.asarray(opened(pictures.curves(points, baseline=None, **arguments)))
+    assert with_line.shape == without.shape and (with_line != without).any()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "train", "val", "score"),
+    [
+        ("fine", [1, 0.5, 0.3, 0.2, 0.18], [0.9, 0.5, 0.35, 0.3, 0.29], [0.6, 0.8, 0.9, 0.91, 0.91]),
+        ("overfitting", [1, 0.5, 0.2, 0.05, 0.01], [0.9, 0.6, 0.7, 0.9, 1.1], [0.6, 0.75, 0.75, 0.74, 0.73]),
+        ("learning-rate-too-high", [2, 1, 3, 1.2, 4, 1.1], [2, 1, 3, 1.2, 4, 1.1], [0.3, 0.5, 0.2, 0.6, 0.2, 0.5]),
+        ("not-learning", [0.70, 0.69, 0.69, 0.69], [0.70, 0.69, 0.69, 0.69], [0.5, 0.5, 0.5, 0.5]),
+        ("unfinished", [1, 0.9, 0.8, 0.7], [1, 0.9, 0.8, 0.7], [0.55, 0.6, 0.65, 0.7]),
+        ("too-short", [1.0], [1.0], [0.9]),
+    ],
+)
+def test_the_reading_of_curves(verdict: str, train: list[float], val: list[float], score: list[float]) -> None:
+    reading = read_curves(
+        history(train_loss=train, val_loss=val, score=score), score_name="accuracy", baseline=0.5, planned_epochs=len(train)
+    )
+    assert reading.verdict == verdict and reading.text
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_vit", "test_convnext", "test_byobnet", "test_nfnet"])
+def test_maps_of_every_kind_of_network(name: str) -> None:
+    side = 160 if name == "test_vit" else 96
+    network = timm.create_model(name, num_classes=3).eval()
+    images = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        plain = network(images)[0]
+    logits, heat = activation_map(network, images)
+    assert torch.allclose(logits, plain, atol=1e-5)
+    if heat is not None:
+        assert heat.shape[0] == heat.shape[1] and heat.max() == pytest.approx(1) and heat.min() >= 0
+
+
+def test_the_map_lies_where_the_evidence_is() -> None:
+    class BrightSpot(torch.nn.Module):
+        """Says class 1 by how bright the image is anywhere."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = torch.nn.AvgPool2d(4)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            bright = torch.relu(self.features(images)).mean((1, 2, 3))
+            return torch.stack([bright * 0, bright], 1)
+
+    images = torch.zeros(1, 3, 64, 64)
+    images[:, :, 40:56, 8:24] = 1
+    _, heat = activation_map(BrightSpot(), images)
+    assert heat is not None
+    assert np.unravel_index(heat.argmax(), heat.shape)[0] in range(10, 14)
+    assert heat[10:14, 2:6].min() > 0.9 and heat[:8].max() == 0
