@@ -90,6 +90,7 @@ class DatabaseLink:
         self._away = False
         self._bell = Bell(settings)
         self._stop = threading.Event()
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
 
     def start(self) -> None:
@@ -97,8 +98,9 @@ class DatabaseLink:
         self._thread.start()
 
     def stop(self) -> None:
-        """Tell what is still untold, and end the thread."""
+        """End the thread. What is still untold then, see `flush`, stays so."""
         self._stop.set()
+        self._wake.set()
         self._thread.join()
 
     @property
@@ -116,7 +118,9 @@ class DatabaseLink:
 
     def progress(self, event: Progress) -> None:
         """Have the thread tell how far it is, if it has not told something newer by then."""
-        self._latest = event
+        first, self._latest = self._progressed == float("-inf"), event
+        if first:
+            self._wake.set()  # people wait for the first sign that it trains
 
     def epoch_ended(
         self, number: int, values: dict[str, Any], *, score: float, metrics: dict[str, Any], is_best: bool, event: Progress
@@ -179,10 +183,13 @@ class DatabaseLink:
     def _run(self) -> None:
         self.ring_work()  # this job has left the queue: there is room for another
         while not self._fenced:
-            last = self._stop.wait(LOOK_SECONDS)
+            self._wake.wait(LOOK_SECONDS)
+            self._wake.clear()
+            if self._stop.is_set():
+                return
             try:
                 self._look()
-                self._tell(last)
+                self._tell()
                 self._away = False
             except FencedError:
                 self._fenced = True
@@ -190,8 +197,6 @@ class DatabaseLink:
                 self._say_away(error)
             except Exception:  # a thread that ended here would let the job be taken for lost
                 logger.exception("the link's thread met something unexpected")
-            if last:
-                return
 
     def _look(self) -> None:
         moment = time.monotonic()
@@ -203,7 +208,7 @@ class DatabaseLink:
             self._wanted = Ask(heartbeat(session, *self._holder, device_seconds=self.device_seconds))
         self._beaten = moment
 
-    def _tell(self, last: bool) -> None:
+    def _tell(self, *, last: bool = False) -> None:
         told = False
         with self._writing:
             while self._notices:

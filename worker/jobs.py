@@ -1,16 +1,13 @@
 """RQ's entry point for trainings, thin: claim the job, train, leave the model. It never raises: the database knows how the job ended."""
 
 import logging
-from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from core.db.session import Database
 from core.db.tables import AnnotationSet, Dataset, Job, Model, Task
 from core.errors import NotFoundError, StationmasterError
 from core.process_identity import own_identity
 from core.settings import Settings
-from core.storage import Storage
 from core.tasks.hyperparameters import TrainingPlan
 from core.tasks.lifecycle import (
     Claim,
@@ -35,23 +32,9 @@ from worker.failures import explain
 from worker.link import Ask, TrainingJob, TrainingResult
 from worker.pausing import PAUSE
 from worker.reports.model_files import write_model
+from worker.workplace import Workplace
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """What every job of this process uses."""
-
-    settings: Settings
-    database: Database
-    storage: Storage
-
-    @classmethod
-    def open(cls) -> "Workplace":
-        """From the environment, with connections of this process' own."""
-        settings = Settings()
-        return cls(settings, Database.of(settings), Storage.of(settings))
 
 
 def run_training(job_id: str, generation: int) -> None:
@@ -85,7 +68,6 @@ def _run(workplace: Workplace, job_id: str, generation: int) -> None:
             job = session.get(Job, job_id)
         if job is not None:
             workplace.storage.delete(f"tasks/{job.task_id}/jobs/{job.number}")
-    link.ring_work()
 
 
 def _train(workplace: Workplace, link: DatabaseLink, claim: Claim, job_id: str, generation: int) -> TrainingResult | None:
@@ -116,6 +98,7 @@ def _end(link: DatabaseLink, result: TrainingResult, job_id: str, generation: in
     seconds = link.device_seconds
     if result.asked is Ask.PAUSE:
         link.persist(lambda session: hand_back(session, job_id, generation, device_seconds=seconds))
+        link.ring_work()
         return None
     if result.asked is Ask.GO_ON:
         return link.persist(

@@ -18,6 +18,7 @@ from core.tasks.light import LightClaim, claim_light_job, fail_light_job, finish
 from worker.database_link import is_database_away
 from worker.failures import explain
 from worker.reports.inference import predict
+from worker.workplace import Workplace
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +46,7 @@ class LightWork:
 def run_light(job_id: str, generation: int) -> None:
     """Do one generation of one light job."""
     try:
-        settings = Settings()
-        _run(settings, Database.of(settings), job_id, generation)
+        _run(Workplace.open(), job_id, generation)
     except FencedError:
         logger.warning("light job %s, generation %d, has been taken over", job_id, generation)
     except StationmasterError as error:
@@ -55,13 +55,14 @@ def run_light(job_id: str, generation: int) -> None:
         logger.exception("light job %s, generation %d, ended unexpectedly", job_id, generation)
 
 
-def _run(settings: Settings, database: Database, job_id: str, generation: int) -> None:
+def _run(workplace: Workplace, job_id: str, generation: int) -> None:
+    database = workplace.database
     with database.write() as session:
         claim = claim_light_job(session, job_id, generation, worker=own_identity())
     if claim is None:
         logger.info("light job %s, generation %d, is not to be had any more", job_id, generation)
         return
-    work = LightWork(settings, database, Storage.of(settings), claim)
+    work = LightWork(workplace.settings, database, workplace.storage, claim)
     ended = threading.Event()
     thread = threading.Thread(target=_beat, args=(work, job_id, generation, ended), name="heartbeat", daemon=True)
     thread.start()

@@ -1,6 +1,7 @@
 """The worker process: RQ's forking worker with the mends that plain RQ needs (docs/architecture.md, The queue's faults)."""
 
 import ctypes
+import gc
 import importlib
 import logging
 import os
@@ -29,7 +30,9 @@ from core.settings import Settings
 from core.tasks.duties import Duties
 from core.tasks.lifecycle import lose_job
 from core.tasks.light import lose_light_job
+from core.zoo.catalogue import entries
 from worker.pausing import PAUSE
+from worker.workplace import leave_to_work_horses
 
 logger = logging.getLogger(__name__)
 
@@ -201,7 +204,7 @@ def _cause_of_death(status: int | None) -> str:
 
 
 def warm_up() -> None:
-    """Import everything a job needs, once, so that work-horses start in milliseconds.
+    """Import and read everything a job needs, once, so that work-horses start in milliseconds.
 
     Import only: a process that has run one torch operation gives its children a thread pool without threads, and they hang in
     their first matrix product.
@@ -210,6 +213,10 @@ def warm_up() -> None:
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     for module in WARM_MODULES:
         importlib.import_module(module)
+    entries()
+    # What is there now stays: no collection in a work-horse goes through it all, and its pages stay shared with the parent.
+    gc.collect()
+    gc.freeze()
 
 
 def wait_for_queue(settings: Settings, seconds: float) -> None:
@@ -241,6 +248,10 @@ def run(settings: Settings, database: Database, kind: QueueName, *, queue_second
     duties.start()  # before the seconds that importing takes: jobs of a worker that died just now are given up meanwhile
     try:
         warm_up()
+        from worker.rehearsal import rehearse  # brings torch with it
+
+        rehearse(settings, database)
+        leave_to_work_horses(settings, database)
         worker = TrainingWorker(settings, database, duties, kind)
         logger.info("worker %s is ready", worker.name)
         worker.work(logging_level=None)
