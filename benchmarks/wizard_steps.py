@@ -5,7 +5,7 @@
 Fills a database with datasets, tasks with their jobs, models and old drafts, then holds whole conversations, by different people, one
 after the other: general training with auto select and by hand, retraining, searches in the menus, turns back, mistakes, Start.
 Beside each press stands the bare cost of its queries: the same statements sent through the driver alone, results fetched.
-Exit code 1 when the 99th percentile of any database is 50 ms or more.
+Exit code 1 when the 99th percentile of the steps of any database is 50 ms or more; menu searches are reported beside them.
 """
 
 import argparse
@@ -150,20 +150,30 @@ class Stopwatch:
         for what, taken, bare, _ in self.rows:
             by_kind[what].append((taken, bare))
         slowest = sorted(by_kind.items(), key=lambda item: -percentile([taken for taken, _ in item[1]], 99))[:5]
-        taken, bare = [row[1] for row in self.rows], [row[2] for row in self.rows]
+        # A step is an event in and a screen out; what is typed into a menu's search is answered by the menu alone.
+        steps = [row for row in self.rows if " search " not in row[0]]
         return {
-            "presses": len(self.rows),
-            "p50_ms": percentile(taken, 50),
-            "p99_ms": percentile(taken, 99),
-            "max_ms": round(max(taken), 1),
-            "bare_queries_p50_ms": percentile(bare, 50),
-            "bare_queries_p99_ms": percentile(bare, 99),
-            "statements_median": statistics.median(row[3] for row in self.rows),
+            **summary(steps),
+            "statements_median": statistics.median(row[3] for row in steps),
+            "searches": summary([row for row in self.rows if " search " in row[0]]),
             "slowest": {
                 what: {"p99_ms": percentile([row[0] for row in rows], 99), "bare_queries_p99_ms": percentile([row[1] for row in rows], 99)}
                 for what, rows in slowest
             },
         }
+
+
+def summary(rows: list[tuple[str, float, float, int]]) -> dict[str, Any]:
+    """Count, median, 99th percentile and maximum of the answers, and of their bare queries."""
+    taken, bare = [row[1] for row in rows], [row[2] for row in rows]
+    return {
+        "presses": len(rows),
+        "p50_ms": percentile(taken, 50),
+        "p99_ms": percentile(taken, 99),
+        "max_ms": round(max(taken), 1),
+        "bare_queries_p50_ms": percentile(bare, 50),
+        "bare_queries_p99_ms": percentile(bare, 99),
+    }
 
 
 def percentile(values: list[float], percent: int) -> float:
