@@ -65,8 +65,17 @@ def list_tasks(
     if search:
         where.append(Task.name.icontains(search, autoescape=True))
     total = session.scalar(select(func.count()).select_from(Task).where(*where)) or 0
-    order = [Task.created_at.desc()] if sort == "created" else [Task.finished_at.desc().nulls_last(), Task.created_at.desc()]
-    return list(session.scalars(select(Task).where(*where).order_by(*order, Task.id).offset(offset).limit(limit))), total
+    newest = select(Task).where(*where).order_by(Task.created_at.desc(), Task.id)
+    if sort == "created":
+        return list(session.scalars(newest.offset(offset).limit(limit))), total
+    # Two queries, each along an index: where the ones that have not ended stand is not the same on all databases.
+    ended = select(Task).where(*where, Task.finished_at.is_not(None)).order_by(Task.finished_at.desc(), Task.id)
+    page = list(session.scalars(ended.offset(offset).limit(limit)))
+    if len(page) < limit:
+        passed = session.scalar(select(func.count()).select_from(Task).where(*where, Task.finished_at.is_not(None))) or 0
+        others = newest.where(Task.finished_at.is_(None)).offset(max(0, offset - passed)).limit(limit - len(page))
+        page += session.scalars(others)
+    return page, total
 
 
 def place_in_queue(session: Session, task: Task) -> int:

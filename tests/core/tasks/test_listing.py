@@ -45,7 +45,10 @@ def test_search_filter_sort(database: Database, three: list[Task]) -> None:
     assert names(database, search="CELLS") == (["more cells", "Cells"], 2)
     assert names(database, search="%") == ([], 0)
     assert names(database, state=State.WAITING) == (["more cells", "nuclei"], 2)
-    assert names(database, sort="finished")[0] == ["Cells", "more cells", "nuclei"]
+    assert names(database, sort="finished") == (["Cells", "more cells", "nuclei"], 3)
+    assert names(database, sort="finished", limit=2) == (["Cells", "more cells"], 3)
+    assert names(database, sort="finished", limit=2, offset=1) == (["more cells", "nuclei"], 3)
+    assert names(database, sort="finished", limit=2, offset=2) == (["nuclei"], 3)
 
 
 def test_workspaces_do_not_see_each_other(database: Database, three: list[Task]) -> None:
