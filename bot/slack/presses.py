@@ -2,6 +2,7 @@
 
 import logging
 import re
+import time
 from typing import Any
 
 from slack_bolt import Ack, App, BoltContext
@@ -23,6 +24,7 @@ from core.wizard.conversation import Press
 logger = logging.getLogger(__name__)
 
 ANY = re.compile(r"")
+AFTER_ACKNOWLEDGEMENT_SECONDS = 0.5
 LATE = "Slack did not let me open a dialog in time. Press again."
 
 
@@ -131,6 +133,8 @@ def register(app: App, board: Switchboard, wizard: SlackWizard, counter: Counter
             attached = files or ([{"id": metadata["file"]}] if metadata.get("file") else [])
 
             def act(actor: Actor) -> None:
+                # Bolt sends the acknowledgement, which itself changes the dialog, when we have returned; an answer that overtook it would be lost.
+                time.sleep(AFTER_ACKNOWLEDGEMENT_SECONDS)
                 counter.submit(dialog, actor, form, values, attached)
 
             board.later(caller, caller.user, act, once=once, slow=is_slow(action), complain=in_dialog(caller, dialog.view))
