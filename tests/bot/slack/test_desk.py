@@ -106,14 +106,15 @@ def zip_of_folders() -> bytes:
 
 
 def test_train_on_these_images_imports_the_archive_of_a_message(person: Person, database: Database, storage) -> None:
-    file = person.slack.add_file("my pets.zip", zip_of_folders(), "application/zip")
+    archive = zip_of_folders()  # once: an archive carries the time at which it was made
+    file = person.slack.add_file("my pets.zip", archive, "application/zip")
     message = person.slack.say(person.channel, person.user, "here", files=[file])
     person.shortcut("train_on_message", message)
     person.fill(name="pets")
     with database.read() as session:
         job = session.scalars(select(LightJob)).one()
     assert (job.kind, job.payload["name"]) == ("import", "pets")
-    assert storage.read(job.payload["upload_key"]) == zip_of_folders()
+    assert storage.read(job.payload["upload_key"]) == archive
     assert job.place["thread"] == message["ts"]
 
 
