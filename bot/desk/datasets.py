@@ -1,17 +1,15 @@
 """Datasets at the desk: list, details with examples, import, keep or drop, rename, delete."""
 
-import csv
-import io
-from collections.abc import Sequence
 from pathlib import PurePath
 
 from bot.desk.office import LIST_LENGTH, Office, delete_form, page_of, pager, rename_form
 from bot.desk.reply import Attachment, Reply, Request, Upload
 from bot.desk.tasks import require_delete
+from core.datasets.findings import findings_csv
 from core.datasets.importing import refuse_taken_name
 from core.datasets.listing import delete_dataset, find_dataset, findings_of, list_datasets, rename_dataset, task_types
 from core.datasets.names import clean_name
-from core.db.tables import Dataset, DatasetFinding
+from core.db.tables import Dataset
 from core.errors import InvalidInputError, NotAllowedError
 from core.identifiers import new_id
 from core.tasks.light import submit_light_job
@@ -120,23 +118,12 @@ def findings(office: Office, request: Request) -> Reply:
         found = findings_of(session, dataset.id)
     if not found:
         return Reply((Text(f"Nothing was noticed in “{dataset.name}”."),), private=True)
-    content = findings_csv(found).encode()
+    content = findings_csv(found)
     return Reply(
         (Text(f"{count(len(found), 'finding')} in “{dataset.name}”."),),
         private=True,
         files=(Attachment(f"findings-{dataset.id}.csv", content),),
     )
-
-
-def findings_csv(found: Sequence[DatasetFinding]) -> str:
-    """Findings as CSV; a cell that a spreadsheet would take for a formula is made text."""
-    table = io.StringIO()
-    writer = csv.writer(table)
-    writer.writerow(("severity", "code", "file", "line", "message", "remedy"))
-    for item in found:
-        cells = (item.severity, item.code, item.file, item.line or "", item.message, item.remedy)
-        writer.writerow([f"'{cell}" if str(cell)[:1] in ("=", "+", "-", "@", "\t", "\r") else cell for cell in cells])
-    return table.getvalue()
 
 
 def rename(office: Office, request: Request) -> Reply:

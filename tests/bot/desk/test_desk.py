@@ -13,7 +13,7 @@ from bot.desk.reply import Upload
 from bot.messages import model_buttons, task_buttons
 from core.access import Actor, Place
 from core.db.session import Database
-from core.db.tables import Dataset, LightJob, Model, Task
+from core.db.tables import Dataset, DatasetFinding, LightJob, Model, Task
 from core.errors import ConflictError, InvalidInputError, NotAllowedError, NotFoundError
 from core.settings import Settings
 from core.storage import Storage
@@ -193,3 +193,17 @@ def test_made_up_presses_are_refused_in_words(desk: Desk, ada: Actor, place: Pla
     for action, value in (("os:system", "rm"), ("task:stop", ""), ("task:show", "../.."), ("dataset:show", "x y z")):
         with pytest.raises((InvalidInputError, NotFoundError)):
             desk.press(ada, place, action, value)
+
+
+def test_findings_come_as_a_file_in_which_no_cell_is_a_formula(
+    desk: Desk, ada: Actor, place: Place, add_dataset, database: Database
+) -> None:
+    pets = add_dataset("pets")
+    with database.write() as session:
+        session.add(
+            DatasetFinding(
+                dataset_id=pets.id, severity="error", code="damaged", file="=1+1.png", line=3, message="Cut short.", remedy="Send it again."
+            )
+        )
+    content = desk.press(ada, place, "dataset:findings", pets.id).files[0].data.decode()
+    assert "Cut short." in content and ",=1+1.png" not in content and "1+1.png" in content
