@@ -1,11 +1,12 @@
 """Task states and events in words, pictures and buttons: the neutral messages of a task's thread, the same for every face."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from core.clock import now
+from core.datasets.findings import summary_of
 from core.db.tables import Dataset, DatasetFinding, LightJob, Task
 from core.events import Failed, Finished, Noticed, Progress, Stopped
 from core.vocabulary import TaskType
@@ -220,8 +221,14 @@ def task_facts(task: Task, dataset_name: str) -> Facts:
 SHOWN_FINDINGS = 8
 
 
-def light_message(job: LightJob, dataset: Dataset | None, findings: Sequence[DatasetFinding]) -> Message:
-    """The end of a light job: a dataset is ready, with what was noticed and the choice to keep or drop it; or what went wrong."""
+def light_message(
+    job: LightJob, dataset: Dataset | None, findings: Sequence[DatasetFinding], counts: Mapping[tuple[str, str], int]
+) -> Message:
+    """The end of a light job: a dataset, with what was noticed and, where something was left out, the choice to keep or drop it; or what
+    went wrong.
+
+    `findings` are the first ones, `counts` all by code and severity.
+    """
     key = f"light:{job.id}"
     name = str(job.payload.get("name", ""))
     if job.state == "error":
@@ -229,19 +236,28 @@ def light_message(job: LightJob, dataset: Dataset | None, findings: Sequence[Dat
         return Message(key, (Text(f"{what} {job.error_remedy}".strip(), Tone.ERROR),))
     if dataset is None:
         return Message(key, (Text("Done." if job.kind != "import" else f"“{name}” was imported, and has been deleted since."),))
-    ready = Text(f"The dataset “{dataset.name}” is ready: {dataset.image_count:,} images.", Tone.GOOD)
+    held = dataset.state == "held"
+    images = f"{dataset.image_count:,} {'image' if dataset.image_count == 1 else 'images'}"
+    ready = (
+        Text(f"Of “{name}” {images} can be used; something was left out.", Tone.WARNING)
+        if held
+        else Text(f"The dataset “{dataset.name}” is ready: {images}.", Tone.GOOD)
+    )
+    look = (Button("dataset:show", "Look at it", value=dataset.id), Button("train:begin", "Train on it", value=dataset.id))
     if not findings:
-        return Message(
-            key, (ready,), (Button("dataset:show", "Look at it", value=dataset.id), Button("train:begin", "Train on it", value=dataset.id))
-        )
+        return Message(key, (ready,), look)
     rows = tuple(
         (f"{item.file}{f', line {item.line}' if item.line else ''}", f"{item.message} {item.remedy}".strip())
         for item in findings[:SHOWN_FINDINGS]
     )
+    as_file = Button("dataset:findings", "List as a file", value=dataset.id)
     more = "There are more: the full list is in the file." if len(findings) > SHOWN_FINDINGS else "The list is also in the file."
+    noticed = Facts(rows, title=summary_of(counts))
+    if not held:
+        return Message(key, (ready, noticed, Text(more)), (*look, as_file))
     return Message(
         key,
-        (ready, Facts(rows, title="What was noticed"), Text(f"{more} Keep the good part, or drop all?")),
+        (ready, noticed, Text(f"{more} Keep the good part, or drop all?")),
         (
             Button("dataset:keep", "Keep the good part", style="primary", value=dataset.id),
             Button(
@@ -251,6 +267,6 @@ def light_message(job: LightJob, dataset: Dataset | None, findings: Sequence[Dat
                 value=dataset.id,
                 confirm=Confirm("Drop the whole dataset?", "Drop all", "Keep it"),
             ),
-            Button("dataset:findings", "List as a file", value=dataset.id),
+            as_file,
         ),
     )

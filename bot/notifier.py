@@ -19,7 +19,7 @@ from bot.messages import Standing
 from bot.posting import ChatError, Poster
 from core.access import Place
 from core.clock import now
-from core.datasets.listing import findings_of
+from core.datasets.listing import count_findings, findings_of
 from core.db.session import Database
 from core.db.tables import Dataset, Delivery, Event, LightJob, Model, Task
 from core.errors import StationmasterError
@@ -165,7 +165,8 @@ class Notifier:
         with self.database.read() as session:
             dataset = session.get(Dataset, str(job.result.get("dataset_id", ""))) if job.kind == "import" else None
             findings = findings_of(session, dataset.id, limit=messages.SHOWN_FINDINGS + 1) if dataset else []
-        return messages.light_message(job, dataset, findings)
+            counts = count_findings(session, dataset.id) if dataset else {}
+        return messages.light_message(job, dataset, findings, counts)
 
     def _standing(self, session: Session, task: Task, thread: _Thread) -> Standing:
         if task.state == State.WAITING:

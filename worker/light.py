@@ -122,7 +122,10 @@ def _predict(work: LightWork) -> dict[str, Any]:
 
 
 def _import(work: LightWork) -> dict[str, Any]:
-    """`name`, `source` and `format` → `dataset_id`, with the images read so far as progress."""
+    """`name`, `source` and `format` → `dataset_id`, with the images read so far as progress.
+
+    Where something was left out and a person in a chat is told of it, the dataset is held until they say whether to keep the rest.
+    """
     payload = work.payload
     dataset = import_dataset(
         work.database,
@@ -134,6 +137,8 @@ def _import(work: LightWork) -> dict[str, Any]:
         source=str(payload["source"]),
         format=str(payload.get("format", "")),
         strict=bool(payload.get("strict", False)),
+        hold=bool(work.claim.place),
+        origin=work.claim.job_id,
         progress=lambda done, total: work.tell(done=done, total=total),
     )
     return {"dataset_id": dataset.id}

@@ -6,6 +6,7 @@ from bot.desk.office import LIST_LENGTH, Office, delete_form, page_of, pager, re
 from bot.desk.reply import Attachment, Reply, Request, Upload
 from bot.desk.tasks import require_delete
 from core.datasets.findings import findings_csv
+from core.datasets.holding import drop_dataset, find_imported, keep_dataset
 from core.datasets.importing import refuse_taken_name
 from core.datasets.listing import delete_dataset, find_dataset, findings_of, list_datasets, rename_dataset, task_types
 from core.datasets.names import clean_name
@@ -98,23 +99,20 @@ def import_form() -> Form:
 
 def keep(office: Office, request: Request) -> Reply:
     """Keep what was good of an import with findings."""
-    with office.database.read() as session:
-        dataset = find_dataset(session, request.actor.workspace, request.part(0))
+    dataset = keep_dataset(office.database, request.actor, request.part(0))
     return Reply((Text(f"“{dataset.name}” is kept: {dataset.image_count:,} images, ready to train on.", Tone.GOOD),), _manage(dataset))
 
 
 def drop(office: Office, request: Request) -> Reply:
     """Drop an import with findings whole."""
-    with office.database.read() as session:
-        dataset = find_dataset(session, request.actor.workspace, request.part(0))
-    delete_dataset(office.database, office.storage, request.actor, dataset.id)
-    return Reply((Text(f"“{dataset.name}” was dropped; nothing of it is left."),))
+    name = drop_dataset(office.database, office.storage, request.actor, request.part(0))
+    return Reply((Text(f"“{name}” was dropped; nothing of it is left."),))
 
 
 def findings(office: Office, request: Request) -> Reply:
     """Everything the import noticed, as a CSV file."""
     with office.database.read() as session:
-        dataset = find_dataset(session, request.actor.workspace, request.part(0))
+        dataset = find_imported(session, request.actor.workspace, request.part(0))
         found = findings_of(session, dataset.id)
     if not found:
         return Reply((Text(f"Nothing was noticed in “{dataset.name}”."),), private=True)

@@ -25,7 +25,7 @@ def is_dicom(data: bytes) -> bool:
 
 
 def read_dicom(data: bytes, max_pixels: int) -> list[StoredImage]:
-    """The frames of a DICOM file, grouped by their study.
+    """The frames of a DICOM file, with the ids of its study and series.
 
     Raises:
         ImageError: when it holds no pixels, is damaged, or compressed in a way that cannot be read here.
@@ -39,12 +39,12 @@ def read_dicom(data: bytes, max_pixels: int) -> list[StoredImage]:
         check_size(columns, rows, max_pixels)
         if frames > _MOST_FRAMES or rows * columns * frames > 4 * max_pixels:
             raise ImageError("too-many-pixels", f"The DICOM file holds {frames:,} frames of {columns} × {rows} px.", "Split it.")
-        group = str(dataset.get("StudyInstanceUID") or dataset.get("SeriesInstanceUID") or "")
+        study = str(dataset.get("StudyInstanceUID") or "")
         series = str(dataset.get("SeriesInstanceUID") or "")
         stored = []
         for number, pixels in enumerate(iter_pixels(dataset)):
             picture = _picture(pixels, dataset)
-            stored.append(store_picture(picture, group=group, series=series, frame=number if frames > 1 else -1))
+            stored.append(store_picture(picture, study=study, series=series, frame=number if frames > 1 else -1))
         return stored
     except ImageError:
         raise

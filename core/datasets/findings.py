@@ -1,9 +1,9 @@
 """What an import notices: each finding names the file, the line, what is wrong and how to mend it."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from core.datasets.cells import csv_bytes
 from core.db.tables import DatasetFinding
@@ -49,7 +49,7 @@ class Findings:
 
     def __init__(self) -> None:
         self._kept: list[Finding] = []
-        self._counts: Counter[tuple[str, Severity]] = Counter()
+        self._counts: Counter[tuple[str, str]] = Counter()
 
     def add(self, finding: Finding) -> None:
         """Note one finding."""
@@ -77,7 +77,11 @@ class Findings:
             if count > MOST_PER_CODE:
                 rest = count - MOST_PER_CODE
                 yield Finding(
-                    severity, code, "", f"{rest:,} more findings of the kind “{code}” are not listed.", "Mend the listed ones first."
+                    cast("Severity", severity),
+                    code,
+                    "",
+                    f"{rest:,} more findings of the kind “{code}” are not listed.",
+                    "Mend the listed ones first.",
                 )
 
     def __len__(self) -> int:
@@ -90,14 +94,19 @@ class Findings:
 
     def summary(self) -> str:
         """One sentence such as `3 left out (2 damaged-image, 1 box-outside), 5 warnings (5 duplicate-image)`."""
-        parts = []
-        for severity, one, several in (("error", "left out", "left out"), ("warning", "warning", "warnings")):
-            counts = {code: count for (code, own), count in self._counts.items() if own == severity}
-            if counts:
-                total = sum(counts.values())
-                listed = ", ".join(f"{count:,} {code}" for code, count in sorted(counts.items(), key=lambda item: -item[1]))
-                parts.append(f"{total:,} {one if total == 1 else several} ({listed})")
-        return ", ".join(parts)
+        return summary_of(self._counts)
+
+
+def summary_of(counts: Mapping[tuple[str, str], int]) -> str:
+    """`counts` by code and severity in one sentence, see `Findings.summary`."""
+    parts = []
+    for severity, one, several in (("error", "left out", "left out"), ("warning", "warning", "warnings")):
+        own = {code: count for (code, of), count in counts.items() if of == severity}
+        if own:
+            total = sum(own.values())
+            listed = ", ".join(f"{count:,} {code}" for code, count in sorted(own.items(), key=lambda item: -item[1]))
+            parts.append(f"{total:,} {one if total == 1 else several} ({listed})")
+    return ", ".join(parts)
 
 
 def findings_csv(findings: Iterable[Finding | DatasetFinding]) -> bytes:

@@ -65,8 +65,8 @@ class StoredImage:
     orientation: int
     scale: float
     sha256: str
-    group: str = ""
-    series: str = ""  # DICOM series
+    study: str = ""  # DICOM study and series, by their unique ids
+    series: str = ""
     frame: int = -1  # number of the frame in a file of several, -1 = the only one
 
 
@@ -118,7 +118,7 @@ def read_image(data: bytes, max_pixels: int) -> StoredImage:
     return _normalised(image, data, image_format, width, height, orientation)
 
 
-def store_picture(image: Image.Image, *, group: str = "", series: str = "", frame: int = -1) -> StoredImage:
+def store_picture(image: Image.Image, *, study: str = "", series: str = "", frame: int = -1) -> StoredImage:
     """An image that was made here (a DICOM frame) as it is stored: PNG, scaled down where it is too large."""
     width, height = image.size
     scale = min(1.0, LARGEST_SIDE / max(width, height))
@@ -126,7 +126,7 @@ def store_picture(image: Image.Image, *, group: str = "", series: str = "", fram
         image = _scaled(image, scale)
     data = _encode(image, "PNG")
     sha256 = hashlib.sha256(data).hexdigest()
-    return StoredImage(data, ".png", image.width, image.height, width, height, 1, scale, sha256, group, series, frame)
+    return StoredImage(data, ".png", image.width, image.height, width, height, 1, scale, sha256, study, series, frame)
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:

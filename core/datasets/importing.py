@@ -18,7 +18,7 @@ from typing import Any
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, selectinload
 
 from core.clock import now
 from core.datasets import image_store, sweeping
@@ -32,7 +32,7 @@ from core.datasets.parsed import Parsed, ParsedImage
 from core.datasets.source import Source, open_source
 from core.db.session import Database
 from core.db.tables import Annotation, AnnotationSet, Dataset, DatasetFinding, DatasetImage
-from core.errors import BadDataError, ConflictError, InvalidInputError, NotFoundError, StationmasterError
+from core.errors import BadDataError, ConflictError, InvalidInputError, StationmasterError
 from core.identifiers import new_id
 from core.settings import Settings
 from core.storage import Storage
@@ -138,6 +138,7 @@ def import_dataset(
     format: str = "",
     strict: bool = False,
     hold: bool = False,
+    origin: str = "",
     group_pattern: str = "",
     group_column: int = 0,
     progress: Progress | None = None,
@@ -145,9 +146,10 @@ def import_dataset(
     """Import the folder, archive or URL `source` as the dataset `name`: it is there whole when this returns, and not at all when it raises.
 
     `format` names a reader, empty means that the source is looked at. `strict` refuses the whole source when anything would be left out;
-    `hold` waits instead, unseen, for `keep_dataset` or `drop_dataset` when anything was (state `held`). Images whose paths agree in what
-    `group_pattern` captures are one group and never divided by a split; so are those with the same text in `group_column` (from 1) of
-    label.csv.
+    `hold` waits instead, unseen, for `keep_dataset` or `drop_dataset` when anything was (state `held`). `origin` names what asks for the
+    import, such as a job: where that has got its dataset already, and only did not hear of it, this is the dataset. Images whose paths
+    agree in what `group_pattern` captures are one group and never divided by a split; so are those with the same text in `group_column`
+    (from 1) of label.csv.
 
     Raises:
         InvalidInputError: for a name or format that cannot be.
@@ -158,6 +160,8 @@ def import_dataset(
     """
     name = clean_name(name)
     pattern = compile_pattern(group_pattern)
+    if origin and (made := _made_for(database, workspace, name, origin)):
+        return made
     refuse_taken_name(database, workspace, name)
     sweeping.sweep(database, storage, settings)
     findings = Findings()
@@ -190,8 +194,17 @@ def import_dataset(
             name=name,
             strict=strict,
             hold=hold,
+            origin=origin,
             progress=progress,
         )
+
+
+def _made_for(database: Database, workspace: str, name: str, origin: str) -> Dataset | None:
+    with database.read() as session:
+        found = session.scalar(
+            select(Dataset).where(Dataset.workspace == workspace, Dataset.name == name).options(selectinload(Dataset.annotation_sets))
+        )
+    return found if found is not None and found.statistics.get("origin") == origin else None
 
 
 class StrictError(BadDataError):
@@ -208,35 +221,14 @@ class StrictError(BadDataError):
 def refuse_taken_name(database: Database, workspace: str, name: str) -> None:
     """Raise ConflictError when the workspace has a dataset `name`."""
     with database.read() as session:
-        taken = session.scalar(select(Dataset.id).where(Dataset.workspace == workspace, Dataset.name == name))
-    if taken:
-        raise _taken(name)
-
-
-def keep_dataset(database: Database, workspace: str, dataset_id: str) -> Dataset:
-    """Let a held dataset be seen, with what could be used of it. Kept already: nothing changes.
-
-    Raises:
-        NotFoundError: when it was dropped, or never was.
-    """
-    with database.write() as session:
-        dataset = session.scalar(
-            select(Dataset).where(Dataset.id == dataset_id, Dataset.workspace == workspace, Dataset.state.in_(("held", "ready")))
+        state = session.scalar(select(Dataset.state).where(Dataset.workspace == workspace, Dataset.name == name))
+    if state == "held":
+        raise ConflictError(
+            f"An import called “{name}” waits for somebody to say whether its good part is kept.",
+            "Keep or drop it, or choose another name.",
         )
-        if dataset is None:
-            raise NotFoundError("That import is no longer there.", "Import the source again.")
-        dataset.state = "ready"
-        session.flush()
-        session.refresh(dataset, ["annotation_sets"])
-        return dataset
-
-
-def drop_dataset(database: Database, storage: Storage, workspace: str, dataset_id: str) -> None:
-    """Remove a held dataset with all it has; one that is kept or gone stays as it is."""
-    with database.read() as session:
-        held = session.scalar(select(Dataset.id).where(Dataset.id == dataset_id, Dataset.workspace == workspace, Dataset.state == "held"))
-    if held:
-        sweeping.remove(database, storage, dataset_id)
+    if state:
+        raise _taken(name)
 
 
 def _taken(name: str) -> ConflictError:
@@ -256,6 +248,7 @@ def store_parsed(
     name: str,
     strict: bool = False,
     hold: bool = False,
+    origin: str = "",
     progress: Progress | None = None,
 ) -> Dataset:
     """Store what a reader read. See `import_dataset`."""
@@ -284,7 +277,7 @@ def store_parsed(
         if strict and findings.errors:
             raise StrictError(findings)
         image_store.settle(storage)
-        return _publish(database, dataset_id, name, tally, findings, set_ids, held=hold and findings.errors > 0)
+        return _publish(database, dataset_id, name, tally, findings, set_ids, origin, held=hold and findings.errors > 0)
     except BaseException:
         try:
             sweeping.remove(database, storage, dataset_id)
@@ -377,7 +370,9 @@ def _store_images(
                     "height": one.stored.height,
                     "sha256": one.stored.sha256,
                     "split": one.parsed.split,
-                    "group": storable(one.parsed.group or one.stored.group),
+                    "group": storable(one.parsed.group or one.stored.study or one.stored.series),
+                    "study": storable(one.stored.study),
+                    "series": storable(one.stored.series),
                 }
             )
             for set_id, value in zip(set_ids, one.values, strict=True):
@@ -408,7 +403,7 @@ def _insert(database: Database, dataset_id: str, image_rows: list[dict[str, Any]
 
 
 def _publish(
-    database: Database, dataset_id: str, name: str, tally: _Tally, findings: Findings, set_ids: list[str], *, held: bool
+    database: Database, dataset_id: str, name: str, tally: _Tally, findings: Findings, set_ids: list[str], origin: str, *, held: bool
 ) -> Dataset:
     """The last transaction: findings, counts, derived sets, and the name under which the dataset is seen."""
     try:
@@ -437,6 +432,7 @@ def _publish(
                 "smallest": [min(tally.widths), min(tally.heights)],
                 "largest": [max(tally.widths), max(tally.heights)],
                 "splits": {split: count for split, count in tally.splits.items() if split},
+                "origin": origin,
             }
             dataset.created_at = now()
             dataset.name = name

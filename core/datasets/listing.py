@@ -56,12 +56,17 @@ def list_datasets(
         kinds = [kind.value for kind in task_type.kinds]
         conditions.append(exists().where(AnnotationSet.dataset_id == Dataset.id, AnnotationSet.kind.in_(kinds)))
     if search.strip():
-        conditions.append(func.lower(Dataset.name).contains(search.strip().lower(), autoescape=True))
+        conditions.append(Dataset.name_holds(search))
     total = session.scalar(select(func.count()).select_from(Dataset).where(*conditions)) or 0
     if not total:
         return [], 0
     page = (
-        select(Dataset).where(*conditions).order_by(Dataset.name).offset(offset).limit(limit).options(selectinload(Dataset.annotation_sets))
+        select(Dataset)
+        .where(*conditions)
+        .order_by(Dataset.folded_name, Dataset.name)
+        .offset(offset)
+        .limit(limit)
+        .options(selectinload(Dataset.annotation_sets))
     )
     return list(session.scalars(page)), total
 
@@ -85,6 +90,16 @@ def findings_of(session: Session, dataset_id: str, *, limit: int | None = None) 
     return list(
         session.scalars(select(DatasetFinding).where(DatasetFinding.dataset_id == dataset_id).order_by(DatasetFinding.id).limit(limit))
     )
+
+
+def count_findings(session: Session, dataset_id: str) -> dict[tuple[str, str], int]:
+    """How many findings of each code and severity are listed."""
+    query = (
+        select(DatasetFinding.code, DatasetFinding.severity, func.count())
+        .where(DatasetFinding.dataset_id == dataset_id)
+        .group_by(DatasetFinding.code, DatasetFinding.severity)
+    )
+    return {(code, severity): count for code, severity, count in session.execute(query)}
 
 
 def findings_by_dataset(session: Session, dataset_ids: Sequence[str]) -> dict[str, list[DatasetFinding]]:

@@ -7,6 +7,7 @@ from sqlalchemy import BigInteger, ForeignKey, Index, Integer, MetaData, String,
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from core.clock import now
+from core.db.folding import Named
 from core.db.types import Json, UtcDateTime
 from core.identifiers import new_id
 
@@ -31,19 +32,19 @@ class Base(DeclarativeBase):
 # ---------------------------------------------------------------- datasets
 
 
-class Dataset(Base):
+class Dataset(Named, Base):
     """A named set of images. Visible once `state` is `ready`; an import writes under its id before that."""
 
     __tablename__ = "datasets"
     __table_args__ = (
         UniqueConstraint("workspace", "name"),
-        Index("ix_datasets_listing", "workspace", "state", "name"),
+        # In the order of lists, and with all that a search looks at.
+        Index("ix_datasets_listing", "workspace", "state", "folded_name", "name"),
     )
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True, default=new_id)
     workspace: Mapped[str]
-    name: Mapped[str]
-    state: Mapped[str] = mapped_column(String(16), default="importing")  # importing, ready, failed
+    state: Mapped[str] = mapped_column(String(16), default="importing")  # importing, held (keep or drop?), ready
     source_format: Mapped[str] = mapped_column(default="")
     image_count: Mapped[int] = mapped_column(default=0)
     median_width: Mapped[int] = mapped_column(default=0)
@@ -71,6 +72,8 @@ class DatasetImage(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     split: Mapped[str] = mapped_column(String(8), default="")  # "", train, val: as the source said
     group: Mapped[str] = mapped_column(default="")  # images of one group never fall on both sides of a split
+    study: Mapped[str] = mapped_column(default="")  # DICOM's StudyInstanceUID and SeriesInstanceUID
+    series: Mapped[str] = mapped_column(default="")
 
 
 class AnnotationSet(Base):
@@ -145,7 +148,7 @@ class Draft(Base):
 # ---------------------------------------------------------------- tasks and jobs
 
 
-class Task(Base):
+class Task(Named, Base):
     """What a person creates: one model to be trained, by one or more jobs."""
 
     __tablename__ = "tasks"
@@ -155,11 +158,11 @@ class Task(Base):
         Index("ix_tasks_finished", "workspace", "finished_at"),
         Index("ix_tasks_person", "workspace", "created_by", "state"),
         Index("ix_tasks_name", "workspace", "name"),
+        Index("ix_tasks_search", "workspace", "folded_name"),
     )
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True, default=new_id)
     workspace: Mapped[str]
-    name: Mapped[str]
     description: Mapped[str] = mapped_column(default="")
     model_name: Mapped[str]
     flow: Mapped[str] = mapped_column(String(16))
@@ -309,16 +312,15 @@ class Epoch(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class Model(Base):
+class Model(Named, Base):
     """What a finished task leaves behind; `key` is its folder in the storage."""
 
     __tablename__ = "models"
     # The name is in the index, so that a search need not read the rows.
-    __table_args__ = (Index("ix_models_listing", "workspace", "created_at", "id", "name"),)
+    __table_args__ = (Index("ix_models_listing", "workspace", "created_at", "id", "folded_name"),)
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True, default=new_id)
     workspace: Mapped[str]
-    name: Mapped[str]
     task_id: Mapped[str | None] = mapped_column(String(16), index=True)
     parent_id: Mapped[str | None] = mapped_column(String(16))  # the model it was retrained from
     task_type: Mapped[str] = mapped_column(String(24))

@@ -34,8 +34,8 @@ def find_model(session: Session, workspace: str, name_or_id: str) -> Model:
 def list_models(session: Session, workspace: str, *, search: str = "", offset: int = 0, limit: int = 50) -> tuple[list[Model], int]:
     """Models whose name holds `search`, newest first, and how many there are in all."""
     condition = [Model.workspace == workspace]
-    if search:
-        condition.append(Model.name.icontains(search, autoescape=True))
+    if search.strip():
+        condition.append(Model.name_holds(search))
     rows = list(session.scalars(select(Model).where(*condition).order_by(Model.created_at.desc(), Model.id).offset(offset).limit(limit)))
     if not offset and len(rows) < limit:
         return rows, len(rows)  # a search goes over all names: not twice where once will do

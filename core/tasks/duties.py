@@ -14,12 +14,14 @@ from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 
+from core.datasets.sweeping import sweep
 from core.db.session import Database
 from core.errors import StationmasterError, UnavailableError
 from core.identifiers import new_id
 from core.process_identity import own_identity
 from core.queue import QUEUES, WORK, Pokes, connect, poke
 from core.settings import Settings
+from core.storage import Storage
 from core.tasks import lease
 from core.tasks.dispatcher import dispatch
 from core.tasks.reconcile import reconcile
@@ -43,8 +45,12 @@ class Chore:
     run: Callable[[Database, Settings], object]
 
 
+def _sweep_datasets(database: Database, settings: Settings) -> None:
+    sweep(database, Storage.of(settings), settings)
+
+
 # Whoever has a chore adds it here.
-CHORES: list[Chore] = [Chore("expire drafts", 600, expire_drafts)]
+CHORES: list[Chore] = [Chore("expire drafts", 600, expire_drafts), Chore("sweep what imports left", 600, _sweep_datasets)]
 
 
 class Duties:

@@ -22,10 +22,12 @@ from core.tasks.states import State
 class LightClaim:
     """A light job that is now this worker's."""
 
+    job_id: str
     workspace: str
     kind: str
     payload: dict[str, Any]
     created_by: str
+    place: dict[str, Any]  # where a person was asked for it; empty where none waits for its end
 
 
 def submit_light_job(
@@ -99,7 +101,7 @@ def claim_light_job(session: Session, job_id: str, generation: int, *, worker: s
     if not _changed(session, taken):
         return None
     job = session.scalars(select(LightJob).where(LightJob.id == job_id)).one()
-    return LightClaim(job.workspace, job.kind, job.payload, job.created_by)
+    return LightClaim(job.id, job.workspace, job.kind, job.payload, job.created_by, job.place)
 
 
 def heartbeat_light_job(session: Session, job_id: str, generation: int, progress: dict[str, Any] | None = None) -> None:

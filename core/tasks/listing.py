@@ -62,8 +62,8 @@ def list_tasks(
     where = [Task.workspace == workspace]
     if state is not None:
         where.append(Task.state == state)
-    if search:
-        where.append(Task.name.icontains(search, autoescape=True))
+    if search.strip():
+        where.append(Task.name_holds(search))
     total = session.scalar(select(func.count()).select_from(Task).where(*where)) or 0
     newest = select(Task).where(*where).order_by(Task.created_at.desc(), Task.id)
     if sort == "created":

@@ -12,10 +12,14 @@ import pytest
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+from sqlalchemy import select
 
 from core.datasets import masks
 from core.datasets.dicom import read_dicom
 from core.datasets.images import read_image
+from core.datasets.splitting import split_records
+from core.db.tables import DatasetImage
+from core.vocabulary import AnnotationKind
 
 LIMIT = 1 << 30
 
@@ -54,7 +58,7 @@ RAMP = np.tile(np.arange(32, dtype=np.uint16) * 100, (20, 1))
 def test_dicom_without_a_window_is_stretched() -> None:
     (stored,) = read_dicom(dicom(RAMP, StudyInstanceUID="1.2.3", SeriesInstanceUID="1.2.3.4"), LIMIT)
     shown = pixels(stored.data)
-    assert (shown[0, 0], shown[0, -1], stored.group, stored.series) == (0, 255, "1.2.3", "1.2.3.4")
+    assert (shown[0, 0], shown[0, -1], stored.study, stored.series) == (0, 255, "1.2.3", "1.2.3.4")
 
 
 def test_dicom_window_rescale_and_monochrome1() -> None:
@@ -78,6 +82,27 @@ def test_dicom_frames_become_images_of_one_group(home: Any, tmp_path: Path) -> N
     records = home.records(dataset)
     assert [record.path for record in records] == [f"ct/a.dcm#{number}" for number in range(1, 6)]
     assert {record.group for record in records} == {"1.2.3"}
+
+
+def test_study_and_series_are_kept_and_a_study_is_never_divided(home: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "scans"
+    for patient in range(6):
+        for view in range(3):
+            place = folder / ("ct" if patient % 2 else "mr")
+            place.mkdir(parents=True, exist_ok=True)
+            frame = np.random.default_rng(patient * 10 + view).integers(0, 4000, (24, 32)).astype(np.int16)
+            ids = {"StudyInstanceUID": f"1.2.{patient}", "SeriesInstanceUID": f"1.2.{patient}.{view}"}
+            (place / f"{patient}-{view}.dcm").write_bytes(dicom(frame, **ids))
+    dataset = home.bring(folder, group_pattern=r"(nothing)")
+    with home.database.read() as session:
+        rows = session.scalars(select(DatasetImage).where(DatasetImage.dataset_id == dataset.id)).all()
+    stem = {row.path: row.path.split("/")[1].removesuffix(".dcm").split("-") for row in rows}
+    assert all((row.study, row.series) == (f"1.2.{stem[row.path][0]}", f"1.2.{'.'.join(stem[row.path])}") for row in rows)
+    records = home.records(dataset)
+    for seed in range(5):
+        split = split_records(records, AnnotationKind.SINGLE_LABEL, 30, seed)
+        sides = [{records[position].group for position in side} for side in (split.train, split.validation)]
+        assert sides[0] and sides[1] and not sides[0] & sides[1]
 
 
 @pytest.mark.parametrize("cut", [200, 600])

@@ -1,6 +1,7 @@
 """Lists, names and deletion; previews and statistics of every kind."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ import pytest
 from PIL import Image
 
 from core.access import Actor
-from core.datasets.importing import drop_dataset, import_dataset, keep_dataset
+from core.clock import now
+from core.datasets.holding import drop_dataset, keep_dataset
+from core.datasets.importing import import_dataset
 from core.datasets.listing import annotation_sets_for, delete_dataset, find_dataset, list_datasets, rename_dataset
 from core.datasets.previews import colour_of, preview_page
 from core.datasets.statistics import MILDLY, SERIOUSLY, WELL, dataset_statistics, representation
-from core.db.tables import Task
+from core.datasets.sweeping import sweep
+from core.db.tables import Dataset, Task
 from core.errors import ConflictError, InvalidInputError, NotAllowedError, NotFoundError
 from core.vocabulary import TaskType
 
@@ -95,19 +99,63 @@ def test_only_owner_and_admins_delete(home: Any, folders: Any) -> None:
 def test_keep_or_drop(home: Any, folders: Any) -> None:
     source = folders(cat=4)
     (source / "cat/0.png").write_bytes(b"no image")
-    options = {"workspace": "default", "person": "p", "source": str(source), "hold": True}
+    options = {"workspace": "default", "person": "slack:U1", "source": str(source), "hold": True}
+    owner, stranger = Actor("default", "slack:U1", "ada"), Actor("default", "slack:U2", "eve")
     held = import_dataset(home.database, home.storage, home.settings, name="a", **options)
     assert held.state == "held"
     with home.database.read() as session:
         assert list_datasets(session, "default")[1] == 0
-    assert keep_dataset(home.database, "default", held.id).state == "ready"
-    drop_dataset(home.database, home.storage, "default", held.id)  # kept: nothing happens
+    with pytest.raises(ConflictError, match="waits for somebody"):
+        home.bring(source, "a")
+    with pytest.raises(NotAllowedError):
+        keep_dataset(home.database, stranger, held.id)
+    assert keep_dataset(home.database, owner, held.id).state == "ready"
+    assert keep_dataset(home.database, stranger, held.id).state == "ready"  # kept already: pressed twice
+    with pytest.raises(ConflictError, match="kept already"):
+        drop_dataset(home.database, home.storage, owner, held.id)
     assert home.dataset("a").image_count == 3
     other = import_dataset(home.database, home.storage, home.settings, name="b", **options)
-    drop_dataset(home.database, home.storage, "default", other.id)
+    assert drop_dataset(home.database, home.storage, owner, other.id) == "b"
     with pytest.raises(NotFoundError):
-        keep_dataset(home.database, "default", other.id)
+        keep_dataset(home.database, owner, other.id)
     assert {key.split("/")[1] for key in home.leftovers()} == {held.id}
+
+
+def test_what_nobody_decides_on_is_dropped_in_the_end(home: Any, folders: Any) -> None:
+    source = folders(cat=4)
+    (source / "cat/0.png").write_bytes(b"no image")
+    held = home.bring(source, hold=True)
+    assert sweep(home.database, home.storage, home.settings) == 0
+    with home.database.write() as session:
+        session.get_one(Dataset, held.id).created_at = now() - timedelta(days=home.settings.draft_days + 1)
+    assert sweep(home.database, home.storage, home.settings) == 1
+    assert home.leftovers() == []
+
+
+def test_a_job_that_is_done_again_finds_the_dataset_that_it_has_made(home: Any, folders: Any) -> None:
+    source = folders(cat=3)
+    made = home.bring(source, origin="job 1")
+    again = home.bring(source, origin="job 1")
+    assert again.id == made.id and again.annotation_sets[0].classes == ["cat"]
+    with pytest.raises(ConflictError):
+        home.bring(source, origin="job 2")
+
+
+def test_names_are_found_in_any_case_and_script(home: Any, folders: Any) -> None:
+    source = folders(cat=3)
+    for name in ("Äpfel und Öl", "ÉTÉ à la mer", "ЛЕС", "STRASSE", "100% cats_x"):
+        home.bring(source, name)
+
+    def found(search: str) -> list[str]:
+        with home.database.read() as session:
+            return [one.name for one in list_datasets(session, "default", search=search)[0]]
+
+    assert found("äPFEL") == ["Äpfel und Öl"]
+    assert found("e\u0301te\u0301") == ["ÉTÉ à la mer"]  # composed or not
+    assert found("лес") == ["ЛЕС"] and found("straße") == ["STRASSE"]
+    assert found("0% C") == ["100% cats_x"] and found("s_x") == ["100% cats_x"] and found("%") == ["100% cats_x"]
+    rename_dataset(home.database, home.actor, "ЛЕС", "Ödland")
+    assert found("лес") == [] and found("ödl") == ["Ödland"]
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ def upgrade() -> None:
     op.create_table('datasets',
     sa.Column('id', sa.String(length=16), nullable=False),
     sa.Column('workspace', sa.Text(), nullable=False),
-    sa.Column('name', sa.Text(), nullable=False),
     sa.Column('state', sa.String(length=16), nullable=False),
     sa.Column('source_format', sa.Text(), nullable=False),
     sa.Column('image_count', sa.Integer(), nullable=False),
@@ -30,11 +29,13 @@ def upgrade() -> None:
     sa.Column('statistics', sa.JSON().with_variant(postgresql.JSONB(), 'postgresql'), nullable=False),
     sa.Column('created_by', sa.Text(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('folded_name', sa.Text(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_datasets')),
     sa.UniqueConstraint('workspace', 'name', name=op.f('uq_datasets_workspace_name'))
     )
     with op.batch_alter_table('datasets', schema=None) as batch_op:
-        batch_op.create_index('ix_datasets_listing', ['workspace', 'state', 'name'], unique=False)
+        batch_op.create_index('ix_datasets_listing', ['workspace', 'state', 'folded_name', 'name'], unique=False)
 
     op.create_table('drafts',
     sa.Column('id', sa.String(length=16), nullable=False),
@@ -86,7 +87,6 @@ def upgrade() -> None:
     op.create_table('models',
     sa.Column('id', sa.String(length=16), nullable=False),
     sa.Column('workspace', sa.Text(), nullable=False),
-    sa.Column('name', sa.Text(), nullable=False),
     sa.Column('task_id', sa.String(length=16), nullable=True),
     sa.Column('parent_id', sa.String(length=16), nullable=True),
     sa.Column('task_type', sa.String(length=24), nullable=False),
@@ -98,10 +98,12 @@ def upgrade() -> None:
     sa.Column('bytes', sa.BigInteger(), nullable=False),
     sa.Column('created_by', sa.Text(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('folded_name', sa.Text(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_models'))
     )
     with op.batch_alter_table('models', schema=None) as batch_op:
-        batch_op.create_index('ix_models_listing', ['workspace', 'created_at', 'id', 'name'], unique=False)
+        batch_op.create_index('ix_models_listing', ['workspace', 'created_at', 'id', 'folded_name'], unique=False)
         batch_op.create_index(batch_op.f('ix_models_task_id'), ['task_id'], unique=False)
 
     op.create_table('outbox',
@@ -191,6 +193,8 @@ def upgrade() -> None:
     sa.Column('sha256', sa.String(length=64), nullable=False),
     sa.Column('split', sa.String(length=8), nullable=False),
     sa.Column('group', sa.Text(), nullable=False),
+    sa.Column('study', sa.Text(), nullable=False),
+    sa.Column('series', sa.Text(), nullable=False),
     sa.ForeignKeyConstraint(['dataset_id'], ['datasets.id'], name=op.f('fk_dataset_images_dataset_id'), ondelete='CASCADE'),
     sa.PrimaryKeyConstraint('dataset_id', 'position', name=op.f('pk_dataset_images'))
     )
@@ -204,7 +208,6 @@ def upgrade() -> None:
     op.create_table('tasks',
     sa.Column('id', sa.String(length=16), nullable=False),
     sa.Column('workspace', sa.Text(), nullable=False),
-    sa.Column('name', sa.Text(), nullable=False),
     sa.Column('description', sa.Text(), nullable=False),
     sa.Column('model_name', sa.Text(), nullable=False),
     sa.Column('flow', sa.String(length=16), nullable=False),
@@ -234,6 +237,8 @@ def upgrade() -> None:
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('started_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('finished_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('folded_name', sa.Text(), nullable=False),
     sa.ForeignKeyConstraint(['annotation_set_id'], ['annotation_sets.id'], name=op.f('fk_tasks_annotation_set_id')),
     sa.ForeignKeyConstraint(['dataset_id'], ['datasets.id'], name=op.f('fk_tasks_dataset_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_tasks')),
@@ -246,6 +251,7 @@ def upgrade() -> None:
         batch_op.create_index('ix_tasks_finished', ['workspace', 'finished_at'], unique=False)
         batch_op.create_index('ix_tasks_name', ['workspace', 'name'], unique=False)
         batch_op.create_index('ix_tasks_person', ['workspace', 'created_by', 'state'], unique=False)
+        batch_op.create_index('ix_tasks_search', ['workspace', 'folded_name'], unique=False)
         batch_op.create_index('ix_tasks_state_created', ['workspace', 'state', 'created_at'], unique=False)
 
     op.create_table('deliveries',
@@ -350,6 +356,7 @@ def downgrade() -> None:
     op.drop_table('deliveries')
     with op.batch_alter_table('tasks', schema=None) as batch_op:
         batch_op.drop_index('ix_tasks_state_created')
+        batch_op.drop_index('ix_tasks_search')
         batch_op.drop_index('ix_tasks_person')
         batch_op.drop_index('ix_tasks_name')
         batch_op.drop_index('ix_tasks_finished')
