@@ -1,5 +1,8 @@
 """Networks of every library behind one `build(spec, classes)`."""
 
+import importlib
+from types import ModuleType
+
 from torch import nn
 
 from core.errors import InvalidInputError
@@ -24,7 +27,8 @@ def build(
     """The network of an entry with `classes` outputs, its weights loaded where `pretrained` and the entry has any.
 
     `image_size` is the side of the squares it will be trained on, the entry's own by default; only networks with position embeddings
-    must know. For classification the forward takes normalised images [N, 3, side, side] and gives logits [N, classes].
+    must know. The forward takes normalised images [N, 3, side, side]. For classification it gives logits [N, classes], for regions logits
+    [N, classes, side, side]; for boxes and instances see `worker.networks.detection`.
 
     Raises:
         InvalidInputError: when the entry does not serve this task type or size.
@@ -36,7 +40,19 @@ def build(
         )
     if image_size is not None and not spec.accepts_size(image_size):
         raise InvalidInputError(f"{spec.network} takes {spec.sizes_text}; {image_size} px were given.")
-    network = classification.build(spec, classes, image_size)
+    library = _library(spec)
+    network: nn.Module = library.build(spec, classes, image_size)
     if pretrained and spec.pretraining != weights.NONE:
-        classification.load(network, spec, weights.obtain(spec, settings), image_size)
+        library.load(network, spec, weights.obtain(spec, settings), image_size)
     return network
+
+
+def _library(spec: ModelSpec) -> ModuleType:
+    """The module of this package that builds an entry. They are imported when they are needed: some of their libraries take seconds."""
+    if spec.library == "transformers":
+        return importlib.import_module("worker.networks.detection_transformers")
+    if spec.recipe == "detector":
+        return importlib.import_module("worker.networks.detection")
+    if spec.recipe == "segmenter":
+        return importlib.import_module("worker.networks.segmentation")
+    return classification

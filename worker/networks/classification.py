@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 import torchvision
 from timm.models import PretrainedCfg
 from timm.models import _registry as timm_registry
@@ -18,7 +19,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 from core.errors import UnavailableError
 from core.zoo.spec import ModelSpec
 from worker.networks import loading, naming
-from worker.networks.measuring import measure
+from worker.networks.measuring import Memory
 from worker.networks.rows import NetworkRow, WeightRow
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,9 @@ PACKAGED = {
 LICENCE_BY_SOURCE = {
     "cpubone": naming.UNKNOWN_LICENCE,  # no licence beside the weights
 }
-LARGEST = 2_000_000_000  # parameters; networks beyond this are not trained on one device
+# Families of the reference flow are listed even without weights.
+REFERENCE = r"convnext|densenet|(tf_)?efficientnet|inception|(tf_)?mobilenet|resn(e|ex)t\d|seresne|swin|vgg"
+LARGEST = 450_000_000  # parameters; networks beyond this are no sensible start for a few thousand images on one device
 
 
 # ---------------------------------------------------------------- timm
@@ -56,37 +59,44 @@ def build_timm(network: str, classes: int, side: int | None = None, **options: A
     return module
 
 
-def _timm_rows(facts: dict[str, Any], only: str) -> Iterator[tuple[NetworkRow, list[WeightRow]]]:
+def _timm_rows(facts: dict[str, Any], memory: Memory) -> Iterator[tuple[NetworkRow, list[WeightRow]]]:
     tags: dict[str, list[str]] = {}
     for name in timm.list_pretrained():
         network, _, tag = name.partition(".")
         tags.setdefault(network, []).append(tag)
     for network in timm_networks():
-        if not re.search(only, network):
+        if network not in tags and not re.match(REFERENCE, network):
             continue
         default = timm.get_pretrained_cfg(network)
         input_size = default.input_size[-1] if default is not None else 224
         try:
-            measured = measure(lambda side, network=network: build_timm(network, 7, side), input_size)  # type: ignore[misc]
+            if network not in memory.known and _parameters(network) > LARGEST:
+                logger.info("left out %s: more than %d million parameters", network, LARGEST // 1_000_000)
+                continue
+            measured = memory.measure(network, lambda side, network=network: build_timm(network, 7, side), input_size)
         except Exception as error:  # noqa: BLE001 - what cannot be built or run with other classes is left out, and said
             logger.info("left out %s: %s", network, str(error).splitlines()[0][:100] if str(error) else type(error).__name__)
             continue
-        if measured.parameters > LARGEST:
-            logger.info("left out %s: %.1f billion parameters", network, measured.parameters / 1e9)
-            continue
         module = timm_module(network)
         speed = facts["speed"].get(network)
+        work = facts["gmacs"].get(network)
         row = NetworkRow.of(
             network,
             measured,
             input_size=input_size,
             images_per_second=round(speed[0] * (speed[1] / input_size) ** 2, 1) if speed else None,
+            gmacs=work[0] * (input_size / work[1]) ** 2 if work else None,
             library="timm",
             family=naming.family(network, module),
             task_types="classification",
             recipe=naming.recipe(module),
         )
         yield row, _timm_weights(row, tags.get(network, []), (default.tag or "") if default is not None else "", facts)
+
+
+def _parameters(network: str) -> int:
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in build_timm(network, 7).parameters())
 
 
 def _timm_weights(row: NetworkRow, tags: list[str], default_tag: str, facts: dict[str, Any]) -> list[WeightRow]:
@@ -111,6 +121,7 @@ def _timm_weights(row: NetworkRow, tags: list[str], default_tag: str, facts: dic
             pretrained_on=title,
             licence=naming.licence(config.license),
             source=_hub_source(config),
+            sha256="" if config.hf_hub_id else loading.hash_in(str(config.url)),
             input_size=0 if side == row.input_size else side,
             normalisation=WeightRow.normalisation_of(config.mean, config.std),
             interpolation=config.interpolation or "bicubic",
@@ -176,14 +187,12 @@ def build_torchvision(name: str, classes: int, side: int | None = None) -> nn.Mo
     return module
 
 
-def _torchvision_rows(only: str) -> Iterator[tuple[NetworkRow, list[WeightRow]]]:
+def _torchvision_rows(memory: Memory) -> Iterator[tuple[NetworkRow, list[WeightRow]]]:
     for network, name in torchvision_networks().items():
-        if not re.search(only, network):
-            continue
         choices = list(torchvision_api.get_model_weights(name))
         best = choices[-1] if not any("SWAG" in choice.name for choice in choices) else choices[0]
         input_size = _crop(best)
-        measured = measure(lambda side, name=name: build_torchvision(name, 7, side), input_size)  # type: ignore[misc]
+        measured = memory.measure(network, lambda side, name=name: build_torchvision(name, 7, side), input_size)
         family = next((title for start, title in TORCHVISION_TITLES.items() if name.startswith(start)), "") or naming.family(network, "")
         row = NetworkRow.of(
             network,
@@ -210,7 +219,7 @@ def _torchvision_rows(only: str) -> Iterator[tuple[NetworkRow, list[WeightRow]]]
                     pretrained_on="Instagram-3.6B (SWAG), then ImageNet-1k" if swag else "ImageNet-1k",
                     licence="CC-BY-NC-4.0" if swag else "BSD-3-Clause",  # SWAG's authors allow no commercial use
                     source=choice.url,
-                    sha256=_hash_in(choice.url),
+                    sha256=loading.hash_in(choice.url),
                     input_size=0 if _crop(choice) == input_size else _crop(choice),
                     normalisation=WeightRow.normalisation_of(transform.mean, transform.std),
                     interpolation=transform.interpolation.value,
@@ -225,16 +234,10 @@ def _crop(choice: Any) -> int:
     return int(choice.transforms().crop_size[0])
 
 
-def _hash_in(url: str) -> str:
-    """torch.hub's habit: the first hex digits of the file's sha256 stand before its extension."""
-    found = re.search(r"-([0-9a-f]{8,64})\.pth$", url)
-    return found.group(1) if found else ""
-
-
-def rows(facts: dict[str, Any], only: str = "") -> Iterator[tuple[NetworkRow, list[WeightRow]]]:
+def rows(facts: dict[str, Any], memory: Memory) -> Iterator[tuple[NetworkRow, list[WeightRow]]]:
     """Every classification network with its weights."""
-    yield from _timm_rows(facts, only)
-    yield from _torchvision_rows(only)
+    yield from _timm_rows(facts, memory)
+    yield from _torchvision_rows(memory)
 
 
 def build(spec: ModelSpec, classes: int, image_size: int | None) -> nn.Module:

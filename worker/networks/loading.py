@@ -1,5 +1,6 @@
 """Weights from a file into a network: every tensor's name and shape checked, so that nothing stays random without being said."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -75,3 +76,9 @@ def put(weights: Mapping[str, Tensor], network: nn.Module, heads: tuple[str, ...
             "Check that the file belongs to this network.",
         )
     network.load_state_dict(fitting, strict=False)
+
+
+def hash_in(url: str) -> str:
+    """torch.hub's habit: the first hex digits of the file's sha256 stand before its extension."""
+    found = re.search(r"-([0-9a-f]{8,64})\.pth$", url)
+    return found.group(1) if found else ""

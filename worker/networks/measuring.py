@@ -1,15 +1,19 @@
 """Facts of a network, measured without computing anything: on PyTorch's meta device tensors have shapes but no numbers."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import EllipsisType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-SIZES = (32, 64, 96, 128, 160, 192, 224, 256)  # starts that are tried for the smallest side
-MULTIPLES = (1, 2, 4, 8, 14, 16, 28, 32, 64)
+SMALLEST_SIDES = (32, 64, 96, 128)  # tried in this order
+MEASURED_SIDE = 128
+ODD_SIDE = 101
 
 Builder = Callable[[int | None], nn.Module]  # given the side to build for, or None for the network's own
 Forward = Callable[[nn.Module, Tensor], object]
@@ -28,28 +32,81 @@ class Measured:
     sized_at_build: bool
 
 
-def measure(builder: Builder, input_size: int, forward: Forward = lambda network, images: network(images)) -> Measured:
-    """Build on the meta device, run one image forward, and find out which sides work."""
-    with torch.device("meta"):
+class Memory:
+    """What was measured before, by network, kept in a file so that a rebuild that is stopped, or that only changes weights, need not measure again."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self.known: dict[str, Measured] = {}
+        if path is not None and path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                name, facts = json.loads(line)
+                self.known[name] = Measured(**facts)
+
+    def measure(self, name: str, *arguments: Any, **options: Any) -> Measured:
+        """As the module's `measure`, once for each name."""
+        if name not in self.known:
+            self.known[name] = measure(*arguments, **options)
+            if self.path is not None:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps([name, asdict(self.known[name])]) + "\n")
+        return self.known[name]
+
+
+def measure(
+    builder: Builder,
+    input_size: int,
+    forward: Forward = lambda network, images: network(images),
+    *,
+    sizes: tuple[int, int] | EllipsisType | None = ...,
+    device: str = "meta",
+) -> Measured:
+    """Build on the meta device, run one image forward, and find out which sides work.
+
+    `sizes` says them where they are known: the smallest and the step, or None for `input_size` only. `device` is cpu for networks that compute
+    with numbers while they are built or run.
+    """
+    with torch.device(device):
         network = builder(None).eval()
-    gmacs, memory = work_and_memory(network, input_size, forward)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    smallest, multiple = accepted_sizes(lambda side: forward(network, torch.empty(1, 3, side, side, device="meta")), input_size)
-    if smallest:
-        return Measured(parameters, gmacs, memory, smallest, multiple, fixed_size=False, sized_at_build=False)
 
-    def build_and_run(side: int) -> None:
-        with torch.device("meta"):
-            forward(builder(side).eval(), torch.empty(1, 3, side, side, device="meta"))
+    def at(side: int, made_for: nn.Module = network) -> tuple[float, float]:
+        """Work and memory at `input_size`, measured at `side`: both grow with the area, and small is quick."""
+        gmacs, memory = work_and_memory(made_for, side, forward, device)
+        return gmacs * (input_size / side) ** 2, memory * (input_size / side) ** 2
 
-    patch = patch_size(network)  # pixels beyond the last whole patch are silently dropped: only whole patches count
-    smallest, multiple = accepted_sizes(
-        build_and_run, input_size, [multiple for multiple in MULTIPLES if multiple % patch == 0 and multiple >= 8]
-    )
-    return Measured(parameters, gmacs, memory, smallest or input_size, multiple, fixed_size=not smallest, sized_at_build=bool(smallest))
+    if sizes is not ...:
+        smallest, multiple = sizes or (input_size, 1)
+        return Measured(parameters, *at(input_size), smallest, multiple, fixed_size=sizes is None, sized_at_build=False)
+    for smallest in SMALLEST_SIDES:
+        # One odd side and one small: what takes both takes any.
+        if _works(lambda side: forward(network, torch.empty(1, 3, side, side, device=device)), ODD_SIDE, smallest):
+            return Measured(parameters, *at(min(MEASURED_SIDE, input_size)), smallest, 1, fixed_size=False, sized_at_build=False)
+        if _works(lambda side: forward(network, torch.empty(1, 3, side, side, device=device)), MEASURED_SIDE + 32, smallest):
+            return Measured(parameters, *at(min(MEASURED_SIDE, input_size)), smallest, 32, fixed_size=False, sized_at_build=False)
+    # Pixels beyond the last whole patch are silently dropped, so only whole patches count.
+    patch = patch_size(network)
+    multiple = patch if patch >= 8 else 32
+    small = MEASURED_SIDE // multiple * multiple
+    try:
+        with torch.device(device):
+            made_small = builder(small).eval()
+        return Measured(parameters, *at(small, made_small), small // 2, multiple, fixed_size=False, sized_at_build=True)
+    except Exception:  # noqa: BLE001 - libraries refuse a size in every way there is
+        return Measured(parameters, *at(input_size), input_size, 1, fixed_size=True, sized_at_build=False)
 
 
-def work_and_memory(network: nn.Module, side: int, forward: Forward) -> tuple[float, float]:
+def _works(run: Callable[[int], object], *sides: int) -> bool:
+    try:
+        with torch.no_grad():
+            for side in sides:
+                run(side)
+    except Exception:  # noqa: BLE001 - as above
+        return False
+    return True
+
+
+def work_and_memory(network: nn.Module, side: int, forward: Forward, device: str = "meta") -> tuple[float, float]:
     """GMACs of one image, and MB that autograd keeps for its backward pass (parameters and buffers left out)."""
     seen = {tensor.untyped_storage()._cdata for tensor in (*network.parameters(), *network.buffers())}
     kept: list[Tensor] = []  # keeps them alive, so that no storage's address is used twice
@@ -62,7 +119,7 @@ def work_and_memory(network: nn.Module, side: int, forward: Forward) -> tuple[fl
         return tensor
 
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        forward(network, torch.empty(1, 3, side, side, device="meta"))
+        forward(network, torch.empty(1, 3, side, side, device=device))
     return counter.get_total_flops() / 2e9, sum(tensor.untyped_storage().nbytes() for tensor in kept) / 1e6
 
 
@@ -70,31 +127,3 @@ def patch_size(network: nn.Module) -> int:
     """Side of the patches that a transformer cuts the image into; 1 where there are none."""
     size: Any = getattr(getattr(network, "patch_embed", None), "patch_size", None) or getattr(network, "patch_size", 1)
     return int(size[0] if isinstance(size, tuple | list) else size)
-
-
-def accepted_sizes(run: Callable[[int], object], input_size: int, multiples: Sequence[int] = MULTIPLES) -> tuple[int, int]:
-    """The smallest side tried that works and the number that sides must divide by; (0, 1) where only `input_size` does.
-
-    A multiple counts when three sides in a row and the next above 100 px work: chance hits (7 × 32 = 14 × 16) are so left out.
-    """
-    known: dict[int, bool] = {}
-
-    def works(side: int) -> bool:
-        if side not in known:
-            try:
-                with torch.no_grad():
-                    run(side)
-                known[side] = True
-            except Exception:  # noqa: BLE001 - libraries refuse a size in every way there is; any of them means no
-                known[side] = False
-        return known[side]
-
-    for multiple in multiples:
-        if input_size % multiple:
-            continue
-        for start in SIZES:
-            smallest = -(-start // multiple) * multiple
-            sides = (smallest, smallest + multiple, smallest + 2 * multiple, (100 // multiple + 1) * multiple)
-            if smallest <= input_size and all(works(side) for side in sides if side >= smallest):
-                return smallest, multiple
-    return 0, 1

@@ -1,7 +1,8 @@
 """Rebuild the catalogue: `python -m worker.networks.rebuild [--tables FOLDER]`.
 
-Networks, weights, preprocessing and licences come from the installed libraries; parameters, GMACs, memory and accepted sizes are measured on the
-meta device; accuracy and speed are the timm project's published tables (Apache-2.0), pinned in `core/zoo/published.json` and renewed by `--tables`.
+Networks, weights, preprocessing and licences come from the installed libraries; parameters, memory and accepted sizes are measured on the meta
+device, and GMACs where nobody published them; those, accuracy and speed are the timm project's published tables (Apache-2.0), pinned in
+`core/zoo/published.json` and renewed by `--tables`.
 """
 
 import argparse
@@ -17,13 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import core.zoo
-from worker.networks import classification
+from worker.networks import classification, detection, detection_transformers, segmentation
+from worker.networks.measuring import Memory
 from worker.networks.rows import ACCURACY_SOURCES, NETWORK_COLUMNS, SPEED_SOURCE, TASK_TYPES, WEIGHT_COLUMNS, NetworkRow, WeightRow
 
 logger = logging.getLogger(__name__)
 
 ZOO = Path(core.zoo.__file__).parent
 TABLE_SPEED = "benchmark-train-amp-nhwc-pt112-cu113-rtx3090.csv"
+TABLE_WORK = "benchmark-infer-amp-nhwc-pt240-cu124-rtx4090.csv"
 TABLE_ACCURACY = "results-imagenet.csv"
 
 
@@ -33,7 +36,9 @@ def take_over(tables: Path) -> dict[str, Any]:
         accuracy = {row["model"]: [round(float(row["top1"]) / 100, 5), int(row["img_size"])] for row in csv.DictReader(file)}
     with (tables / TABLE_SPEED).open(encoding="utf-8", newline="") as file:
         speed = {row["model"]: [float(row["train_samples_per_sec"]), int(row["train_img_size"])] for row in csv.DictReader(file)}
-    return {"accuracy": accuracy, "speed": speed}
+    with (tables / TABLE_WORK).open(encoding="utf-8", newline="") as file:
+        work = {row["model"]: [float(row["infer_gmacs"]), int(row["infer_img_size"])] for row in csv.DictReader(file)}
+    return {"accuracy": accuracy, "speed": speed, "gmacs": work}
 
 
 def published() -> dict[str, Any]:
@@ -43,9 +48,15 @@ def published() -> dict[str, Any]:
     return facts
 
 
-def all_rows(facts: dict[str, Any], only: str = "") -> Iterator[tuple[NetworkRow, list[WeightRow]]]:
+def all_rows(facts: dict[str, Any], memory: Memory) -> Iterator[tuple[NetworkRow, list[WeightRow]]]:
     """Every network with its weights, library after library."""
-    yield from classification.rows(facts, only)
+    classified = {}
+    for network, weights in classification.rows(facts, memory):
+        classified[network.network] = (network, weights)
+        yield network, weights
+    yield from detection.rows(classified, memory)
+    yield from detection_transformers.rows(memory)
+    yield from segmentation.rows(classified, memory)
 
 
 def write_lines(path: Path, head: dict[str, Any], tables: dict[str, list[Any]]) -> None:
@@ -63,26 +74,25 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m worker.networks.rebuild", description="Rebuild the zoo's catalogue from the installed libraries."
     )
     parser.add_argument("--tables", type=Path, help="folder with timm's published results; renews the pinned facts")
-    parser.add_argument("--only", default="", help="regular expression: measure only these networks, keep the others as they are pinned")
+    parser.add_argument("--measured", type=Path, help="file in which measured facts are kept from one rebuild to the next")
     parser.add_argument("--output", type=Path, default=ZOO / "catalogue.json")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     warnings.filterwarnings("ignore")
     if options.tables:
         facts = take_over(options.tables)
-        write_lines(ZOO / "published.json", {}, {})
         (ZOO / "published.json").write_text(json.dumps(facts, separators=(",", ":")).replace("],", "],\n") + "\n", encoding="utf-8")
     started = time.monotonic()
     networks: list[list[Any]] = []
     weights: list[list[Any]] = []
-    for network, its_weights in all_rows(published(), options.only):
+    for network, its_weights in all_rows(published(), Memory(options.measured)):
         networks.append(network.values())
         weights.extend(weight.values() for weight in its_weights)
         if len(networks) % 50 == 0:
             logger.info("%d networks, %d weights, %.0f s", len(networks), len(weights), time.monotonic() - started)
     head = {
         "made_by": "python -m worker.networks.rebuild",
-        "libraries": {name: version(name).split("+")[0] for name in ("timm", "torchvision")},
+        "libraries": {name: version(name).split("+")[0] for name in ("timm", "torchvision", "transformers", "segmentation-models-pytorch")},
         "speed_source": SPEED_SOURCE,
         "accuracy_sources": ACCURACY_SOURCES,
         "task_types": TASK_TYPES,

@@ -10,9 +10,10 @@ ACCURACY_SOURCES = {
     "timm": "ImageNet-1k validation, top 1; timm project",
     "torchvision": "ImageNet-1k validation, top 1; torchvision",
     "torchvision-coco": "COCO val2017, AP 50:95; torchvision",
+    "torchvision-masks": "COCO val2017, mask AP 50:95; torchvision",
     "torchvision-voc": "COCO val2017 with the classes of Pascal VOC, mean IoU; torchvision",
     "package": "ImageNet-1k validation, top 1, of the original TensorFlow weights; timm project",
-    "paper": "COCO val2017, AP 50:95; the authors",
+    "authors": "COCO val2017, AP 50:95; the authors",
 }
 TASK_TYPES = {
     "classification": ["single-label", "multi-label"],
@@ -45,14 +46,22 @@ class NetworkRow:
 
     @classmethod
     def of(
-        cls, network: str, measured: Measured, *, input_size: int, images_per_second: float | None = None, variation: str = "", **facts: Any
+        cls,
+        network: str,
+        measured: Measured,
+        *,
+        input_size: int,
+        images_per_second: float | None = None,
+        variation: str = "",
+        gmacs: float | None = None,
+        **facts: Any,
     ) -> "NetworkRow":
         """From what was measured, rounded so that a rebuild elsewhere writes the same."""
         return cls(
             network=network,
             variation=variation,
             parameters=measured.parameters,
-            gmacs=round(measured.gmacs, 4),
+            gmacs=round(measured.gmacs if gmacs is None else gmacs, 4),
             memory_mb=round(measured.memory_mb, 1),
             images_per_second=images_per_second,
             input_size=input_size,

@@ -81,7 +81,6 @@ def test_a_network_is_not_built_for_what_it_cannot_do(settings):
     spec = catalogue.find_spec("resnet18", "none", settings)
     with pytest.raises(InvalidInputError, match="object detection"):
         build(spec, TaskType.OBJECT_DETECTION, 5, settings=settings)
-    fixed = next(spec for spec in catalogue.entries() if spec.fixed_size) if any(spec.fixed_size for spec in catalogue.entries()) else None
-    if fixed is not None:
-        with pytest.raises(InvalidInputError, match="only"):
-            build(fixed, TaskType.SINGLE_LABEL, 5, settings=settings, image_size=fixed.input_size + 32)
+    fixed = next(spec for spec in catalogue.entries() if spec.fixed_size)
+    with pytest.raises(InvalidInputError, match="only"):
+        build(fixed, fixed.task_types[0], 5, settings=settings, image_size=fixed.input_size + 32)

@@ -1,0 +1,91 @@
+"""Networks that answer with places: they learn from boxes and masks, and their backbones carry the weights that they say."""
+
+import pytest
+import timm
+import torch
+
+from core.settings import Settings
+from core.vocabulary import TaskType
+from core.zoo import catalogue
+from worker.networks import build
+
+SIDE = 96
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(home=tmp_path / "home", offline=True, _env_file=None)
+
+
+def targets(*, with_masks: bool) -> list[dict[str, torch.Tensor]]:
+    """Of two images: one with two objects, one with none."""
+    masks = torch.zeros(2, SIDE, SIDE, dtype=torch.uint8)
+    masks[0, 10:50, 10:50] = 1
+    masks[1, 40:80, 30:90] = 1
+    full = {"boxes": torch.tensor([[10.0, 10, 50, 50], [30, 40, 90, 80]]), "labels": torch.tensor([0, 2])}
+    empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)}
+    if with_masks:
+        full["masks"], empty["masks"] = masks, masks[:0]
+    return [full, empty]
+
+
+@pytest.mark.parametrize("head", ["faster_rcnn", "retinanet", "fcos", "mask_rcnn"])
+def test_detectors_over_the_packaged_backbone(settings, head):
+    spec = catalogue.find_spec(f"{head}-tf_efficientnet_lite0", settings=settings)
+    assert spec.pretraining == "imagenet-1k"
+    detector = build(spec, spec.task_types[0], 3, settings=settings).train()
+    package = catalogue.find_spec("tf_efficientnet_lite0", settings=settings)
+    classifier = build(package, TaskType.SINGLE_LABEL, 2, settings=settings)
+    body = detector.get_submodule("inner.backbone.body")
+    assert torch.equal(body.state_dict()["conv_stem.weight"], classifier.state_dict()["conv_stem.weight"])
+
+    images = torch.randn(2, 3, SIDE, SIDE)
+    optimizer = torch.optim.AdamW(detector.parameters(), 1e-3)
+    losses = detector(images, targets(with_masks=spec.instances_only))
+    sum(losses.values()).backward()
+    optimizer.step()
+    assert all(torch.isfinite(loss) for loss in losses.values())
+
+    with torch.no_grad():
+        found = detector.eval()(images)
+    assert len(found) == 2
+    for one in found:
+        assert one["boxes"].shape == (len(one["labels"]), 4)
+        assert ((one["labels"] >= 0) & (one["labels"] < 3)).all()
+        assert torch.equal(one["scores"], one["scores"].sort(descending=True).values)
+        assert not spec.instances_only or one["masks"].shape == (len(one["labels"]), 1, SIDE, SIDE)
+
+
+@pytest.mark.parametrize("decoder", ["unet", "fpn", "deeplabv3plus", "segformer"])
+def test_segmenters_over_the_packaged_encoder(settings, decoder):
+    spec = catalogue.find_spec(f"{decoder}-tf_efficientnet_lite1", settings=settings)
+    assert spec.pretraining == "imagenet-1k"
+    network = build(spec, TaskType.OBJECT_SEGMENTATION, 3, settings=settings)
+    package = catalogue.find_spec("tf_efficientnet_lite1", settings=settings)
+    classifier = build(package, TaskType.SINGLE_LABEL, 2, settings=settings)
+    assert torch.equal(network.state_dict()["encoder.model.conv_stem.weight"], classifier.state_dict()["conv_stem.weight"])
+    assert network(torch.randn(2, 3, 128, 128)).shape == (2, 3, 128, 128)
+
+
+def test_whole_detectors_take_over_everything_but_the_classes(settings, tmp_path):
+    """torchvision's COCO checkpoint has 91 classes; three are asked for."""
+    spec = catalogue.find_spec("ssdlite320_mobilenet_v3_large", "coco", settings)
+    from worker.networks import detection
+
+    source = detection.build_whole(spec.network, 90, keep_statistics=True)
+    torch.save(source.state_dict(), tmp_path / "coco.pth")
+    detector = detection.build(spec, 3)
+    detection.load(detector, spec, tmp_path / "coco.pth")
+    mine, theirs = detector.get_submodule("inner").state_dict(), source.state_dict()
+    changed = [name for name in mine if mine[name].shape != theirs[name].shape]
+    assert changed
+    assert all(name.startswith("head.classification_head") for name in changed)
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine if not name.startswith("head.classification_head"))
+
+
+def test_a_detector_over_a_backbone_is_as_large_as_the_catalogue_says(settings):
+    spec = catalogue.find_spec("retinanet-tf_efficientnet_lite0", settings=settings)
+    detector = build(spec, TaskType.OBJECT_DETECTION, 7, pretrained=False, settings=settings)
+    assert sum(parameter.numel() for parameter in detector.parameters()) == spec.parameters
+    backbone = timm.create_model("tf_efficientnet_lite0", features_only=True)
+    assert spec.parameters > sum(parameter.numel() for parameter in backbone.parameters())
