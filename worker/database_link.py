@@ -71,14 +71,20 @@ class DatabaseLink:
         *,
         pause: threading.Event,
         before: float = 0.0,
+        judge: Callable[[Session, int], str] | None = None,
     ) -> None:
-        """`pause` is set when the worker is to shut down; `before` are the device seconds of earlier attempts."""
+        """`pause` is set when the worker is to shut down; `before` are the device seconds of earlier attempts.
+
+        `judge` says of an epoch that has been stored why the job is to end with it, and nothing where it is to go on.
+        """
         self._database = database
         self._settings = settings
         self._task_id = task_id
         self._holder = (job_id, generation)
         self._pause = pause
         self._before = before
+        self._judge = judge
+        self._enough = False
         self._began = time.monotonic()
         self._wanted = Ask.GO_ON
         self._fenced = False
@@ -114,7 +120,9 @@ class DatabaseLink:
         """What is wanted now. Raises FencedError when the job has been taken over."""
         if self._fenced:
             raise FencedError(f"job {self._holder[0]}, generation {self._holder[1]}")
-        return self._wanted or (Ask.PAUSE if self._pause.is_set() else Ask.GO_ON)
+        if self._wanted or self._enough:
+            return self._wanted or Ask.ENOUGH
+        return Ask.PAUSE if self._pause.is_set() else Ask.GO_ON
 
     def progress(self, event: Progress) -> None:
         """Have the thread tell how far it is, if it has not told something newer by then."""
@@ -138,6 +146,20 @@ class DatabaseLink:
             self.persist(write)
             self._progressed = time.monotonic()
         self._bell.ring(TASK + self._task_id)
+        if self._judge is not None and not self._enough:
+            # Also of an epoch that was stored before: the worker may have been lost between its storing and its judgement.
+            self._hear(self._judge, number)
+
+    def _hear(self, judge: Callable[[Session, int], str], number: int) -> None:
+        try:
+            with self._database.read() as session:
+                reason = judge(session, number)
+        except UnavailableError as error:
+            self._say_away(error)
+            return
+        if reason:
+            self._enough = True
+            self.noticed(reason)
 
     def noticed(self, message: str, remedy: str = "") -> None:
         """Have the thread tell a sentence."""

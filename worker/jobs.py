@@ -23,13 +23,17 @@ from core.tasks.lifecycle import (
     resume_ending,
     stop_job,
 )
-from core.vocabulary import AnnotationKind, TaskType
+from core.tuning.lineage import begin_slice, latest_copy, save_diverged
+from core.tuning.population import slice_end
+from core.tuning.scores import why_enough
+from core.vocabulary import AnnotationKind, TaskType, Tuning
 from core.zoo.catalogue import find_spec
 from worker.database_link import DatabaseLink, is_database_away
 from worker.engine.device import choose_device
+from worker.engine.errors import DivergedError
 from worker.engine.training import train
 from worker.failures import explain
-from worker.link import Ask, TrainingJob, TrainingResult
+from worker.link import Ask, CopyOrder, TrainingJob, TrainingResult
 from worker.pausing import PAUSE
 from worker.reports.model_files import write_model
 from worker.workplace import Workplace
@@ -54,10 +58,22 @@ def _run(workplace: Workplace, job_id: str, generation: int) -> None:
     device = choose_device().name
     with workplace.database.write() as session:
         claim = claim_job(session, job_id, generation, worker=own_identity(), device=device)
+        if claim is not None and claim.search == Tuning.POPULATION and not claim.ending:
+            begin_slice(session, job_id, generation)
     if claim is None:
         logger.info("job %s, generation %d, is not to be had any more", job_id, generation)
         return
-    link = DatabaseLink(workplace.database, workplace.settings, claim.task_id, job_id, generation, pause=PAUSE, before=claim.device_seconds)
+    judged = claim.search in (Tuning.GRID, Tuning.RANDOM)
+    link = DatabaseLink(
+        workplace.database,
+        workplace.settings,
+        claim.task_id,
+        job_id,
+        generation,
+        pause=PAUSE,
+        before=claim.device_seconds,
+        judge=(lambda session, epoch: why_enough(session, job_id, epoch)) if judged else None,
+    )
     link.start()
     try:
         result = _train(workplace, link, claim, job_id, generation)
@@ -85,6 +101,8 @@ def _train(workplace: Workplace, link: DatabaseLink, claim: Claim, job_id: str, 
     except Exception as error:  # whatever it is, the person is told, and the other jobs of the task go on
         if is_database_away(error):
             raise
+        if isinstance(error, DivergedError) and claim.search == Tuning.POPULATION and _saved(workplace, link, job_id, generation):
+            return None
         what, remedy = explain(error, "training")
         link.flush()
         completion = link.persist(lambda session: fail_job(session, job_id, generation, what, remedy, device_seconds=link.device_seconds))
@@ -96,15 +114,27 @@ def _train(workplace: Workplace, link: DatabaseLink, claim: Claim, job_id: str, 
 def _end(link: DatabaseLink, result: TrainingResult, job_id: str, generation: int) -> Completion | None:
     link.flush()
     seconds = link.device_seconds
-    if result.asked is Ask.PAUSE:
-        link.persist(lambda session: hand_back(session, job_id, generation, device_seconds=seconds))
+    if result.asked in (Ask.PAUSE, Ask.SLICE):
+        sliced = result.asked is Ask.SLICE
+        link.persist(lambda session: hand_back(session, job_id, generation, device_seconds=seconds, between_slices=sliced))
         link.ring_work()
         return None
-    if result.asked is Ask.GO_ON:
+    if result.asked in (Ask.GO_ON, Ask.ENOUGH):
         return link.persist(
             lambda session: finish_job(session, job_id, generation, score=result.score, metrics=result.metrics, device_seconds=seconds)
         )
     return link.persist(lambda session: stop_job(session, job_id, generation, device_seconds=seconds))
+
+
+def _saved(workplace: Workplace, link: DatabaseLink, job_id: str, generation: int) -> bool:
+    """Whether a member of a population that has diverged could be handed back, to go on from a better one."""
+    link.flush()
+    seconds = link.device_seconds
+    saved = link.persist(lambda session: save_diverged(session, workplace.settings, job_id, generation, device_seconds=seconds))
+    if saved:
+        logger.info("job %s, generation %d, has diverged and is to go on from another's weights", job_id, generation)
+        link.ring_work()
+    return saved
 
 
 def _complete(
@@ -170,6 +200,9 @@ def load_training_job(session: Session, settings: Settings, job_id: str, generat
         if parent is None:
             raise NotFoundError("The model that was to be retrained has been deleted.", "Choose another one.")
         parent_key = parent.key
+    plan = TrainingPlan.model_validate(job.plan)
+    sliced = task.search.get("tuning") == Tuning.POPULATION
+    copy = latest_copy(session, job.id) if sliced else None
     return TrainingJob(
         task_id=task.id,
         job_id=job.id,
@@ -178,11 +211,13 @@ def load_training_job(session: Session, settings: Settings, job_id: str, generat
         task_name=task.name,
         task_type=TaskType(task.task_type),
         spec=find_spec(task.network, task.pretraining, settings),
-        plan=TrainingPlan.model_validate(job.plan),
+        plan=plan,
         dataset_id=dataset.id,
         dataset_name=dataset.name,
         annotation_set_id=annotations.id,
         annotation_kind=AnnotationKind(annotations.kind),
         classes=tuple(str(name) for name in annotations.classes),
         parent_model_key=parent_key,
+        slice_end=slice_end(job.epoch, plan.epochs) if sliced else 0,
+        copy=CopyOrder(copy.generation, copy.source) if copy is not None else None,
     )

@@ -18,11 +18,27 @@ class Ask(StrEnum):
     STOP_KEEP = "keep"  # stop, the best model so far becomes the result
     STOP_DISCARD = "discard"
     PAUSE = "pause"  # the worker shuts down: checkpoint and return, another will go on
+    ENOUGH = "enough"  # a search needs no more of this job: it has finished, its best epoch counts
+    SLICE = "slice"  # nobody asks for it: a member of a population has come to the end of its slice
+
+
+@dataclass(frozen=True)
+class CopyOrder:
+    """A member of a population is to go on from the weights and the optimizer's state of job `source`.
+
+    `generation` is the one in which that was decided: the copy is made once, by whichever generation comes first to it.
+    """
+
+    generation: int
+    source: int
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """Everything the engine needs to know of a job. Records and images are read through database and storage."""
+    """Everything the engine needs to know of a job. Records and images are read through database and storage.
+
+    A member of a population trains until `slice_end` epochs are finished and is then to be handed back; 0 is the plan's end.
+    """
 
     task_id: str
     job_id: str
@@ -38,11 +54,17 @@ class TrainingJob:
     annotation_kind: AnnotationKind
     classes: tuple[str, ...]
     parent_model_key: str = ""  # retraining: folder of the model to start from
+    slice_end: int = 0
+    copy: CopyOrder | None = None  # the latest there was
 
     @property
     def checkpoint_folder(self) -> str:
         """Storage folder of the job's checkpoints."""
-        return f"tasks/{self.task_id}/jobs/{self.job_number}/checkpoint"
+        return self.checkpoint_folder_of(self.job_number)
+
+    def checkpoint_folder_of(self, number: int) -> str:
+        """Storage folder of the checkpoints of another job of the task."""
+        return f"tasks/{self.task_id}/jobs/{number}/checkpoint"
 
     @property
     def split_key(self) -> str:
@@ -52,7 +74,7 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How a job's training ended. `asked` is GO_ON when it ran to its end."""
+    """How a job's training ended. `asked` is GO_ON when it ran to its end, SLICE when the slice is over and the training is not."""
 
     asked: Ask
     score: float | None = None  # of the best epoch, higher is better

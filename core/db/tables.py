@@ -229,12 +229,13 @@ class Job(Base):
 
 
 class Lineage(Base):
-    """A member of a population has copied another's weights before the epoch after `epoch`, and goes on with changed values."""
+    """A member of a population copies another's weights before the epoch after `epoch`, and goes on with changed values."""
 
     __tablename__ = "lineage"
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
-    epoch: Mapped[int] = mapped_column(primary_key=True)  # epochs the copying member had finished
+    generation: Mapped[int] = mapped_column(primary_key=True)  # of the copying job, in which it was decided
+    epoch: Mapped[int]  # epochs the copying member had finished
     task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"), index=True)
     source: Mapped[int]  # number of the job that was copied
     source_epoch: Mapped[int]

@@ -140,14 +140,19 @@ def end_unheld(session: Session, task: Task, job: Job, ending: State) -> None:
         requeue(session, task, job)
 
 
-def requeue(session: Session, task: Task, job: Job) -> None:
-    """Take the job from whoever held it and queue it again under its next generation. Lock the task first."""
+def requeue(session: Session, task: Task, job: Job, *, keeps_running: bool = False) -> None:
+    """Take the job from whoever held it and queue it again under its next generation. Lock the task first.
+
+    The task waits then, unless another of its jobs runs, or `keeps_running`.
+    """
     move(job, State.WAITING)
     job.generation += 1
     job.worker = ""
     job.heartbeat_at = None
     queue_job(session, task, job)
-    if State(task.state) == State.RUNNING and not any(other.state in (State.RUNNING, State.STOPPING) for other in jobs_now(session, task)):
+    if keeps_running or State(task.state) != State.RUNNING:
+        return
+    if not any(other.state in (State.RUNNING, State.STOPPING) for other in jobs_now(session, task)):
         move(task, State.WAITING)
 
 

@@ -57,13 +57,17 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Claim:
-    """A job that is now this worker's. `ending` is set where only the task's model is left to be made: call `resume_ending`."""
+    """A job that is now this worker's. `ending` is set where only the task's model is left to be made: call `resume_ending`.
+
+    `search` names the tuning that tries several plans in this task, empty where there is one plan.
+    """
 
     task_id: str
     epoch: int  # epochs finished and checkpointed before
     attempt: int  # 1-based
     device_seconds: float  # of the attempts before
     ending: str
+    search: str = ""
 
 
 def claim_job(session: Session, job_id: str, generation: int, *, worker: str, device: str) -> Claim | None:
@@ -88,7 +92,7 @@ def claim_job(session: Session, job_id: str, generation: int, *, worker: str, de
         move(task, State.RUNNING)
     if not job.ending:
         add_event(session, task.id, Started(device, job.epoch), job_id=job.id, generation=generation, sequence=0)
-    return Claim(task.id, job.epoch, job.attempts, job.device_seconds, job.ending)
+    return Claim(task.id, job.epoch, job.attempts, job.device_seconds, job.ending, str(task.search.get("tuning", "")))
 
 
 def asked(session: Session, job_id: str, generation: int) -> str:
@@ -154,12 +158,15 @@ def record_epoch(
     return True
 
 
-def hand_back(session: Session, job_id: str, generation: int, *, device_seconds: float | None = None) -> None:
-    """The worker lets go of a checkpointed job, another is to go on: it waits again under its next generation. Raises FencedError."""
+def hand_back(session: Session, job_id: str, generation: int, *, device_seconds: float | None = None, between_slices: bool = False) -> None:
+    """The worker lets go of a checkpointed job, another is to go on: it waits again under its next generation.
+
+    Between two slices of a population's member the task counts as running, though none of its jobs may be just then. Raises FencedError.
+    """
     task, job = held_job(session, job_id, generation)
     if device_seconds is not None:
         job.device_seconds = device_seconds
-    _release(session, task, job)
+    _release(session, task, job, keeps_running=between_slices)
 
 
 def lose_job(session: Session, settings: Settings, job_id: str, generation: int, reason: str) -> bool:
@@ -192,8 +199,8 @@ def lose_job(session: Session, settings: Settings, job_id: str, generation: int,
     return True
 
 
-def _release(session: Session, task: Task, job: Job) -> None:
+def _release(session: Session, task: Task, job: Job, *, keeps_running: bool = False) -> None:
     if task.stop_mode and not job.ending:
         end_unheld(session, task, job, State.STOPPED)
     else:
-        requeue(session, task, job)
+        requeue(session, task, job, keeps_running=keeps_running)

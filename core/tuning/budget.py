@@ -1,6 +1,9 @@
-"""What auto tuning does with the budget that the operator has set: one good recipe, or the recipe and variations of it."""
+"""What auto tuning does with the budget that the operator has set: one good recipe, random variations of it, or a population of them."""
+
+from dataclasses import dataclass
 
 from core.tasks.hyperparameters import FIELDS, TrainingPlan
+from core.tuning.population import slice_epochs
 from core.tuning.search import MAX_JOBS, Ranges, Search, draw
 from core.vocabulary import Tuning
 from core.zoo.facts import DatasetFacts, DeviceFacts
@@ -11,7 +14,18 @@ _GPU_SPEED = 1e13
 _CPU_SPEED_PER_CORE = 1e10
 _PASSES = 3  # forward once, backward twice
 FEWEST = 8  # jobs of a random search
+POPULATION = 24  # members, the reference's default: its top and bottom fifths are five members each
+FEWEST_SLICES = 10  # in shorter trainings members look at one another too rarely for copies to pay
 SPREAD = 5.0  # learning rates are tried from a fifth to five times the recipe's
+
+
+@dataclass(frozen=True)
+class JobsChoice:
+    """The plan of each training job, what they search (None: one plan), and where auto has chosen that, why."""
+
+    plans: list[TrainingPlan]
+    search: Search | None
+    why: str
 
 
 def training_hours(plan: TrainingPlan, spec: ModelSpec, facts: DatasetFacts, device: DeviceFacts) -> float:
@@ -21,26 +35,41 @@ def training_hours(plan: TrainingPlan, spec: ModelSpec, facts: DatasetFacts, dev
     return operations / (_CPU_SPEED_PER_CORE * device.cores if device.kind == "cpu" else _GPU_SPEED) / 3600
 
 
-def auto_jobs(
-    recipe: TrainingPlan, spec: ModelSpec, facts: DatasetFacts, device: DeviceFacts, budget_hours: float
-) -> tuple[list[TrainingPlan], Search | None]:
-    """The plans that auto trains by, and what it searches, with the reason; no search where it is the recipe alone."""
+def auto_choice(recipe: TrainingPlan, spec: ModelSpec, facts: DatasetFacts, device: DeviceFacts, budget_hours: float) -> JobsChoice:
+    """What auto takes: the recipe alone for less than 8 trainings' worth of budget; for 24 or more a population, where the training is long
+    enough for it; else as many variations at random as the budget holds, at most 48.
+    """
     if budget_hours <= 0:
-        return [recipe], None
+        return JobsChoice([recipe], None, "The network family's recipe: the operator has set no budget for trying variations of it.")
     hours = training_hours(recipe, spec, facts, device)
     affordable = min(MAX_JOBS, int(budget_hours / hours)) if hours > 0 else MAX_JOBS
+    holds = f"The budget of {budget_hours:g} GPU-hours holds {_trainings(affordable)} of about {max(hours, 0.001):.2g} h each"
     if affordable < FEWEST:
-        return [recipe], None
+        return JobsChoice([recipe], None, f"{holds}, too few to search with ({FEWEST} are needed): the network family's recipe.")
+    slices = recipe.epochs // slice_epochs(recipe.epochs)
+    if affordable >= POPULATION and slices >= FEWEST_SLICES:
+        why = f"{holds}, and {recipe.epochs} epochs are long enough for a population: the recipe and variations of it, the poor ones copying the good."
+        return _searched(Tuning.POPULATION, recipe.model_copy(update={"early_stop": False}), POPULATION, why)
+    short = f", and {recipe.epochs} epochs are too short for a population" if affordable >= POPULATION else ""
+    return _searched(Tuning.RANDOM, recipe, affordable, f"{holds}{short}: the recipe, and random variations of it.")
+
+
+def _searched(tuning: Tuning, recipe: TrainingPlan, jobs: int, why: str) -> JobsChoice:
+    ranges = _around(recipe)
+    others = [TrainingPlan(**{**recipe.model_dump(), **values}) for values in draw(ranges, jobs - 1, recipe.seed)]
+    return JobsChoice([recipe, *others], Search(tuning, ranges=ranges, why=why), why)
+
+
+def _around(recipe: TrainingPlan) -> Ranges:
+    """What is varied: the learning rate and the weight decay; the momentum is no part of every recipe's optimizer."""
     rates = FIELDS["learning_rate"]
     low, high = float(rates.minimum or 0), float(rates.maximum or 1)
-    ranges: Ranges = {
+    return {
         "learning_rate": (max(low, recipe.learning_rate / SPREAD), min(high, recipe.learning_rate * SPREAD)),
         "weight_decay": (0.0, min(0.1, max(2 * recipe.weight_decay, 0.001))),
         "momentum": (recipe.momentum, recipe.momentum),
     }
-    why = (
-        f"The budget of {budget_hours:g} GPU-hours holds {affordable} trainings of about {max(hours, 0.001):.2g} h each: "
-        "the recipe, and random variations of it."
-    )
-    others = [TrainingPlan(**{**recipe.model_dump(), **values}) for values in draw(ranges, affordable - 1, recipe.seed)]
-    return [recipe, *others], Search(Tuning.RANDOM, ranges=ranges, why=why)
+
+
+def _trainings(number: int) -> str:
+    return "no whole training" if number == 0 else "one training" if number == 1 else f"{number} trainings"

@@ -98,8 +98,12 @@ TYPED_FIELDS = {**FIELDS, **FORM_FIELDS}
 
 
 def fields_of(tuning: Tuning) -> dict[str, HyperparameterField]:
-    """Every field that may be given with a tuning: what is searched takes lists or ranges, all else one value."""
-    return {**FIELDS, **SEARCH_FIELDS.get(tuning, {})}
+    """Every field that may be given with a tuning: what is searched takes lists or ranges, all else one value.
+
+    Members of a population that fall behind copy a better one: none is stopped early.
+    """
+    single = {name: field for name, field in FIELDS.items() if (tuning, name) != (Tuning.POPULATION, "early_stop")}
+    return {**single, **SEARCH_FIELDS.get(tuning, {})}
 
 
 def made(tuning: Tuning, entered: Mapping[str, Any]) -> Search:
@@ -117,7 +121,7 @@ def search_rows(search: Search) -> tuple[tuple[str, str], ...]:
         tried = {name: SEARCH_FIELDS[Tuning.GRID][name].write(search.values[name]) for name in TUNED}
         return (*((PLURALS[name].capitalize(), text) for name, text in tried.items()), ("Together", product_text(search.values)))
     ends = {name: SEARCH_FIELDS[search.tuning][name].write(search.ranges[name]) for name in TUNED}
-    return (*((FIELDS[name].label, text) for name, text in ends.items()), *((("Why", search.why),) if search.why else ()))
+    return tuple((FIELDS[name].label, text) for name, text in ends.items())
 
 
 # ---------------------------------------------------------------- grid

@@ -6,9 +6,9 @@ from core.datasets.listing import annotation_sets_for
 from core.errors import InvalidInputError, NotFoundError
 from core.models.listing import find_model
 from core.tasks.creation import NewTask
-from core.tasks.hyperparameters import FIELDS, Hyperparameters, TrainingPlan
-from core.tuning.budget import auto_jobs
-from core.tuning.search import SEARCH_FIELDS, Search, draw, grid, made
+from core.tasks.hyperparameters import FIELDS, Hyperparameters
+from core.tuning.budget import JobsChoice, auto_choice
+from core.tuning.search import SEARCH_FIELDS, draw, grid, made
 from core.vocabulary import DataType, Flow, Tuning
 from core.wizard.context import StepContext
 from core.wizard.draft import Choices, Selection
@@ -111,12 +111,13 @@ def chosen_spec(context: StepContext) -> ModelSpec:
 
 
 def chosen_tuning(context: StepContext) -> Tuning:
-    """Auto select tunes by itself; otherwise what was chosen, which is auto unless said."""
-    return Tuning.AUTO if context.auto_selected else context.choices.tuning
+    """What was chosen, which is auto unless said. In the wizard, auto select tunes by itself."""
+    asked = not context.auto_selected or context.choices.overrides_recipe
+    return context.choices.tuning if asked else Tuning.AUTO
 
 
-def training_jobs(context: StepContext, spec: ModelSpec) -> tuple[list[TrainingPlan], Search | None]:
-    """The complete plan of each training job; and where several are tried, what is searched.
+def training_jobs(context: StepContext, spec: ModelSpec) -> JobsChoice:
+    """The complete plan of each training job; where several are tried, what is searched; and for auto why.
 
     Raises:
         InvalidInputError: when a grid has more than 48 points, or the network does not take the input size.
@@ -128,18 +129,19 @@ def training_jobs(context: StepContext, spec: ModelSpec) -> tuple[list[TrainingP
     if tuning == Tuning.AUTO:
         # In the wizard auto asks for nothing; values given in a script with auto overrule the recipe one by one.
         recipe = auto_plan(spec, context.task_type, facts, entered if choices.overrides_recipe else {}, seed=seed)
-        return auto_jobs(recipe, spec, facts, host_device(), context.settings.auto_gpu_hours)
+        return auto_choice(recipe, spec, facts, host_device(), context.settings.auto_gpu_hours)
     if tuning == Tuning.MANUAL:
-        return [manual_plan(spec, facts, Hyperparameters(**entered))], None
-    if tuning == Tuning.POPULATION:
-        raise InvalidInputError("Population-based tuning is not part of this version yet.", "Use random: the same ranges, without copying.")
+        return JobsChoice([manual_plan(spec, facts, Hyperparameters(**entered))], None, "")
     given = choices.search.get(tuning, {})
     search = made(tuning, given)
     if tuning == Tuning.GRID:
         tried = grid(search.values)
     else:
         tried = draw(search.ranges, int(given.get("jobs", SEARCH_FIELDS[tuning]["jobs"].default)), seed)
-    return [manual_plan(spec, facts, Hyperparameters(**{**entered, **values})) for values in tried], search
+    if tuning == Tuning.POPULATION:
+        # A member that falls behind copies a better one: none is stopped early.
+        entered["early_stop"] = False
+    return JobsChoice([manual_plan(spec, facts, Hyperparameters(**{**entered, **values})) for values in tried], search, "")
 
 
 def compose(context: StepContext) -> NewTask:
@@ -159,7 +161,7 @@ def compose(context: StepContext) -> NewTask:
     if context.choices.source_model_id and choices.flow == Flow.RETRAINING:
         _require_model(context)
     spec = chosen_spec(context)
-    plans, search = training_jobs(context, spec)
+    jobs = training_jobs(context, spec)
     tuning = chosen_tuning(context)
     return NewTask(
         workspace=context.actor.workspace,
@@ -179,9 +181,9 @@ def compose(context: StepContext) -> NewTask:
         suggestion=choices.suggestion if context.auto_selected else {},
         tuning=tuning,
         settings={**choices.hyperparameters, **choices.search.get(tuning, {})},
-        search=search.to_json() if search else {},
-        seed=plans[0].seed,
-        plans=plans,
+        search=jobs.search.to_json() if jobs.search else {"why": jobs.why} if jobs.why else {},
+        seed=jobs.plans[0].seed,
+        plans=jobs.plans,
     )
 
 

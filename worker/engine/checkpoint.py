@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from core.errors import BadDataError
+from core.errors import BadDataError, UnavailableError
 from core.storage import Storage
 
 FORMAT = 1
@@ -103,6 +103,22 @@ def newest(storage: Storage, folder: str) -> Saved | None:
     if state is None:
         return None
     return Saved(state, Best(**_read(storage, state["best_key"])) if state["best_key"] else None)
+
+
+def newest_state(storage: Storage, folder: str, *, tries: int = 5) -> dict[str, Any]:
+    """The newest state of another job, which may be in work: a file that goes while it is looked for has a successor.
+
+    Raises:
+        UnavailableError: when there is none.
+    """
+    for _ in range(tries):
+        try:
+            state = _newest_state(storage, folder, None)
+        except FileNotFoundError:
+            continue
+        if state is not None:
+            return state
+    raise UnavailableError(f"There is no checkpoint in {folder}.", "Start the task again.")
 
 
 def _newest_state(storage: Storage, folder: str, generation: int | None) -> dict[str, Any] | None:

@@ -55,6 +55,7 @@ class Run:
     state: State
     image_size: int
     frozen_statistics: bool = False
+    slice_end: int = 0  # epochs after which to return though the training is not over; 0: never
     pace: Pace = field(default_factory=Pace)
     last_checkpoint: float = field(default_factory=time.monotonic)
     last_progress: float = float("-inf")
@@ -70,7 +71,7 @@ class Run:
 
 
 def fit(run: Run) -> Ask:
-    """Train until the plan is fulfilled, the validation loss stops falling, or somebody asks to stop; says who ended it.
+    """Train until the plan is fulfilled, the validation loss stops falling, the slice is over, or somebody asks to stop; says who ended it.
 
     Raises:
         DivergedError: when the loss is not finite.
@@ -79,6 +80,9 @@ def fit(run: Run) -> Ask:
     """
     state = run.state
     while not state.over:
+        if run.slice_end and state.epoch >= run.slice_end:
+            run.checkpoints.drain()
+            return Ask.SLICE
         # ------------------------------------------------------------ one pass over the training images
         asked = train_one_epoch(run)
         # ------------------------------------------------------------ judge it

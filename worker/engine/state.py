@@ -34,6 +34,7 @@ class State:
     lowest_loss: float = float("inf")
     epochs_since_lowest: int = 0
     remarked: list[str] = field(default_factory=list)  # codes of the remarks that were already told
+    copied: int = 0  # generation of the last copy from another member of a population that was made
     over: bool = False  # ran to its end, or stopped early
 
     def begin_epoch(self, device: torch.device) -> None:
@@ -58,10 +59,15 @@ def unpack(
     packed: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None, device: torch.device
 ) -> State:
     """Put everything back where it came from."""
-    network.load_state_dict(packed["network"])
-    optimizer.load_state_dict(packed["optimizer"])
-    if average is not None:
-        average.restore(**packed["average"])
+    unpack_weights(packed, network, optimizer, average)
     state = State(**packed["state"])
     state.loss_sum, state.correct_sum = state.loss_sum.to(device), state.correct_sum.to(device)
     return state
+
+
+def unpack_weights(packed: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None) -> None:
+    """Weights, their average and the optimizer's state; the optimizer keeps its own hyperparameters, which are the plan's."""
+    network.load_state_dict(packed["network"])
+    optimizer.load_state_dict({**packed["optimizer"], "param_groups": optimizer.state_dict()["param_groups"]})
+    if average is not None:
+        average.restore(**packed["average"])

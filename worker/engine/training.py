@@ -18,13 +18,13 @@ from core.storage import Storage
 from core.vocabulary import TaskType
 from worker.engine.augment import Augmentation, Normalisation
 from worker.engine.average import WeightAverage
-from worker.engine.checkpoint import CheckpointFolder
+from worker.engine.checkpoint import CheckpointFolder, newest_state
 from worker.engine.data import ImageSource, PreparationCancelledError, cached_pixels
 from worker.engine.device import Device, choose_device
 from worker.engine.errors import TooFewImagesError
 from worker.engine.loop import Run, fit, tell_epoch
 from worker.engine.schedule import build_optimizer
-from worker.engine.state import State, unpack
+from worker.engine.state import State, unpack, unpack_weights
 from worker.link import JobLink, TrainingJob, TrainingResult
 from worker.networks import build
 from worker.objectives.classification import classification_objective
@@ -87,6 +87,10 @@ def train(job: TrainingJob, *, database: Database, storage: Storage, settings: S
             state.begin_epoch(device.torch)
         else:
             state = unpack(saved, network, optimizer, average, device.torch)
+        if job.copy is not None and state.copied < job.copy.generation:
+            unpack_weights(newest_state(storage, job.checkpoint_folder_of(job.copy.source)), network, optimizer, average)
+            state.copied = job.copy.generation
+            state.begin_epoch(device.torch)
         normalisation = Normalisation(job.spec.mean, job.spec.std)
         run = Run(
             plan=plan,
@@ -106,6 +110,7 @@ def train(job: TrainingJob, *, database: Database, storage: Storage, settings: S
             state=state,
             image_size=plan.image_size,
             frozen_statistics=min(state.batch_size, len(train_rows)) // state.accumulation < 2,
+            slice_end=job.slice_end,
         )
         retell_last_epoch(run)
         # ------------------------------------------------------------ train

@@ -2,7 +2,7 @@
 
 from core.errors import InvalidInputError
 from core.tasks.hyperparameters import FIELDS, FieldError, HyperparameterField
-from core.tuning.search import FORM_FIELDS, SEARCH_FIELDS, SEARCHES, TUNED, grid_refusal, made, product_text
+from core.tuning.search import FORM_FIELDS, SEARCH_FIELDS, SEARCHES, fields_of, grid_refusal, made, product_text
 from core.vocabulary import Tuning
 from core.wizard.context import StepContext
 from core.wizard.draft import Choices
@@ -14,6 +14,7 @@ OFFERED = {
     Tuning.MANUAL: ("Manual", "You set every hyperparameter and the augmentation: one training job with SGD, exactly as typed."),
     Tuning.GRID: ("Grid search", "1–48 jobs: up to six learning rates, weight decays and momenta, each with each of the others."),
     Tuning.RANDOM: ("Random search", "8–48 jobs, each with values drawn between a lowest and a highest."),
+    Tuning.POPULATION: ("Population-based", "8–48 jobs side by side: poor ones copy a better one's weights and vary its values."),
 }
 
 MANUAL_GROUPS = {
@@ -27,10 +28,9 @@ def groups_of(tuning: Tuning) -> dict[str, dict[str, HyperparameterField]]:
     if tuning in SEARCHES:
         title = "Values to try" if tuning == Tuning.GRID else "Ranges and jobs"
         groups[title] = {f"{tuning}_{name}": field for name, field in SEARCH_FIELDS[tuning].items()}
-    # In a population members that fall behind copy a better one: none is stopped early.
-    left_out = {*TUNED, *(["early_stop"] if tuning == Tuning.POPULATION else [])} if tuning in SEARCHES else set()
+    single = {name for name, field in fields_of(tuning).items() if field is FIELDS.get(name)}
     for group, names in MANUAL_GROUPS.items():
-        groups[group] = {name: FIELDS[name] for name in names if name not in left_out}
+        groups[group] = {name: FIELDS[name] for name in names if name in single}
     return groups
 
 

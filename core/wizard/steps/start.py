@@ -117,6 +117,8 @@ class ReviewStep:
             ("Training jobs", str(len(new.plans))),
             ("Model name", new.model_name),
         ]
+        if why := new.search.get("why"):
+            rows.insert(7, ("Why", why))
         if choices.description:
             rows.insert(1, ("Description", choices.description))
         search = Search.from_json(new.search)

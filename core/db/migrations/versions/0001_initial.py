@@ -319,6 +319,7 @@ def upgrade() -> None:
     )
     op.create_table('lineage',
     sa.Column('job_id', sa.String(length=16), nullable=False),
+    sa.Column('generation', sa.Integer(), nullable=False),
     sa.Column('epoch', sa.Integer(), nullable=False),
     sa.Column('task_id', sa.String(length=16), nullable=False),
     sa.Column('source', sa.Integer(), nullable=False),
@@ -330,7 +331,7 @@ def upgrade() -> None:
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.ForeignKeyConstraint(['job_id'], ['jobs.id'], name=op.f('fk_lineage_job_id'), ondelete='CASCADE'),
     sa.ForeignKeyConstraint(['task_id'], ['tasks.id'], name=op.f('fk_lineage_task_id'), ondelete='CASCADE'),
-    sa.PrimaryKeyConstraint('job_id', 'epoch', name=op.f('pk_lineage'))
+    sa.PrimaryKeyConstraint('job_id', 'generation', name=op.f('pk_lineage'))
     )
     with op.batch_alter_table('lineage', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_lineage_task_id'), ['task_id'], unique=False)
