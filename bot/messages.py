@@ -9,6 +9,8 @@ from core.clock import now
 from core.datasets.findings import summary_of
 from core.db.tables import Dataset, DatasetFinding, LightJob, Task
 from core.events import Failed, Finished, Noticed, Progress, Stopped
+from core.tasks.states import State
+from core.tuning.standings import JobStanding, Standings, values_text
 from core.vocabulary import TaskType
 from core.wizard.screens import Block, Button, Confirm, Facts, Message, Picture, ProgressBar, Text, Tone
 
@@ -28,6 +30,8 @@ METRIC_NAMES = {
 }
 
 PICTURE_NAMES = {
+    "scores": "Scores of all training jobs against their hyperparameters",
+    "lineage": "Lineage of the population: who copied whom, and when",
     "curves": "Curves of training and validation, with the majority-class baseline",
     "confusion_matrix": "Confusion matrix of the validation images",
     "best_and_worst": "Surest hits and worst misses among the validation images",
@@ -36,43 +40,50 @@ PICTURE_NAMES = {
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a task stands right now, beyond its row: place in the queue (1 = next), device, last progress."""
+    """Where a task stands right now, beyond its row: place in the queue (1 = next), device, last progress; of a search all its jobs."""
 
     place: int = 0
     workers: int | None = None
     device: str = ""
     progress: Progress | None = None
+    search: Standings | None = None
 
 
 def progress_message(task: Task, standing: Standing) -> Message:
     """The one message of a thread that changes while a task waits and runs."""
     key = f"{task.id}:progress"
     name = Text(task.name, Tone.HEADING)
+    buttons = task_buttons(task, searched=standing.search is not None)
     if task.state == "waiting":
-        blocks: tuple[Block, ...] = (name, Text(waiting_text(standing)))
-        return Message(key, blocks, task_buttons(task))
+        blocks: tuple[Block, ...] = (name, Text(waiting_text(standing)), *_search_blocks(task, standing.search, started=False))
+        return Message(key, blocks, buttons)
     if task.state == "running":
-        return Message(key, (name, *_running(standing)), task_buttons(task))
+        return Message(key, (name, *_now(task, standing)), buttons)
     if task.state == "stopping":
-        return Message(key, (name, *_running(standing), Text("Stopping: the worker finishes the step it is at.", Tone.WARNING)))
+        return Message(key, (name, *_now(task, standing), Text("Stopping: the worker finishes the step it is at.", Tone.WARNING)))
     return Message(key, (name, Text(f"{ENDINGS[task.state]} {lasted(task)}".strip(), Tone.HINT)))
 
 
-def task_buttons(task: Task) -> tuple[Button, ...]:
-    """How a task that has not ended can be stopped, and a look at its details."""
-    details = Button("task:show", "Details", value=task.id)
-    if task.state == "waiting":
+def task_buttons(task: Task, *, searched: bool = False) -> tuple[Button, ...]:
+    """How a task that has not ended can be stopped, and a look at its details; where it is a search, at all of its jobs."""
+    look = (Button("task:show", "Details", value=task.id), *((leaderboard_button(task),) if searched else ()))
+    if task.state == "waiting" and task.started_at is None:
         sure = Confirm("Take this task out of the queue?", "Take it out", "Leave it")
-        return (Button("task:stop", "Take out of the queue", style="danger", value=f"{task.id} discard", confirm=sure), details)
-    if task.state != "running":
-        return (details,)
+        return (Button("task:stop", "Take out of the queue", style="danger", value=f"{task.id} discard", confirm=sure), *look)
+    if task.state not in ("waiting", "running"):
+        return look
     keep = Confirm("Stop the training and keep the best model so far?", "Stop and keep", "Go on training")
     discard = Confirm("Stop the training and throw away what it has learnt?", "Stop and discard", "Go on training")
     return (
         Button("task:stop", "Stop, keep the best", value=f"{task.id} keep", confirm=keep),
         Button("task:stop", "Stop and discard", style="danger", value=f"{task.id} discard", confirm=discard),
-        details,
+        *look,
     )
+
+
+def leaderboard_button(task: Task) -> Button:
+    """The way to all jobs of a search and their picture."""
+    return Button("task:jobs", "Leaderboard", value=task.id)
 
 
 def model_buttons(model_id: str) -> tuple[Button, ...]:
@@ -94,6 +105,46 @@ def waiting_text(standing: Standing) -> str:
     if standing.place <= 1:
         return "Waiting: next in the queue."
     return f"Waiting: number {standing.place} in the queue."
+
+
+def _now(task: Task, standing: Standing) -> tuple[Block, ...]:
+    return _search_blocks(task, standing.search) if standing.search is not None else _running(standing)
+
+
+LEADERS = 5
+
+
+def _search_blocks(task: Task, search: Standings | None, *, started: bool = True) -> tuple[Block, ...]:
+    """Progress over all jobs of a search, and its best few."""
+    if search is None:
+        return ()
+    blocks: list[Block] = []
+    if why := task.search.get("why"):
+        blocks.append(Text(str(why), Tone.HINT))
+    if not started and not search.ranked:
+        return (*blocks, Text(f"{len(search.jobs)} training jobs: {task.search.get('tuning', task.tuning)}."))
+    left = f", about {duration(search.seconds_left)} left" if search.seconds_left else ""
+    blocks.append(ProgressBar(search.fraction, f"{search.fraction:.0%} of {len(search.jobs)} jobs · {search.counts}{left}"))
+    if search.ranked:
+        blocks.append(leaderboard(search, LEADERS))
+    if search.copies:
+        blocks.append(Text(f"{search.copies} {'copy' if search.copies == 1 else 'copies'} of a better member so far.", Tone.HINT))
+    return tuple(blocks)
+
+
+def leaderboard(search: Standings, most: int) -> Facts:
+    """The best jobs: score, values and state of each."""
+    title = METRIC_NAMES.get(search.score_name, "score")
+    rows = tuple((f"{place}. Job {job.number}", job_text(job, search)) for place, job in enumerate(search.ranked[:most], 1))
+    return Facts(rows, title=f"Best by {in_sentence(title)}")
+
+
+def job_text(job: JobStanding, search: Standings) -> str:
+    """A job in one line: `92.1 % · learning rate 0.003 · momentum 0.9 · epoch 6 of 10, running`."""
+    state = "ended early" if job.ended_early else "failed" if job.state == State.ERROR else job.state.value
+    parts = [percent(job.score)] if job.score is not None else []
+    parts += [values_text(job.values, search.varied)] if search.varied else []
+    return " · ".join((*parts, f"epoch {job.epoch} of {job.epochs}, {state}"))
 
 
 def _running(standing: Standing) -> tuple[Block, ...]:
@@ -125,8 +176,10 @@ def notice_message(task: Task, number: int, event: Noticed) -> Message:
     return Message(f"{task.id}:{number}", (Text(f"{event.message} {event.remedy}".strip(), Tone.WARNING),))
 
 
-def finished_message(task: Task, number: int, event: Finished | Stopped, model_name: str, model_place: str) -> Message:
-    """The result: metrics against the baseline, pictures, and where the model lies."""
+def finished_message(
+    task: Task, number: int, event: Finished | Stopped, model_name: str, model_place: str, search: Standings | None = None
+) -> Message:
+    """The result: metrics against the baseline, of a search how its jobs fared, pictures, and where the model lies."""
     blocks: list[Block] = []
     if isinstance(event, Finished):
         blocks.append(Text(f"“{task.name}” is trained. {lasted(task)}".strip(), Tone.GOOD))
@@ -136,21 +189,30 @@ def finished_message(task: Task, number: int, event: Finished | Stopped, model_n
         line = f"“{task.name}” was stopped, its best model kept"
     else:
         reason = "nothing was kept." if task.stop_mode == "discard" else "there was no model to keep yet."
-        return Message(
-            f"{task.id}:{number}", (Text(f"“{task.name}” was stopped; {reason}", Tone.WARNING),), announcement=f"“{task.name}” was stopped."
-        )
-    blocks += [Facts(metric_rows(event.metrics), title="Result on the validation images"), *picture_blocks(event.report)]
+        stopped: tuple[Block, ...] = (Text(f"“{task.name}” was stopped; {reason}", Tone.WARNING), *_outcome(search))
+        return Message(f"{task.id}:{number}", stopped, announcement=f"“{task.name}” was stopped.")
+    blocks += [Facts(metric_rows(event.metrics), title="Result on the validation images"), *_outcome(search), *picture_blocks(event.report)]
     blocks.append(Facts((("Model", model_name), ("Lies at", model_place))))
     headline = headline_metric(event.metrics)
-    buttons = (*(model_buttons(event.model_id) if event.model_id else ()), Button("task:show", "Details", value=task.id))
+    look = (Button("task:show", "Details", value=task.id), *((leaderboard_button(task),) if search is not None else ()))
+    buttons = (*(model_buttons(event.model_id) if event.model_id else ()), *look)
     return Message(f"{task.id}:{number}", tuple(blocks), buttons, announcement=f"{line}: {headline}." if headline else f"{line}.")
 
 
-def failed_message(task: Task, number: int, event: Failed) -> Message:
-    """What happened, and what to do next."""
+def _outcome(search: Standings | None) -> tuple[Block, ...]:
+    if search is None:
+        return ()
+    copies = f", {search.copies} {'copy' if search.copies == 1 else 'copies'}" if search.copies else ""
+    jobs = Facts(((f"{len(search.jobs)} training jobs", search.outcome + copies),))
+    return (jobs, leaderboard(search, LEADERS)) if search.ranked else (jobs,)
+
+
+def failed_message(task: Task, number: int, event: Failed, search: Standings | None = None) -> Message:
+    """What happened, and what to do next; of a search how its jobs fared."""
     blocks: list[Block] = [Text(f"“{task.name}” ended with an error: {event.error}", Tone.ERROR)]
     if event.remedy:
         blocks.append(Text(event.remedy))
+    blocks += _outcome(search)
     return Message(f"{task.id}:{number}", tuple(blocks), announcement=f"“{task.name}” ended with an error.")
 
 
@@ -178,8 +240,13 @@ def headline_metric(metrics: dict[str, Any]) -> str:
     """The one number of a result, such as `accuracy 98.6 %`."""
     for name, title in METRIC_NAMES.items():
         if isinstance(metrics.get(name), (int, float)) and name != "loss":
-            return f"{title if title.isupper() else title[0].lower() + title[1:]} {percent(metrics[name])}"
+            return f"{in_sentence(title)} {percent(metrics[name])}"
     return ""
+
+
+def in_sentence(title: str) -> str:
+    """A title as it stands within a sentence: `accuracy`, but `AUROC`."""
+    return title if title.isupper() else title[0].lower() + title[1:]
 
 
 def percent(fraction: float | None) -> str:

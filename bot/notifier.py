@@ -29,6 +29,7 @@ from core.storage import Storage
 from core.tasks.lease import acquire
 from core.tasks.listing import place_in_queue
 from core.tasks.states import State
+from core.tuning.standings import standings
 from core.wizard.screens import Message
 
 __all__ = ["ChatError", "Notifier", "Poster"]
@@ -111,7 +112,11 @@ class Notifier:
             rows = session.scalars(
                 select(Event).where(Event.task_id == task_id, Event.number > delivery.cursor).order_by(Event.number)
             ).all()
-            events = [(row.number, from_row(row.kind, row.payload)) for row in rows]
+            searched = bool(task.search.get("tuning"))
+            # Of a search only what concerns the task is told: each of its jobs has its own remarks, and they are among the job's details.
+            events = [
+                (row.number, from_row(row.kind, row.payload)) for row in rows if not (searched and row.job_id and row.kind == Noticed.kind)
+            ]
             for _, event in events:
                 if isinstance(event, Progress):
                     thread.progress = event
@@ -122,7 +127,7 @@ class Notifier:
             standing = self._standing(session, task, thread)
             model = session.get(Model, task.model_id) if task.model_id else None
         for number, event in events:
-            message = self._message(task, model, number, event)
+            message = self._message(task, model, number, event, standing)
             if message is not None:
                 # The thread's progress message stands above what follows it, so it is brought up to date first.
                 self._show_progress(poster, place, delivery, thread, messages.progress_message(task, standing), at_once=True)
@@ -133,8 +138,8 @@ class Notifier:
         final = State(task.state).ended and any(isinstance(event, (Finished, Stopped, Failed)) for _, event in events)
         self._show_progress(poster, place, delivery, thread, messages.progress_message(task, standing), at_once=final)
         thread.looked = True
-        if events:
-            self._save(poster.face, task_id, cursor=events[-1][0], done=final)
+        if rows:
+            self._save(poster.face, task_id, cursor=rows[-1].number, done=final)
         if final:
             self._threads.pop((poster.face, task_id), None)
 
@@ -169,17 +174,18 @@ class Notifier:
         return messages.light_message(job, dataset, findings, counts)
 
     def _standing(self, session: Session, task: Task, thread: _Thread) -> Standing:
+        search = standings(session, task) if task.search.get("tuning") else None
         if task.state == State.WAITING:
-            return Standing(place=place_in_queue(session, task), workers=self.workers())
-        return Standing(device=thread.device, progress=thread.progress)
+            return Standing(place=place_in_queue(session, task), workers=self.workers(), search=search)
+        return Standing(device=thread.device, progress=thread.progress, search=search)
 
-    def _message(self, task: Task, model: Model | None, number: int, event: object) -> Message | None:
+    def _message(self, task: Task, model: Model | None, number: int, event: object, standing: Standing) -> Message | None:
         if isinstance(event, Noticed):
             return messages.notice_message(task, number, event)
         if isinstance(event, (Finished, Stopped)):
-            return messages.finished_message(task, number, event, model.name if model else "", self._model_place(model))
+            return messages.finished_message(task, number, event, model.name if model else "", self._model_place(model), standing.search)
         if isinstance(event, Failed):
-            return messages.failed_message(task, number, event)
+            return messages.failed_message(task, number, event, standing.search)
         return None
 
     def _model_place(self, model: Model | None) -> str:

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Literal
 
@@ -14,6 +15,8 @@ from core.errors import NotFoundError
 from core.tasks.backlog import load_backlog
 from core.tasks.fairness import fair_order
 from core.tasks.states import State
+from core.tuning.lineage import descents
+from core.tuning.search import values_of
 
 Sort = Literal["created", "finished"]
 
@@ -98,11 +101,12 @@ def place_in_queue(session: Session, task: Task) -> int:
 
 
 def task_json(session: Session, task: Task, *, with_jobs: bool = False) -> dict[str, Any]:
-    """A task's facts, for scripts; `with_jobs` lists every training job under `job_list`."""
+    """A task's facts, for scripts; `with_jobs` lists every training job under `job_list`, a population's copies under `lineage`."""
     facts = tasks_json(session, [task])[0]
     if with_jobs:
         jobs = session.scalars(select(Job).where(Job.task_id == task.id).order_by(Job.number))
         facts["job_list"] = [_job_facts(job) for job in jobs]
+        facts["lineage"] = [asdict(copy) for copy in descents(session, task.id)]
     return facts
 
 
@@ -147,6 +151,8 @@ def _job_facts(job: Job) -> dict[str, Any]:
         "attempts": job.attempts,
         "epoch": job.epoch,
         "planned_epochs": job.plan.get("epochs"),
+        "ended_early": job.state == State.FINISHED and job.epoch < int(job.plan.get("epochs", 0)),
+        **values_of(job.plan),
         "score": job.score,
         "metrics": job.metrics,
         "device": job.device,
@@ -194,6 +200,7 @@ def _facts(task: Task, jobs: Sequence[Any], dataset: str) -> dict[str, Any]:
         "pretraining": task.pretraining,
         "tuning": task.tuning,
         "hyperparameters": task.settings,
+        "search": task.search,
         "model_name": task.model_name,
         "epoch": sum(job.epoch for job in jobs),
         "planned_epochs": epochs,

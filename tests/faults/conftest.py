@@ -123,7 +123,8 @@ class House:
                     if event.kind == "started":
                         assert event.payload["resumed_epoch"] == done
                     elif event.kind == "progress":
-                        assert event.payload["epoch"] == done + 1, "an epoch that was checkpointed is trained again"
+                        # Steps of the next epoch may be told of before this one's checkpoint is safe, and with it its end.
+                        assert event.payload["epoch"] > done, "an epoch that was checkpointed is trained again"
                         done += event.payload["epoch_ended"]
         models = [model for model in self.models() if model.task_id == task_id]
         assert len(models) == 1
