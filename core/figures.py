@@ -42,3 +42,72 @@ def png(figure: Figure) -> bytes:
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a host without fonts of that script draws boxes
         figure.savefig(out, format="png")
     return out.getvalue()
+
+
+def curves(
+    history: Sequence[dict[str, Any]], *, score_name: str, score_title: str, baseline: float | None, best_epoch: int, reading: str
+) -> bytes:
+    """Loss and score over the epochs, of training and validation, with the majority-class baseline and the epoch that became the model.
+
+    `history` holds per epoch train_loss, val_loss, score and, where the objective has it, train_accuracy.
+    """
+    figure, (left, right) = new_figure(11, 4.6, 2)
+    epochs = [number + 1 for number in range(len(history))]
+    marker = "o" if len(epochs) <= 30 else ""
+    for axes, title in ((left, "Loss"), (right, score_title)):
+        plain_axes(axes, title)
+        axes.set_xlabel("Epoch", color=QUIET)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        if len(epochs) == 1:
+            axes.set_xlim(0.5, 1.5)
+        axes.axvline(best_epoch, color=GRID, linewidth=6, zorder=0, label=f"best epoch: {best_epoch}")
+    for axes, of_training, of_validation in (
+        (left, "train_loss", "val_loss"),
+        (right, "train_accuracy" if score_name == "accuracy" else "", "score"),
+    ):
+        if of_training and all(of_training in point for point in history):
+            axes.plot(
+                epochs,
+                [point[of_training] for point in history],
+                color=TRAINING,
+                marker=marker,
+                markersize=4,
+                linewidth=2,
+                label="training",
+            )
+        axes.plot(
+            epochs,
+            [point[of_validation] for point in history],
+            color=VALIDATION,
+            marker=marker,
+            markersize=4,
+            linewidth=2,
+            label="validation",
+        )
+    if baseline is not None:
+        name = "always the commonest class" if score_name == "accuracy" else "saying the same of every image"
+        right.axhline(baseline, color=BASELINE, linestyle=(0, (4, 3)), linewidth=1.5, label=f"{name}: {100 * baseline:.1f} %")
+    values = [point["val_loss"] for point in history] + [point["train_loss"] for point in history]
+    if max(values) > 20 * max(min(values), 1e-6) and min(values) > 0:
+        left.set_yscale("log")
+    else:
+        left.set_ylim(bottom=0)
+    right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    right.set_ylim(*_score_range(history, baseline))
+    for axes in (left, right):
+        axes.legend(frameon=False, fontsize=9, loc="best", labelcolor=INK)
+    if reading:
+        figure.text(0.02, 0.02, reading, fontsize=9.5, color=INK, va="bottom", wrap=True)
+        figure.subplots_adjust(bottom=0.24)
+    return png(figure)
+
+
+def _score_range(history: Sequence[dict[str, Any]], baseline: float | None) -> tuple[float, float]:
+    scores = (
+        [point["score"] for point in history]
+        + [point.get("train_accuracy", point["score"]) for point in history]
+        + ([] if baseline is None else [baseline])
+    )
+    low, high = max(0.0, min(scores)), min(1.0, max(scores))
+    room = max(0.02, (high - low) * 0.08)
+    return max(-0.02, low - room), min(1.02, high + room)

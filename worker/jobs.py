@@ -36,6 +36,7 @@ from worker.failures import explain
 from worker.link import Ask, CopyOrder, TrainingJob, TrainingResult
 from worker.pausing import PAUSE
 from worker.reports.model_files import write_model
+from worker.reports.search_pictures import write_search_pictures
 from worker.workplace import Workplace
 
 logger = logging.getLogger(__name__)
@@ -152,6 +153,7 @@ def _complete(
         baseline = result.baseline if result is not None else None
         outcome = TrainingResult(Ask.GO_ON, completion.score, completion.metrics, baseline)
         report = write_model(best, outcome, key, database=workplace.database, storage=storage, settings=workplace.settings)
+        report |= write_search_pictures(completion.task_id, key, database=workplace.database, storage=storage)
         size = sum(int(storage.info(file)["size"]) for file in storage.list(key))
         model = NewModel(key, best.classes, size, report)
         model_id = link.persist(lambda session: complete_task(session, job_id, generation, model, device_seconds=link.device_seconds))

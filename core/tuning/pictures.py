@@ -19,7 +19,7 @@ _NAMED = 48  # up to so many jobs are told apart by their numbers
 _KINDS = (("going on", TRAINING, "o"), ("finished", TRAINING, "s"), ("ended early", QUIET, "v"), ("failed", VALIDATION, "X"))
 
 
-def scores_picture(standings: Standings, score_title: str) -> bytes:
+def scores_picture(standings: Standings) -> bytes:
     """The best score of each job so far against each hyperparameter in which the jobs differ, as PNG; the best job is ringed."""
     names = standings.varied or ("learning_rate",)
     figure, panels = new_figure(3 + 3.6 * len(names), 4.2, len(names))
@@ -46,11 +46,12 @@ def scores_picture(standings: Standings, score_title: str) -> bytes:
         axes.margins(0.12, 0.14)
         _label_values(axes, name, [job.values[name] for job in jobs])
     if jobs:
-        panels[0].set_ylabel(f"{score_title}, best epoch", color=QUIET, fontsize=9)
+        panels[0].set_ylabel(f"{_score_title(standings)}, best epoch", color=QUIET, fontsize=9)
         figure.legend(
             *panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=4, frameon=False, fontsize=8.5, labelcolor=INK
         )
-        title = f"Job {jobs[0].number} is the best so far: {100 * float(jobs[0].score or 0):.1f} %"
+        so_far = "" if all(job.state.ended for job in standings.jobs) else " so far"
+        title = f"Job {jobs[0].number} is the best{so_far}: {100 * float(jobs[0].score or 0):.1f} %"
     else:
         title = "No job has finished an epoch yet"
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
@@ -104,6 +105,10 @@ def _kind(job: JobStanding) -> str:
     if job.ended_early:
         return "ended early"
     return "finished" if job.state.ended else "going on"
+
+
+def _score_title(standings: Standings) -> str:
+    return standings.score_name.replace("_", " ").capitalize() or "Score"
 
 
 def _label_values(axes: Axes, name: str, values: Sequence[float]) -> None:

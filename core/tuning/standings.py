@@ -93,14 +93,14 @@ class Standings:
 def standings(session: Session, task: Task) -> Standings:
     """The jobs of a task as they stand."""
     rows = session.execute(
-        select(Job.number, Job.state, Job.epoch, Job.plan, Job.score, Job.metrics, Job.device_seconds, Job.error)
+        select(Job.number, Job.state, Job.ending, Job.epoch, Job.plan, Job.score, Job.metrics, Job.device_seconds, Job.error)
         .where(Job.task_id == task.id)
         .order_by(Job.number)
     ).all()
     jobs = tuple(
         JobStanding(
             row.number,
-            State(row.state),
+            State(row.ending or row.state),  # the last of a task has ended when only the model is left to be made
             row.epoch,
             int(row.plan["epochs"]),
             row.score,

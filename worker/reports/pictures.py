@@ -1,99 +1,25 @@
 """The pictures of a report, as PNG bytes: curves, confusion matrix, best and worst predictions, heat maps. Drawn without a display."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
+from core.figures import DPI, GRID, INK, QUIET, TRAINING, VALIDATION, new_figure, plain_axes, png
+from core.figures import curves as curves
 from worker.reports.lettering import shortened, use_fonts_for
-
-TRAINING, VALIDATION, BASELINE = "#0072B2", "#D55E00", "#6B7280"  # told apart also by most people who see colours differently
-INK, QUIET, GRID = "#1D2129", "#6B7280", "#E5E7EB"
-_DPI = 120
 
 # Up to so many classes every cell of the matrix has its number, and every class its name.
 _NUMBERS_UP_TO = 24
 _NAMES_UP_TO = 60
-
-
-def curves(
-    history: Sequence[dict[str, Any]], *, score_name: str, score_title: str, baseline: float | None, best_epoch: int, reading: str
-) -> bytes:
-    """Loss and score over the epochs, of training and validation, with the majority-class baseline and the epoch that became the model.
-
-    `history` holds per epoch train_loss, val_loss, score and, where the objective has it, train_accuracy.
-    """
-    figure, (left, right) = _figure(11, 4.6, 2)
-    epochs = [number + 1 for number in range(len(history))]
-    marker = "o" if len(epochs) <= 30 else ""
-    for axes, title in ((left, "Loss"), (right, score_title)):
-        _plain_axes(axes, title)
-        axes.set_xlabel("Epoch", color=QUIET)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        if len(epochs) == 1:
-            axes.set_xlim(0.5, 1.5)
-        axes.axvline(best_epoch, color=GRID, linewidth=6, zorder=0, label=f"best epoch: {best_epoch}")
-    for axes, of_training, of_validation in (
-        (left, "train_loss", "val_loss"),
-        (right, "train_accuracy" if score_name == "accuracy" else "", "score"),
-    ):
-        if of_training and all(of_training in point for point in history):
-            axes.plot(
-                epochs,
-                [point[of_training] for point in history],
-                color=TRAINING,
-                marker=marker,
-                markersize=4,
-                linewidth=2,
-                label="training",
-            )
-        axes.plot(
-            epochs,
-            [point[of_validation] for point in history],
-            color=VALIDATION,
-            marker=marker,
-            markersize=4,
-            linewidth=2,
-            label="validation",
-        )
-    if baseline is not None:
-        name = "always the commonest class" if score_name == "accuracy" else "saying the same of every image"
-        right.axhline(baseline, color=BASELINE, linestyle=(0, (4, 3)), linewidth=1.5, label=f"{name}: {100 * baseline:.1f} %")
-    values = [point["val_loss"] for point in history] + [point["train_loss"] for point in history]
-    if max(values) > 20 * max(min(values), 1e-6) and min(values) > 0:
-        left.set_yscale("log")
-    else:
-        left.set_ylim(bottom=0)
-    right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-    right.set_ylim(*_score_range(history, baseline))
-    for axes in (left, right):
-        axes.legend(frameon=False, fontsize=9, loc="best", labelcolor=INK)
-    if reading:
-        figure.text(0.02, 0.02, reading, fontsize=9.5, color=INK, va="bottom", wrap=True)
-        figure.subplots_adjust(bottom=0.24)
-    return _png(figure)
-
-
-def _score_range(history: Sequence[dict[str, Any]], baseline: float | None) -> tuple[float, float]:
-    scores = (
-        [point["score"] for point in history]
-        + [point.get("train_accuracy", point["score"]) for point in history]
-        + ([] if baseline is None else [baseline])
-    )
-    low, high = max(0.0, min(scores)), min(1.0, max(scores))
-    room = max(0.02, (high - low) * 0.08)
-    return max(-0.02, low - room), min(1.02, high + room)
 
 
 def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> bytes:
@@ -103,7 +29,7 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> bytes
     totals = counts.sum(1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape, float), where=totals > 0)
     side = min(16.0, max(4.2, 1.6 + 0.48 * number)) if number <= _NUMBERS_UP_TO else min(16.0, 5 + 0.16 * number)
-    figure, (axes,) = _figure(side + 1.2, side, 1)
+    figure, (axes,) = new_figure(side + 1.2, side, 1)
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")  # few errors are seen, too
     axes.set_xlabel("The network said", color=QUIET)
     axes.set_ylabel("The image shows", color=QUIET)
@@ -134,15 +60,15 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> bytes
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, colors=QUIET, length=0)
     bar.set_label("share of the row", color=QUIET, fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def class_bars(values: Sequence[float], classes: Sequence[str], title: str, axis: str) -> bytes:
     """One horizontal bar per class with a value 0–1, sorted, at most the 60 lowest: where to look first."""
     use_fonts_for(classes)
     order = sorted(range(len(classes)), key=lambda index: values[index])[:60]
-    figure, (axes,) = _figure(8, min(16.0, 1.6 + 0.3 * len(order)), 1)
-    _plain_axes(axes, title if len(order) == len(classes) else f"{title}: the {len(order)} lowest of {len(classes)} classes")
+    figure, (axes,) = new_figure(8, min(16.0, 1.6 + 0.3 * len(order)), 1)
+    plain_axes(axes, title if len(order) == len(classes) else f"{title}: the {len(order)} lowest of {len(classes)} classes")
     places = list(range(len(order)))
     axes.barh(places, [values[index] for index in order], color=TRAINING, height=0.7)
     axes.set_yticks(places, [shortened(classes[index], 28) for index in order], fontsize=9 if len(order) <= 30 else 7, color=INK)
@@ -152,7 +78,7 @@ def class_bars(values: Sequence[float], classes: Sequence[str], title: str, axis
     axes.set_xlabel(axis, color=QUIET)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.grid(axis="y", visible=False)
-    return _png(figure)
+    return png(figure)
 
 
 @dataclass(frozen=True)
@@ -170,7 +96,7 @@ def best_and_worst(best: Sequence[Case], worst: Sequence[Case]) -> bytes:
     columns = max(1, len(best), len(worst))
     use_fonts_for([text for case in (*best, *worst) for text in (case.truth, case.said)])
     rows = [(title, cases) for title, cases in (("Surest hits", best), ("Worst misses", worst)) if cases]
-    figure = Figure(figsize=(1.75 * columns + 0.3, 2.5 * len(rows)), dpi=_DPI, facecolor="white")
+    figure = Figure(figsize=(1.75 * columns + 0.3, 2.5 * len(rows)), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for (title, cases), line in zip(rows, grid, strict=True):
@@ -189,7 +115,7 @@ def best_and_worst(best: Sequence[Case], worst: Sequence[Case]) -> bytes:
     figure.subplots_adjust(
         left=0.02, right=0.98, top=1 - 0.35 / figure.get_figheight(), bottom=0.5 / figure.get_figheight(), wspace=0.08, hspace=0.45
     )
-    return _png(figure)
+    return png(figure)
 
 
 def _on_square(image: Image.Image) -> Image.Image:
@@ -213,31 +139,5 @@ def heat_over(image: Image.Image, heat: NDArray[np.float32], side: int = 512) ->
     return out.getvalue()
 
 
-def _figure(width: float, height: float, columns: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white", layout="tight" if columns == 1 else None)
-    FigureCanvasAgg(figure)
-    axes = [figure.add_subplot(1, columns, place + 1) for place in range(columns)]
-    if columns > 1:
-        figure.subplots_adjust(left=0.06, right=0.98, top=0.9, bottom=0.14, wspace=0.18)
-    return figure, axes
-
-
-def _plain_axes(axes: Axes, title: str) -> None:
-    axes.set_title(title, color=INK, fontsize=11, loc="left")
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=QUIET, labelsize=9, length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
 def _short_number(number: int) -> str:
     return str(number) if number < 10_000 else f"{number / 1000:.0f}k"
-
-
-def _png(figure: Figure) -> bytes:
-    out = BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a host without fonts of that script draws boxes
-        figure.savefig(out, format="png")
-    return out.getvalue()
