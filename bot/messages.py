@@ -24,6 +24,12 @@ METRIC_NAMES = {
     "ap": "AP 50:95",
     "ap50": "AP 50",
     "ap75": "AP 75",
+    "ap_small": "AP of small objects (up to 32² px)",
+    "ap_medium": "AP of medium objects (up to 96² px)",
+    "ap_large": "AP of large objects",
+    "ar": "Average recall",
+    "box_ap": "AP 50:95 of the boxes",
+    "box_ap50": "AP 50 of the boxes",
     "dice": "Dice",
     "iou": "IoU",
     "loss": "Loss",
@@ -34,6 +40,7 @@ PICTURE_NAMES = {
     "lineage": "Lineage of the population: who copied whom, and when",
     "curves": "Curves of training and validation, with the majority-class baseline",
     "confusion_matrix": "Confusion matrix of the validation images",
+    "precision_recall": "Precision over recall on the validation images",
     "best_and_worst": "Surest hits and worst misses among the validation images",
 }
 

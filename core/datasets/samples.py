@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from core.datasets import scattered_digits
 from core.errors import InvalidInputError, UnavailableError
 
 
@@ -51,4 +52,8 @@ def _write_digits(folder: Path) -> None:
         Image.fromarray(picture).save(folder / str(label) / f"{number:04d}.png", compress_level=1)
 
 
-SAMPLES: dict[str, Callable[[Path], None]] = {"digits": _write_digits}
+def _write_scattered_digits(folder: Path) -> None:
+    scattered_digits.write(folder, *load_digits())
+
+
+SAMPLES: dict[str, Callable[[Path], None]] = {"digits": _write_digits, "scattered-digits": _write_scattered_digits}

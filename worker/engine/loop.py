@@ -120,7 +120,8 @@ def train_one_epoch(run: Run) -> Ask:
         state.step += 1
         state.images += len(rows)
         state.loss_sum += outcome.plain_loss * len(rows)
-        state.correct_sum += outcome.correct * len(rows)
+        if outcome.correct is not None:
+            state.correct_sum = (state.correct_sum if state.correct_sum is not None else 0) + outcome.correct * len(rows)
         # ------------------------------------------------------------ look at it now and then, and tell
         if run.device.is_cpu or state.step % _LOOK_EVERY == 0 or state.step == run.steps:
             if not math.isfinite(loss := float(outcome.loss)) or not math.isfinite(float(state.loss_sum)):
@@ -149,16 +150,23 @@ def one_step(run: Run, images: torch.Tensor, rows: Rows, epoch: int) -> StepOutc
             outcome = run.objective.training_step(run.network, augmented[first:last], rows[first:last], geometry[first:last])
         share = len(part) / len(rows)
         (outcome.loss * share).backward()  # type: ignore[no-untyped-call]
-        outcomes.append(StepOutcome(outcome.loss.detach() * share, outcome.plain_loss * share, outcome.correct * share))
+        outcomes.append(
+            StepOutcome(
+                outcome.loss.detach() * share, outcome.plain_loss * share, None if outcome.correct is None else outcome.correct * share
+            )
+        )
     if plan.gradient_clip:
         nn.utils.clip_grad_norm_(run.network.parameters(), plan.gradient_clip)
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
     if run.average is not None:
         run.average.update()
-    if len(outcomes) == 1:
-        return outcomes[0]
-    return StepOutcome(*(torch.stack([getattr(outcome, name) for outcome in outcomes]).sum() for name in ("loss", "plain_loss", "correct")))
+    right = [outcome.correct for outcome in outcomes if outcome.correct is not None]
+    return StepOutcome(
+        torch.stack([outcome.loss for outcome in outcomes]).sum(),
+        torch.stack([outcome.plain_loss for outcome in outcomes]).sum(),
+        torch.stack(right).sum() if right else None,
+    )
 
 
 @torch.inference_mode()
@@ -177,7 +185,7 @@ def _pass_over_validation(run: Run) -> Evaluation | None:
         if run.link.asked():
             return None
         with run.autocast():
-            outputs = run.network(run.normalisation.apply(images))
+            outputs = run.objective.evaluation_step(run.network, run.normalisation.apply(images), rows)
         evaluator.update(outputs, rows)
     return evaluator.compute()
 
@@ -206,7 +214,6 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
     last_rate = plan.learning_rate * learning_rate_factor(plan, state.epoch * run.steps - 1, run.steps)
     numbers: dict[str, Any] = {
         "train_loss": float(state.loss_sum) / state.images,
-        "train_accuracy": float(state.correct_sum) / state.images,
         "val_loss": evaluation.loss,
         "score": evaluation.score,
         "learning_rate": last_rate,
@@ -214,6 +221,8 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
         "seconds": state.train_seconds + run.pace.evaluation_seconds,
         **evaluation.metrics,
     }
+    if state.correct_sum is not None:
+        numbers["train_accuracy"] = float(state.correct_sum) / state.images
     state.seconds += numbers["seconds"]
     event = progress_event(run, loss=numbers["train_loss"], learning_rate=last_rate, step=run.steps, epoch=state.epoch, judged=evaluation)
     state.history.append({**numbers, "metrics": dict(evaluation.metrics), "is_best": is_best, "event": event.payload()})

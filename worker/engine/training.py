@@ -28,6 +28,7 @@ from worker.engine.state import State, unpack, unpack_weights
 from worker.link import JobLink, TrainingJob, TrainingResult
 from worker.networks import build
 from worker.objectives.classification import classification_objective
+from worker.objectives.detection import Detection
 from worker.objectives.objective import Objective
 
 # The learning rates of the recipes were found at batches of this size; larger ones gain little time on small networks and cost accuracy.
@@ -104,7 +105,7 @@ def train(job: TrainingJob, *, database: Database, storage: Storage, settings: S
             source=ImageSource(pixels, device),
             train_rows=train_rows,
             validation_rows=validation_rows,
-            augmentation=Augmentation(plan, normalisation),
+            augmentation=Augmentation(plan, normalisation, objective.padding),
             normalisation=normalisation,
             checkpoints=checkpoints,
             state=state,
@@ -143,6 +144,10 @@ def build_objective(job: TrainingJob, records: Sequence[Record], validation: Seq
         return classification_objective(
             records, validation, job.classes, job.plan, device.torch, several=job.task_type is TaskType.MULTI_LABEL
         )
+    if job.task_type is TaskType.OBJECT_DETECTION:
+        return Detection(records, job.classes, device.torch, instances=False)
+    if job.spec.instances_only:
+        return Detection(records, job.classes, device.torch, instances=True)
     raise UnavailableError(f"{job.task_type.title} cannot be trained yet.", "Choose one of the classifications.")
 
 

@@ -20,7 +20,7 @@ from torchmetrics.functional.classification import (
 
 from core.datasets.records import Record
 from core.tasks.hyperparameters import TrainingPlan
-from worker.objectives.objective import Evaluation, Objective, StepOutcome
+from worker.objectives.objective import Evaluation, Objective, StepOutcome, named
 
 # Above so many probabilities the area under the ROC curve is taken from a histogram of thresholds instead of from each value.
 _EXACT_CURVE = 20_000_000
@@ -42,6 +42,7 @@ class SingleLabel:
     """One label an image: softmax cross-entropy, judged by accuracy."""
 
     score_name = "accuracy"
+    padding = "reflection"
 
     def __init__(
         self, records: Sequence[Record], validation: Sequence[int], classes: Sequence[str], plan: TrainingPlan, device: torch.device
@@ -62,6 +63,11 @@ class SingleLabel:
             plain = functional.cross_entropy(logits.detach(), targets) if self._smoothing else loss.detach()
             correct = (logits.argmax(1) == targets).float().mean()
         return StepOutcome(loss, plain, correct)
+
+    def evaluation_step(self, network: nn.Module, images: Tensor, rows: NDArray[np.int64]) -> Tensor:
+        """See `Objective`: the logits."""
+        logits: Tensor = network(images)
+        return logits
 
     def evaluator(self) -> "_SingleLabelEvaluator":
         """A fresh evaluator."""
@@ -120,6 +126,7 @@ class MultiLabel:
     """Several labels an image: a sigmoid for each class, judged by mean average precision."""
 
     score_name = "map"
+    padding = "reflection"
 
     def __init__(
         self, records: Sequence[Record], validation: Sequence[int], classes: Sequence[str], plan: TrainingPlan, device: torch.device
@@ -145,6 +152,11 @@ class MultiLabel:
             plain = functional.binary_cross_entropy_with_logits(logits.detach(), wanted)
             correct = ((logits > 0) == targets).float().mean()
         return StepOutcome(loss, plain, correct)
+
+    def evaluation_step(self, network: nn.Module, images: Tensor, rows: NDArray[np.int64]) -> Tensor:
+        """See `Objective`: the logits."""
+        logits: Tensor = network(images)
+        return logits
 
     def evaluator(self) -> "_MultiLabelEvaluator":
         """A fresh evaluator."""
@@ -228,10 +240,9 @@ def best_thresholds(probabilities: Tensor, labels: Tensor) -> Tensor:
 def _never_predicted(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     if not names:
         return {}
-    shown = ", ".join(f"“{name}”" for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return {
         "never-predicted": (
-            f"The network never says {shown}, although the validation images show {'it' if len(names) == 1 else 'them'}.",
+            f"The network never says {named(names)}, although the validation images show {'it' if len(names) == 1 else 'them'}.",
             "Add images of the class, train longer, or look whether its labels are right.",
         )
     }

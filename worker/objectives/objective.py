@@ -1,6 +1,6 @@
 """What the training loop asks of a kind of task: its targets, its loss and how it is judged."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 class StepOutcome:
     """Of one batch: `loss` to learn from, `plain_loss` for people (without label smoothing), `correct` the share that was right.
 
-    All are scalars on the device: means over the batch.
+    All are scalars on the device: means over the batch. `correct` is None where right and wrong are not told in training.
     """
 
     loss: Tensor
     plain_loss: Tensor
-    correct: Tensor
+    correct: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Evaluator(Protocol):
     """Gathers one pass over the validation set."""
 
     def update(self, outputs: Any, rows: NDArray[np.int64]) -> None:
-        """Take in the network's outputs for the images `rows`."""
+        """Take in what `Objective.evaluation_step` gave for the images `rows`."""
         ...
 
     def compute(self) -> Evaluation:
@@ -53,11 +53,21 @@ class Objective(Protocol):
 
     score_name: str
     baseline: float | None  # the score of always saying the most frequent thing, where that makes sense
+    padding: str  # what augmentation shows beyond an image's edge, as torch's grid_sample names it
 
     def training_step(self, network: nn.Module, images: Tensor, rows: NDArray[np.int64], geometry: NDArray[np.float32]) -> StepOutcome:
         """Run the network on augmented images, moved by `geometry`, and compare with what is true of `rows`."""
         ...
 
+    def evaluation_step(self, network: nn.Module, images: Tensor, rows: NDArray[np.int64]) -> Any:
+        """Run the network, which is in evaluation mode, on normalised images as they are: what an evaluator takes in."""
+        ...
+
     def evaluator(self) -> Evaluator:
         """A fresh evaluator."""
         ...
+
+
+def named(names: Sequence[str]) -> str:
+    """Names of classes in a sentence: the first five, and how many more."""
+    return ", ".join(f"“{name}”" for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

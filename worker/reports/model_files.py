@@ -24,13 +24,14 @@ from worker.engine.data import decode
 from worker.engine.training import read_records
 from worker.link import TrainingJob, TrainingResult
 from worker.reports import pictures
+from worker.reports.detection_pictures import detection_pictures
 from worker.reports.reading import Reading, read_curves
 
 CARD_FORMAT = 1
-SCORE_TITLES = {"accuracy": "Accuracy", "map": "Mean average precision"}
+SCORE_TITLES = {"accuracy": "Accuracy", "map": "Mean average precision", "ap": "Average precision (50:95)"}
 _CASES = 8
 _CASE_SIDE = 160  # px
-_SOFTWARE = ("stationmaster", "torch", "torchvision", "timm", "torchmetrics", "safetensors", "numpy", "pillow")
+_SOFTWARE = ("stationmaster", "torch", "torchvision", "timm", "torchmetrics", "faster-coco-eval", "safetensors", "numpy", "pillow")
 
 
 def write_model(
@@ -50,7 +51,7 @@ def write_model(
     best, history = saved.best, saved.state["state"]["history"]
     records, fingerprint = read_records(job, database)
     baseline = baseline_of(best.metrics) if result.baseline is None else result.baseline
-    score_name = "map" if job.task_type is TaskType.MULTI_LABEL else "accuracy"
+    score_name = score_name_of(job)
     reading = read_curves(history, score_name=SCORE_TITLES[score_name].lower(), baseline=baseline, planned_epochs=job.plan.epochs)
     drawn = {
         "curves": pictures.curves(
@@ -62,7 +63,7 @@ def write_model(
             reading=reading.text,
         )
     }
-    drawn |= class_pictures(job, best) | case_pictures(job, best, records, storage)
+    drawn |= task_pictures(job, best, records, storage)
     storage.write(
         f"{key}/model.safetensors",
         safetensors_bytes({name: tensor.contiguous() for name, tensor in best.weights.items()}, {"format": "pt"}),
@@ -74,6 +75,20 @@ def write_model(
     card = model_card(job, best, history, reading, baseline, fingerprint, records)
     storage.write(f"{key}/model_card.json", json.dumps(card, indent=2, ensure_ascii=False).encode())
     return report
+
+
+def score_name_of(job: TrainingJob) -> str:
+    """By what the best epoch of a job was chosen."""
+    if job.task_type is TaskType.SINGLE_LABEL:
+        return "accuracy"
+    return "map" if job.task_type is TaskType.MULTI_LABEL else "ap"
+
+
+def task_pictures(job: TrainingJob, best: Best, records: Sequence[Record], storage: Storage) -> dict[str, bytes]:
+    """The pictures that a task type has besides its curves, by name."""
+    if job.task_type in (TaskType.SINGLE_LABEL, TaskType.MULTI_LABEL):
+        return class_pictures(job, best) | case_pictures(job, best, records, storage)
+    return detection_pictures(best.details, job.classes, records, storage, instances=job.spec.instances_only)
 
 
 def baseline_of(metrics: dict[str, Any]) -> float | None:

@@ -1,0 +1,133 @@
+"""COCO's average precision and recall by faster-coco-eval, in the pixels of the original images."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
+from numpy.typing import NDArray
+
+from core.datasets import masks
+from worker.objectives.places import Floats, Objects
+
+MOST_FOUND = 100  # objects an image that count, as COCO has it
+_SIZES = {"AP_small": "small", "AP_medium": "medium", "AP_large": "large"}  # up to 32², up to 96², above: px of the original image
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found on some images, one object after another.
+
+    `image` [n] counts the images that were judged; `boxes` [n, 4] are x1, y1, x2, y2 in pixels of the original image; `outlines` are
+    run-length encoded masks, where the network gives masks.
+    """
+
+    image: NDArray[np.int64]
+    boxes: Floats
+    labels: NDArray[np.int64]
+    scores: Floats
+    outlines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Judged:
+    """`metrics` flat fractions; per class average precision at 50:95 and 50 (NaN where no image shows the class) and the score from which
+    on F1 is highest; `precision` [2, 101] over recall 0, 0.01 … 1 at IoU 0.5 and 0.75, the mean over classes; `true` [n]: for each found
+    object whether it matches a true one at IoU 0.5 or more.
+    """
+
+    metrics: dict[str, float]
+    class_ap: Floats
+    class_ap50: Floats
+    thresholds: Floats
+    precision: Floats
+    true: NDArray[np.bool_]
+
+
+def judge(objects: Objects, rows: NDArray[np.int64], found: Found, classes: int, *, by_masks: bool) -> Judged:
+    """Compare what was `found` on the images `rows` with what is there.
+
+    Sizes are told apart by the original area, of the mask where there are masks and of the box elsewhere.
+    """
+    truth = COCO(_truth(objects, rows, classes, by_masks=by_masks))
+    said = truth.loadRes(_said(objects, rows, found, by_masks=by_masks))
+    evaluation = COCOeval_faster(truth, said, "segm" if by_masks else "bbox", extra_calc=True, print_function=lambda *_: None)
+    evaluation.params.maxDets = [1, 10, MOST_FOUND]
+    evaluation.run()  # type: ignore[no-untyped-call]
+    numbers = evaluation.stats_as_dict
+    metrics = {"ap": numbers["AP_all"], "ap50": numbers["AP_50"], "ap75": numbers["AP_75"], "ar": numbers["AR_third"]}
+    metrics |= {f"ap_{size}": numbers[name] for name, size in _SIZES.items()}
+    metrics = {name: value for name, value in metrics.items() if value >= 0}  # −1 says that there is nothing of the kind
+    # [10 overlaps from 0.5 to 0.95, 101 recalls, classes], of all sizes
+    precision = np.asarray(evaluation.eval["precision"])[:, :, :, 0, -1]
+    scores = np.asarray(evaluation.eval["scores"])[:, :, :, 0, -1]
+    shown = precision[0, 0] >= 0
+    matched = np.zeros(len(found.scores) + 1, bool)
+    matched[[int(pair.split("_")[0]) for pair, overlap in evaluation.eval["matched"].items() if overlap >= 0.5]] = True
+    return Judged(
+        metrics,
+        np.where(shown, precision.mean((0, 1)), np.nan).astype(np.float32),
+        np.where(shown, precision[0].mean(0), np.nan).astype(np.float32),
+        _best_thresholds(precision[0], scores[0], evaluation.params.recThrs),
+        precision[[0, 5]][:, :, shown].mean(2).astype(np.float32) if shown.any() else np.zeros((2, 101), np.float32),
+        matched[1:],
+    )
+
+
+def _best_thresholds(precision: Floats, scores: Floats, recalls: NDArray[np.float64]) -> Floats:
+    """For each class the score from which on taking a box for true gives the highest F1; 0.5 where nothing was found of it."""
+    f1 = 2 * precision * recalls[:, None] / np.maximum(precision + recalls[:, None], 1e-9)
+    best = f1.argmax(0)
+    classes = np.arange(precision.shape[1])
+    return np.where(f1[best, classes] > 0, scores[best, classes], 0.5).astype(np.float32)
+
+
+def _truth(objects: Objects, rows: NDArray[np.int64], classes: int, *, by_masks: bool) -> dict[str, Any]:
+    annotations: list[dict[str, Any]] = []
+    images = []
+    for place, row in enumerate(rows.tolist()):
+        width, height = (int(side) for side in objects.sizes[row])
+        images.append({"id": place + 1, "width": width, "height": height})
+        within = objects.of_row(row)
+        for index in range(within.start, within.stop):
+            box = _coco_box(objects.boxes[index])
+            entry: dict[str, Any] = {
+                "id": len(annotations) + 1,
+                "image_id": place + 1,
+                "category_id": int(objects.labels[index]) + 1,
+                "bbox": box,
+                "area": box[2] * box[3],
+                "iscrowd": 0,
+            }
+            if by_masks:
+                outline = objects.outlines[index]
+                entry["segmentation"] = {"size": [height, width], "counts": outline}
+                entry["area"] = masks.area(outline, width, height)
+            annotations.append(entry)
+    return {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": number + 1, "name": str(number)} for number in range(classes)],
+    }
+
+
+def _said(objects: Objects, rows: NDArray[np.int64], found: Found, *, by_masks: bool) -> list[dict[str, Any]]:
+    said = []
+    for index, place in enumerate(found.image.tolist()):
+        entry: dict[str, Any] = {
+            "image_id": place + 1,
+            "category_id": int(found.labels[index]) + 1,
+            "score": float(found.scores[index]),
+        }
+        if by_masks:  # without a box: the area that tells sizes apart must be the mask's
+            width, height = (int(side) for side in objects.sizes[rows[place]])
+            entry["segmentation"] = {"size": [height, width], "counts": found.outlines[index]}
+        else:
+            entry["bbox"] = _coco_box(found.boxes[index])
+        said.append(entry)
+    return said
+
+
+def _coco_box(box: Floats) -> list[float]:
+    x1, y1, x2, y2 = (float(value) for value in box)
+    return [x1, y1, x2 - x1, y2 - y1]

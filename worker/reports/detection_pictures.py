@@ -1,0 +1,155 @@
+"""The pictures of a detector's report: precision over recall, average precision per class, and the images it does best and worst on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+import torch
+from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from core.datasets import masks
+from core.datasets.fonts import font_for, shortened
+from core.datasets.records import Record
+from core.figures import QUIET, TRAINING, VALIDATION, new_figure, plain_axes, png
+from core.storage import Storage
+from worker.objectives.places import Objects
+from worker.reports import pictures
+from worker.reports.object_drawings import Drawn, draw_objects
+
+RIGHT, WRONG, MISSED = (0, 158, 115), (213, 94, 0), (240, 228, 66)  # of Okabe and Ito, as in `core.datasets.previews`
+_INK = (29, 33, 41)
+_IMAGES = 5  # in each of the two rows
+_SIDE, _GAP = 250, 10  # px
+_OVERLAP = 0.5
+
+
+def detection_pictures(
+    details: dict[str, Tensor], classes: Sequence[str], records: Sequence[Record], storage: Storage, *, instances: bool
+) -> dict[str, bytes]:
+    """All of them by name, from an evaluation's `details` as `worker.objectives.detection` describes them."""
+    what = "masks" if instances else "boxes"
+    shown = [index for index, value in enumerate(details["class_ap50"].tolist()) if value == value]
+    drawn = {
+        "precision_recall": precision_recall(details["precision"].numpy(), what),
+        "best_and_worst": best_and_worst(details, classes, records, storage, instances=instances),
+    }
+    if shown:
+        drawn["classes"] = pictures.class_bars(
+            [float(details["class_ap50"][index]) for index in shown],
+            [classes[index] for index in shown],
+            f"Average precision per class ({what}, overlap 0.5)",
+            "AP 50 on the validation images",
+        )
+    return drawn
+
+
+def precision_recall(precision: NDArray[np.float32], what: str) -> bytes:
+    """Precision over recall, the mean over classes, at overlaps of 0.5 and 0.75: `precision` is [2, 101]."""
+    figure, (axes,) = new_figure(6.4, 4.6, 1)
+    plain_axes(axes, f"Precision over recall, mean of the classes ({what})")
+    recall = np.linspace(0, 1, precision.shape[1])
+    for values, overlap, colour in zip(precision, ("0.5", "0.75"), (TRAINING, VALIDATION), strict=True):
+        axes.plot(recall, values, color=colour, linewidth=2, label=f"overlap {overlap}: AP {100 * float(values.mean()):.1f} %")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("Recall: share of the true objects that are found", color=QUIET)
+    axes.set_ylabel("Precision: share of what is found that is true", color=QUIET)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.legend(frameon=False, fontsize=9, loc="upper right")
+    return png(figure)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """One validation image: what is said of it from each class's threshold on, and what is true."""
+
+    record: Record
+    said: NDArray[np.int64]  # indices of the found objects
+    missed: NDArray[np.int64]  # indices of the true objects
+    f1: float
+    true: int  # objects that are there
+
+
+def best_and_worst(
+    details: dict[str, Tensor], classes: Sequence[str], records: Sequence[Record], storage: Storage, *, instances: bool
+) -> bytes:
+    """Two rows of validation images, by F1 of what is found from each class's best threshold on; among equals the fullest images first."""
+    objects = Objects.of_instances(records) if instances else Objects.of_boxes(records)
+    surely = details["found_scores"] >= details["thresholds"][details["found_labels"].long()]
+    judged = [_judge(details, objects, records[row], place, row, surely) for place, row in enumerate(details["rows"].tolist())]
+    judged = [one for one in judged if one.true or len(one.said)]
+    best = sorted((one for one in judged if one.f1 > 0), key=lambda one: (-one.f1, -one.true))[:_IMAGES]
+    taken = {one.record.position for one in best}
+    worst = sorted((one for one in judged if one.f1 < 1 and one.record.position not in taken), key=lambda one: (one.f1, -one.true))[
+        :_IMAGES
+    ]
+    rows = [(title, row) for title, row in (("Best", best), ("Worst", worst)) if row]
+    columns = max([len(row) for _, row in rows], default=1)
+    page = Image.new("RGB", (_GAP + columns * (_SIDE + _GAP), 34 + len(rows) * (_SIDE + _GAP + 26)), "white")
+    draw = ImageDraw.Draw(page)
+    x = float(_GAP)
+    for text, colour in (("found", RIGHT), ("wrong", WRONG), ("missed (dashed)", MISSED)):
+        draw.rounded_rectangle((x, 11, x + 14, 25), 3, colour)
+        draw.text((x + 20, 18), text, _INK, font_for(text, 14), anchor="lm")
+        x += 44 + font_for(text, 14).getlength(text)
+    for line, (title, row) in enumerate(rows):
+        top = 34 + line * (_SIDE + _GAP + 26)
+        draw.text((_GAP, top + 13), title, _INK, font_for(title, 15), anchor="lm")
+        for number, one in enumerate(row):
+            picture = _drawn(details, objects, classes, one, storage)
+            left = _GAP + number * (_SIDE + _GAP)
+            page.paste(picture, (left + (_SIDE - picture.width) // 2, top + 26 + (_SIDE - picture.height) // 2))
+    out = BytesIO()
+    page.save(out, "PNG", compress_level=4)
+    return out.getvalue()
+
+
+def _judge(details: dict[str, Tensor], objects: Objects, record: Record, place: int, row: int, surely: Tensor) -> _Judged:
+    said = torch.nonzero((details["found_image"] == place) & surely).flatten()
+    within = objects.of_row(row)
+    hits = said[details["found_true"][said]]
+    labels = torch.from_numpy(objects.labels[within])
+    # Which of the true ones a hit belongs to: the one of its class that it overlaps most.
+    overlaps = box_iou(details["found_boxes"][hits], torch.from_numpy(objects.boxes[within]))
+    overlaps = overlaps * (details["found_labels"][hits].long()[:, None] == labels)
+    taken = set(overlaps.argmax(1).tolist()) if len(hits) and len(labels) else set()
+    missed = [within.start + number for number in range(len(labels)) if number not in taken]
+    f1 = 2 * len(hits) / max(1, len(said) + len(labels))
+    return _Judged(record, said.numpy(), np.array(missed, np.int64), f1, len(labels))
+
+
+def _drawn(details: dict[str, Tensor], objects: Objects, classes: Sequence[str], one: _Judged, storage: Storage) -> Image.Image:
+    drawn = []
+    for index in one.said.tolist():
+        colour = RIGHT if bool(details["found_true"][index]) else WRONG
+        name = shortened(classes[int(details["found_labels"][index])], 12, 120)
+        text = f"{name} {100 * float(details['found_scores'][index]):.0f} %"
+        mask = masks.decode(_outline(details, index), one.record.width, one.record.height) if "found_outlines" in details else None
+        drawn.append(Drawn(_corners(details["found_boxes"][index].tolist()), colour, text, mask=mask))
+    for index in one.missed.tolist():
+        drawn.append(
+            Drawn(_corners(objects.boxes[index].tolist()), MISSED, shortened(classes[objects.labels[index]], 12, 120), dashed=True)
+        )
+    with Image.open(BytesIO(storage.read(one.record.key))) as image:
+        image.draft("RGB", (_SIDE, _SIDE))
+        # What was found is told in the original's pixels, whatever is left of them after a quicker decoding.
+        scale = image.width / one.record.width
+        placed = [Drawn(_corners([value * scale for value in item.box]), item.colour, item.text, item.dashed, item.mask) for item in drawn]
+        return draw_objects(image, placed, _SIDE)
+
+
+def _corners(box: Sequence[float]) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = box
+    return x1, y1, x2, y2
+
+
+def _outline(details: dict[str, Tensor], index: int) -> str:
+    ends = details["found_outline_ends"]
+    start = int(ends[index - 1]) if index else 0
+    return bytes(details["found_outlines"][start : int(ends[index])].tolist()).decode("ascii")
