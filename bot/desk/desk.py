@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from bot.desk import datasets, home, models, tasks
+from bot.desk import datasets, home, jobs, models, tasks
 from bot.desk.office import Office
 from bot.desk.reply import Reply, Request, Upload
 from core.access import Actor, Place
@@ -20,6 +20,8 @@ HANDLERS: dict[str, Handler] = {
     "tasks:list": tasks.list_,
     "task:show": tasks.show,
     "task:stop": tasks.stop,
+    "task:jobs": jobs.jobs,
+    "task:curves": jobs.curves,
     "task:hyperparameters": tasks.hyperparameters,
     "task:rename": tasks.rename,
     "task:delete": tasks.delete,

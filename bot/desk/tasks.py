@@ -7,13 +7,14 @@ from sqlalchemy.orm import Session
 
 from bot.desk.office import Office, delete_form, page_of, pager, rename_form
 from bot.desk.reply import Attachment, Reply, Request
-from bot.messages import duration, metric_rows, model_buttons, task_buttons, task_facts
+from bot.messages import duration, leaderboard_button, metric_rows, model_buttons, task_buttons, task_facts
 from core.db.tables import Dataset, Job, Task
 from core.errors import InvalidInputError
 from core.tasks.actions import remove_task, rename_task, stop_task
 from core.tasks.hyperparameters import TrainingPlan
 from core.tasks.listing import find_task, list_tasks, place_in_queue, task_json
 from core.tasks.states import State
+from core.tuning.standings import standings
 from core.wizard.review import plan_facts
 from core.wizard.screens import Block, Button, Control, Facts, ProgressBar, Text, Tone
 
@@ -40,6 +41,7 @@ def show(office: Office, request: Request) -> Reply:
         task = find_task(session, request.actor.workspace, request.part(0))
         dataset = session.get(Dataset, task.dataset_id)
         facts = task_json(session, task)
+        found = standings(session, task)
         plan = _first_plan(session, task)
         place = place_in_queue(session, task)
     blocks: list[Block] = [Text(task.name, Tone.HEADING)]
@@ -49,19 +51,23 @@ def show(office: Office, request: Request) -> Reply:
     if facts["started_at"]:
         rows += [("Started", f"{task.started_at:%Y-%m-%d %H:%M} UTC"), ("Trained for", duration(facts["seconds"]))]
         rows.append(("Device time", f"{facts['gpu_hours']:.2f} h on {', '.join(facts['devices']) or 'no device yet'}"))
-    if facts["jobs"]["total"] > 1:
-        rows.append(
-            ("Training jobs", ", ".join(f"{number} {state}" for state, number in facts["jobs"].items() if number and state != "total"))
-        )
+    if len(found.jobs) > 1:
+        rows.append((f"{len(found.jobs)} training jobs", found.counts))
     blocks.append(Facts((*rows, *task_facts(task, dataset.name if dataset else "").rows)))
-    if task.state == State.RUNNING and facts["epochs"]:
-        blocks.append(ProgressBar(min(1.0, facts["epoch"] / facts["epochs"]), f"epoch {facts['epoch']} of {facts['epochs']}"))
+    if task.state == State.RUNNING and facts["planned_epochs"]:
+        of = f" of {len(found.jobs)} jobs" if len(found.jobs) > 1 else ""
+        blocks.append(ProgressBar(found.fraction, f"epoch {facts['epoch']} of {facts['planned_epochs']}{of}"))
     if facts["metrics"]:
         blocks.append(Facts(metric_rows(facts["metrics"]), title="Best so far" if not State(task.state).ended else "Result"))
     if task.error:
         blocks.append(Text(f"{task.error} {task.error_remedy}".strip(), Tone.ERROR))
     blocks += plan_facts(plan)
-    controls: list[Control] = [*task_buttons(task), Button("task:hyperparameters", "Hyperparameters", value=task.id)]
+    if why := task.search.get("why"):
+        blocks.append(Text(str(why), Tone.HINT))
+    all_jobs = leaderboard_button(task) if len(found.jobs) > 1 else Button("task:curves", "Curves", value=f"{task.id} 1")
+    # This is the look at its details that the thread's buttons offer.
+    ways = (button for button in task_buttons(task) if button.action != "task:show")
+    controls: list[Control] = [*ways, all_jobs, Button("task:hyperparameters", "Hyperparameters", value=task.id)]
     if task.model_id:
         controls += model_buttons(task.model_id)
     controls += [Button("task:rename", "Rename", value=task.id), Button("task:delete", "Delete", style="danger", value=task.id)]

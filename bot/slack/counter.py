@@ -27,9 +27,11 @@ ASKING = frozenset(
     {"task:rename", "task:delete", "model:test", "model:rename", "model:delete", "dataset:import", "dataset:rename", "dataset:delete"}
 )
 # These show something to the presser alone: in a dialog, where the press was on a message that all see.
-LOOKING = frozenset({"tasks:list", "task:show", "models:list", "model:show", "datasets:list", "dataset:show", "help:show"})
-# These fetch files, or wait for a worker.
-SLOW = frozenset({"model:test", "model:download", "dataset:import", "dataset:show"})
+LOOKING = frozenset(
+    {"tasks:list", "task:show", "task:jobs", "task:curves", "models:list", "model:show", "datasets:list", "dataset:show", "help:show"}
+)
+# These fetch files, draw, or wait for a worker.
+SLOW = frozenset({"task:jobs", "task:curves", "model:test", "model:download", "dataset:import", "dataset:show"})
 UPLOADS = {"dataset:import": "Zip or tar archive", "model:test": "Image"}
 BEGINNING = frozenset({"train:begin", "model:retrain"})  # a conversation, in a thread of its own where the press was in none
 # What these begin is told in a thread.

@@ -195,10 +195,10 @@ def _end(session: Session, task: Task, job: Job, ending: State) -> Completion | 
         _end_task(session, task, jobs, None, {})
         return None
     _end_job(job, ending)
-    if ending == State.ERROR:
-        add_event(
-            session, task.id, Noticed(f"Training job {job.number} of {len(jobs)} failed: {job.error} The others go on.", job.error_remedy)
-        )
+    if ending == State.ERROR and sum(other.state == State.ERROR for other in jobs) == 1:
+        # Of a large search half may fail for one reason: the first is told, all are counted.
+        what = f"Training job {job.number} of {len(jobs)} failed: {job.error} The others go on; should more fail, they are counted."
+        add_event(session, task.id, Noticed(what, job.error_remedy))
     return None
 
 

@@ -10,8 +10,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.clock import now
-from core.db.tables import Dataset, Epoch, Job, Task
+from core.db.tables import Dataset, Epoch, Event, Job, Task
 from core.errors import NotFoundError
+from core.events import Noticed
 from core.tasks.backlog import load_backlog
 from core.tasks.fairness import fair_order
 from core.tasks.states import State
@@ -134,13 +135,17 @@ def tasks_json(session: Session, tasks: Sequence[Task]) -> list[dict[str, Any]]:
 
 
 def job_json(session: Session, task: Task, number: int) -> dict[str, Any]:
-    """One training job's facts and, under `epochs`, the points of its curves. Raises NotFoundError."""
+    """One training job's facts, what was `noticed` of it and, under `epochs`, the points of its curves. Raises NotFoundError."""
     job = session.scalars(select(Job).where(Job.task_id == task.id, Job.number == number)).one_or_none()
     if job is None:
         count = session.scalar(select(func.count()).where(Job.task_id == task.id))
         raise NotFoundError(f"“{task.name}” has no training job {number}.", f"It has {count}, counted from 1.")
     rows = session.scalars(select(Epoch).where(Epoch.job_id == job.id).order_by(Epoch.number))
-    return _job_facts(job) | {"epochs": [{"number": row.number, **row.values} for row in rows]}
+    told = session.scalars(select(Event.payload).where(Event.job_id == job.id, Event.kind == Noticed.kind).order_by(Event.number))
+    return _job_facts(job) | {
+        "noticed": [payload["message"] for payload in told],
+        "epochs": [{"number": row.number, **row.values} for row in rows],
+    }
 
 
 def _job_facts(job: Job) -> dict[str, Any]:

@@ -12,16 +12,16 @@ from bot.messages import duration, metric_rows
 from bot.terminal.commands.output import JsonOption, print_facts, print_json, print_table, say
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption
 from core.datasets.listing import annotation_sets_for, find_dataset
-from core.db.tables import Event, Task
+from core.db.tables import Event, Job, Task
 from core.errors import ConflictError, InvalidInputError, StationmasterError
 from core.events import Progress
 from core.models.listing import find_model
 from core.tasks.actions import remove_task, rename_task, stop_task
 from core.tasks.creation import create_task
-from core.tasks.hyperparameters import parse_fields
+from core.tasks.hyperparameters import FIELDS, parse_fields, value_text
 from core.tasks.listing import find_task, job_json, list_tasks, place_in_queue, task_json, tasks_json
 from core.tasks.states import State
-from core.tuning.search import SEARCH_FIELDS, fields_of
+from core.tuning.search import SEARCH_FIELDS, TUNED, fields_of
 from core.vocabulary import DataType, Flow, TaskType, Tuning
 from core.wizard.composition import compose
 from core.wizard.context import StepContext
@@ -100,7 +100,7 @@ def create(
         task = _wait(runtime, task.id)
     with runtime.database.read() as session:
         task = find_task(session, runtime.workspace, task.id)
-        facts = task_json(session, task)
+        facts = task_json(session, task, with_jobs=wait)
     if as_json:
         print_json(facts)
     elif wait:
@@ -277,6 +277,8 @@ def _say_queued(runtime: Runtime, task: Task) -> None:
 def _wait(runtime: Runtime, task_id: str) -> Task:
     """Wait for the end of a task, telling its epochs; Ctrl-C leaves it running."""
     cursor = 0
+    with runtime.database.read() as session:
+        numbers = dict(session.execute(select(Job.id, Job.number).where(Job.task_id == task_id)))
     while True:
         with runtime.database.read() as session:
             task = find_task(session, runtime.workspace, task_id)
@@ -284,16 +286,19 @@ def _wait(runtime: Runtime, task_id: str) -> Task:
         for event in events:
             cursor = event.number
             if event.kind == Progress.kind and event.payload.get("epoch_ended"):
-                _say_epoch(Progress(**event.payload))
+                _say_epoch(Progress(**event.payload), numbers[event.job_id] if len(numbers) > 1 else 0)
         if State(task.state).ended:
             return task
         time.sleep(POLL_SECONDS)
 
 
-def _say_epoch(progress: Progress) -> None:
+def _say_epoch(progress: Progress, job: int) -> None:
+    of_job = f"job {job}, " if job else ""
     metric = f" · {progress.metric_name} {progress.metric:.4f}" if progress.metric is not None else ""
     left = f" · about {duration(progress.seconds_left)} left" if progress.seconds_left is not None else ""
-    say(f"epoch {progress.epoch}/{progress.epochs} · loss {progress.loss:.4f}{metric} · {progress.images_per_second:,.0f} images/s{left}")
+    say(
+        f"{of_job}epoch {progress.epoch}/{progress.epochs} · loss {progress.loss:.4f}{metric} · {progress.images_per_second:,.0f} images/s{left}"
+    )
 
 
 def _print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
@@ -305,6 +310,7 @@ def _print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
         ("Task type", facts["task_type"]),
         ("Network", f"{facts['network']}, pre-training {facts['pretraining']}"),
         ("Tuning", facts["tuning"]),
+        *((("Why", facts["search"]["why"]),) if facts["search"].get("why") else ()),
         ("Jobs", f"{jobs['finished']} finished, {jobs['stopped']} stopped, {jobs['failed']} failed"),
         *metric_rows(facts["metrics"]),
     ]
@@ -318,6 +324,26 @@ def _print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
     if facts.get("error"):
         rows += [("Error", facts["error"]), ("What to do", facts["error_remedy"])]
     print_facts(rows)
+    if len(facts.get("job_list", ())) > 1:
+        _print_jobs(facts["job_list"], facts["lineage"])
+
+
+def _print_jobs(jobs: list[dict[str, Any]], lineage: list[dict[str, Any]]) -> None:
+    columns = ("Job", *(FIELDS[name].label for name in TUNED), "State", "Epochs", "Score")
+    rows = (
+        (
+            job["number"],
+            *(value_text(job[name]) for name in TUNED),
+            "ended early" if job["ended_early"] else job["state"],
+            f"{job['epoch']} of {job['planned_epochs']}",
+            "–" if job["score"] is None else f"{job['score']:.4f}",
+        )
+        for job in jobs
+    )
+    print_table(columns, rows, empty="")
+    for copy in lineage:
+        values = ", ".join(f"{FIELDS[name].label.lower()} {value_text(copy['after'][name])}" for name in TUNED)
+        say(f"After epoch {copy['epoch']} job {copy['number']} went on from job {copy['source']}'s weights with {values}.")
 
 
 def _print_job(facts: dict[str, Any]) -> None:
