@@ -1,87 +1,24 @@
 """The members of a population in the database: slices, copies, divergence; and jobs of other searches that end early."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from search_jobs import Search
 from sqlalchemy import select
 
 from core.access import Actor
 from core.db.session import Database
-from core.db.tables import Event, Job, Lineage, Outbox, Task
+from core.db.tables import Event, Lineage, Outbox, Task
 from core.settings import Settings
 from core.tasks.actions import stop_task
-from core.tasks.creation import NewTask, create_task
-from core.tasks.hyperparameters import TrainingPlan
-from core.tasks.lifecycle import FencedError, claim_job, fail_job, finish_job, hand_back, lose_job, record_epoch
-from core.tuning.lineage import begin_slice, descents, latest_copy, save_diverged
+from core.tasks.creation import NewTask
+from core.tasks.lifecycle import FencedError, fail_job, finish_job, hand_back, lose_job
+from core.tuning.lineage import begin_slice, latest_copy, save_diverged
 from core.tuning.scores import members, why_enough
-from core.tuning.search import draw, made, values_of
+from core.tuning.search import values_of
 from core.tuning.standings import standings
 from core.vocabulary import Tuning
-
-from .test_lifecycle import progress
-
-EPOCHS = 20  # a slice is one epoch
-
-
-class Search:
-    """A task that tries several plans, and its workers, one transaction per step."""
-
-    def __init__(self, database: Database, settings: Settings, new: NewTask, tuning: Tuning, jobs: int, **plan: Any) -> None:
-        self.database, self.settings = database, settings
-        search = made(tuning, {"learning_rate": [1e-5, 0.01]} if tuning is not Tuning.GRID else {})
-        ranges = search.ranges or made(Tuning.RANDOM, {}).ranges
-        plans = [TrainingPlan(**{"epochs": EPOCHS, **plan, **values}) for values in draw(ranges, jobs, 0)]
-        self.ranges = ranges
-        with database.write() as session:
-            self.task = create_task(session, settings, replace(new, tuning=tuning, search=search.to_json(), plans=plans))
-
-    def job(self, number: int) -> Job:
-        with self.database.read() as session:
-            return session.scalars(select(Job).where(Job.task_id == self.task.id, Job.number == number)).one()
-
-    def state(self) -> str:
-        with self.database.read() as session:
-            return session.get_one(Task, self.task.id).state
-
-    def do(self, number: int, step: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        job = self.job(number)
-        with self.database.write() as session:
-            return step(session, job.id, job.generation, *arguments, **named)
-
-    def claim(self, number: int) -> None:
-        job = self.job(number)
-        with self.database.write() as session:
-            claim = claim_job(session, job.id, job.generation, worker="w", device="CPU")
-            assert claim is not None
-            if claim.search == Tuning.POPULATION:
-                begin_slice(session, job.id, job.generation)
-
-    def epoch(self, number: int, score: float) -> None:
-        epoch = self.job(number).epoch + 1
-        self.do(
-            number,
-            record_epoch,
-            epoch,
-            {"val_loss": 1.0, "score": score},
-            score=score,
-            metrics={"accuracy": score},
-            is_best=True,
-            event=progress(epoch),
-            sequence=epoch,
-        )
-
-    def slice(self, number: int, score: float) -> None:
-        """A whole slice of one epoch."""
-        self.claim(number)
-        self.epoch(number, score)
-        self.do(number, hand_back, device_seconds=1.0, between_slices=True)
-
-    def copies(self) -> list[Any]:
-        with self.database.read() as session:
-            return descents(session, self.task.id)
 
 
 @pytest.fixture
