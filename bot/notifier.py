@@ -85,7 +85,7 @@ class Notifier:
                     logger.warning("%s did not take a message of task %s: %s", poster.face, task_id, error)
                     if error.gone:
                         self._close(poster.face, task_id)
-            any_open = self._tell_light_jobs(poster) or any_open
+            any_open = self.tell_light_jobs(poster) or any_open
         return any_open
 
     def run(self, stop: threading.Event, seconds: float = 1.0) -> None:
@@ -143,7 +143,7 @@ class Notifier:
         if final:
             self._threads.pop((poster.face, task_id), None)
 
-    def _tell_light_jobs(self, poster: Poster) -> bool:
+    def tell_light_jobs(self, poster: Poster) -> bool:
         """Tell the ends of imports and the like in the threads they were asked for in; returns whether any is still awaited."""
         with self.database.read() as session:
             jobs = [

@@ -24,6 +24,11 @@ class Place:
     channel: str = ""
     thread: str = ""
 
+    @property
+    def at_the_host(self) -> bool:
+        """Whether whoever talks here sits at the host, and may read its files anyway."""
+        return self.face == "terminal"
+
     def to_json(self) -> dict[str, Any]:
         """As a JSON object, for the database."""
         return asdict(self)

@@ -1,6 +1,6 @@
 """Datasets at the desk: list, details with examples, import, keep or drop, rename, delete."""
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from bot.desk.office import LIST_LENGTH, Office, delete_form, page_of, pager, rename_form
 from bot.desk.reply import Attachment, Reply, Request, Upload
@@ -58,7 +58,7 @@ def show(office: Office, request: Request) -> Reply:
 def import_(office: Office, request: Request) -> Reply:
     """Ask for name and source, or queue the import of an uploaded archive or a URI; its thread tells how it went."""
     if "name" not in request.values and not request.uploads:
-        return Reply(form=import_form())
+        return Reply(form=import_form(at_the_host=request.place.at_the_host))
     upload = request.uploads[0] if request.uploads else None
     name = clean_name(request.typed("name") or (PurePath(upload.name).stem if upload else ""))
     refuse_taken_name(office.database, request.actor.workspace, name)
@@ -75,7 +75,7 @@ def import_(office: Office, request: Request) -> Reply:
             else office.storage.filesystem.unstrip_protocol(f"{office.storage.root}/{payload['upload_key']}")
         )
     else:
-        payload["source"] = _allowed_uri(office, source)
+        payload["source"] = _path_or_uri(source) if request.place.at_the_host else _allowed_uri(office, source)
     with office.database.write() as session:
         submit_light_job(
             session, workspace=request.actor.workspace, person=request.actor.person, kind="import", payload=payload, place=request.place
@@ -84,14 +84,19 @@ def import_(office: Office, request: Request) -> Reply:
     return Reply((Text(f"“{name}” is being imported. This thread will say what was found."),))
 
 
-def import_form() -> Form:
+def import_form(*, at_the_host: bool = False) -> Form:
     """The dialog of an import; faces that can add a file input to it."""
+    hint = (
+        "A folder, a zip or tar of this host, or a URI such as s3://bucket/folder"
+        if at_the_host
+        else "For example s3://bucket/folder; leave it empty to upload a file"
+    )
     return Form(
         "dataset:import",
         "Import a dataset",
         (
             Field("name", "Name", "text", "", hint="How the dataset shall be called", required=True, max_length=100),
-            Field("source", "URI", "text", "", hint="For example s3://bucket/folder; leave it empty to upload a file", max_length=500),
+            Field("source", "Path or URI" if at_the_host else "URI", "text", "", hint=hint, required=at_the_host, max_length=500),
         ),
         submit="Import",
     )
@@ -163,6 +168,15 @@ def _store(office: Office, upload: Upload) -> str:
         while chunk := source.read(CHUNK_BYTES):
             target.write(chunk)
     return key
+
+
+def _path_or_uri(source: str) -> str:
+    if "://" in source:
+        return source
+    path = Path(source).expanduser().absolute()
+    if not path.exists():
+        raise InvalidInputError(f"There is no file or folder {path}.", "Give the path of a folder, a zip or a tar, or a URI.")
+    return str(path)
 
 
 def _allowed_uri(office: Office, source: str) -> str:

@@ -1,28 +1,28 @@
 """`stationmaster chat`: the whole conversation by hand in a terminal."""
 
 import sys
+import time
 from collections.abc import Callable
 
 from questionary import Choice
 from rich.console import Console
 
-from bot.messages import duration
+from bot.desk.desk import Desk
+from bot.desk.reply import Reply
 from bot.notifier import Notifier
+from bot.terminal.counter import Counter
 from bot.terminal.pictures import PictureShelf
-from bot.terminal.prompts import Answer, ask_screen, choose
+from bot.terminal.prompts import Answer, ask_controls, choose
 from bot.terminal.render import said, screen_panel
-from bot.terminal.thread import FACE, TerminalPoster, follow
+from bot.terminal.thread import FACE, TICK_SECONDS, TerminalPoster, follow
 from core.access import Actor
-from core.datasets.listing import list_datasets
 from core.errors import InvalidInputError, StationmasterError
-from core.models.listing import list_models
-from core.tasks.lifecycle import stop_task
-from core.tasks.listing import find_task, list_tasks
-from core.vocabulary import TaskType
+from core.tasks.actions import stop_task
+from core.tasks.listing import find_task
 from core.wizard.conversation import Conversation, Press
 from core.wizard.screens import Menu, OptionPage, Screen
 
-LIST_LENGTH = 15
+QUIT = "quit"
 STOP_CHOICES = {
     "on": "Go on following",
     "leave": "Leave it running and go back",
@@ -37,6 +37,7 @@ class Chat:
     def __init__(
         self,
         conversation: Conversation,
+        desk: Desk,
         actor: Actor,
         console: Console,
         workers: Callable[[], int | None],
@@ -49,6 +50,16 @@ class Chat:
         self.pictures = PictureShelf(console, conversation.settings.home / "pictures", conversation.picture)
         self.poster = TerminalPoster(console, self.pictures, actor.person)
         self.notifier = Notifier(conversation.database, conversation.storage, (self.poster,), workers)
+        self.counter = Counter(
+            desk,
+            actor,
+            self.poster.place,
+            console,
+            self.pictures,
+            conversation.settings.home / "downloads",
+            complain=complain,
+            follow=self.follow,
+        )
 
     def run(self) -> None:
         """Talk until the person leaves.
@@ -70,19 +81,20 @@ class Chat:
                 chosen = choose(
                     "What would you like to do?",
                     [
-                        Choice("/train     train a model", self.train),
-                        Choice("/tasks     see trainings, follow or stop one", self.tasks),
-                        Choice("/datasets  see datasets", self.datasets),
-                        Choice("/models    see models", self.models),
-                        Choice("/quit", None),
+                        Choice("/train     train a model", "train:begin"),
+                        Choice("/tasks     trainings: follow, stop, details", "tasks:list"),
+                        Choice("/datasets  datasets: look at them, import, delete", "datasets:list"),
+                        Choice("/models    models: test on an image, download, retrain", "models:list"),
+                        Choice("/quit", QUIT),
                     ],
                 )
             except (KeyboardInterrupt, EOFError):
                 return
-            if not callable(chosen):
+            if chosen == QUIT:
                 return
             try:
-                chosen()
+                self.at_the_desk(lambda chosen=chosen: self.counter.ask(chosen))  # type: ignore[misc]
+                self.watch()
             except StationmasterError as error:
                 self.complain(error)
             except (KeyboardInterrupt, EOFError):
@@ -102,9 +114,25 @@ class Chat:
         except (KeyboardInterrupt, EOFError):
             return False
 
-    def train(self) -> None:
-        """/train: a new conversation, and then its thread."""
-        self.wizard(self.conversation.begin(self.actor, self.poster.place))
+    def at_the_desk(self, talk: Callable[[], Screen | None]) -> None:
+        """Whatever begins at the desk; where that is a wizard, go through it."""
+        screen = talk()
+        if screen is not None:
+            self.wizard(screen)
+
+    def watch(self) -> None:
+        """Wait for what was given to the light worker, such as an import, and tell its end; Ctrl-C goes on without."""
+        if self.notifier.tell_light_jobs(self.poster):
+            with self.console.status("The light worker is at it. Ctrl-C: go on without waiting; its end is told here later."):
+                while self.notifier.tell_light_jobs(self.poster):
+                    time.sleep(TICK_SECONDS)
+        self.offer_buttons()
+
+    def offer_buttons(self) -> None:
+        """What can be done with the last message of a thread."""
+        buttons, self.poster.buttons = self.poster.buttons, ()
+        if buttons:
+            self.at_the_desk(lambda: self.counter.attend(Reply(controls=buttons)))
 
     def wizard(self, screen: Screen) -> None:
         """Show and answer screens until the conversation has ended; Ctrl-C leaves it to be gone on with later."""
@@ -113,11 +141,12 @@ class Chat:
             if screen.ended:
                 break
             try:
-                answer = ask_screen(screen, self.searcher(screen))
+                answer = ask_controls(screen.controls, self.searcher(screen))
             except (KeyboardInterrupt, EOFError):
                 self.console.print("Left for later: `stationmaster chat` goes on with it.", style="dim")
                 return
-            screen = self.answer(screen, answer)
+            if answer is not None:
+                screen = self.answer(screen, answer)
         if screen.task_id:
             self.follow(screen.task_id)
 
@@ -139,6 +168,7 @@ class Chat:
             try:
                 follow(self.notifier, self.poster, lambda: not self._ended(task_id))
                 self.news()
+                self.offer_buttons()
                 return
             except KeyboardInterrupt:
                 try:
@@ -156,41 +186,3 @@ class Chat:
         with self.conversation.database.read() as session:
             task = find_task(session, self.actor.workspace, task_id)
             return task.state in ("finished", "stopped", "error")
-
-    def tasks(self) -> None:
-        """/tasks: the newest, to follow or stop."""
-        with self.conversation.database.read() as session:
-            tasks, total = list_tasks(session, self.actor.workspace, limit=LIST_LENGTH)
-        if not tasks:
-            self.console.print("No training yet: /train starts one.")
-            return
-        choices = [Choice(f"{task.name}  {task.state} · {task.network} · {task.created_at:%Y-%m-%d %H:%M}", task) for task in tasks]
-        task = choose(f"The newest of {total:,} tasks", [*choices, Choice("↩ back", None)])
-        if task is None:
-            return
-        if task.state in ("waiting", "running", "stopping"):
-            self.follow(task.id)
-            return
-        if task.started_at and task.finished_at:
-            seconds = (task.finished_at - task.started_at).total_seconds()
-            self.console.print(f"Trained for {duration(seconds)}. `stationmaster task show {task.id}` has everything.")
-
-    def datasets(self) -> None:
-        """/datasets: what there is."""
-        with self.conversation.database.read() as session:
-            found, total = list_datasets(session, self.actor.workspace, limit=LIST_LENGTH)
-            lines = [f"{item.name}  {item.image_count:,} images" for item in found]
-        self.console.print(
-            "\n".join(lines) or "No dataset yet: `stationmaster dataset import PATH --name NAME` brings one in.", markup=False
-        )
-        if total > len(lines):
-            self.console.print(f"… and {total - len(lines):,} more: `stationmaster dataset list`.", style="dim")
-
-    def models(self) -> None:
-        """/models: what there is."""
-        with self.conversation.database.read() as session:
-            found, total = list_models(session, self.actor.workspace, limit=LIST_LENGTH)
-            lines = [f"{item.name}  {TaskType(item.task_type).title} · {item.network} · {len(item.classes)} classes" for item in found]
-        self.console.print("\n".join(lines) or "No model yet: /train makes one.", markup=False)
-        if total > len(lines):
-            self.console.print(f"… and {total - len(lines):,} more: `stationmaster model list`.", style="dim")

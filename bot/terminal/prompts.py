@@ -1,6 +1,6 @@
 """The person at the keyboard: arrow keys for menus and buttons, typed input for forms."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,9 @@ from questionary import Choice
 
 from core.tasks.hyperparameters import FieldError
 from core.tuning.search import TYPED_FIELDS
-from core.wizard.screens import Button, Confirm, Field, Form, Menu, OptionPage, Screen
+from core.wizard.screens import Button, Confirm, Control, Field, Form, Menu, OptionPage
 
+_LEAVE = object()  # questionary takes a value of None for the label
 PAGE = 30  # options shown at once; more through search and "more"
 STYLE = Style([("qmark", "fg:ansicyan bold"), ("pointer", "fg:ansicyan bold"), ("highlighted", "fg:ansicyan bold"), ("answer", "bold")])
 
@@ -28,15 +29,20 @@ class Answer:
     values: dict[str, str] | None = None
 
 
-def ask_screen(screen: Screen, search: Search) -> Answer:
-    """Let the person choose one control of a screen and use it. Comes back to the list when they change their mind."""
+def ask_controls(controls: Sequence[Control], search: Search, leave: str = "") -> Answer | None:
+    """Let the person choose one of several controls and use it. Comes back to the list when they change their mind.
+
+    `leave` is the label of a way out that presses nothing; None is returned then.
+    """
     while True:
-        control = _choose_control(screen)
+        control = _choose_control(controls, leave)
         answer: Answer | None
+        if control is None:
+            return None
         if isinstance(control, Menu):
             answer = _ask_menu(control, search)
         elif isinstance(control, Form):
-            answer = _ask_form(control)
+            answer = ask_form(control)
         else:
             answer = press(control)
         if answer is not None:
@@ -68,9 +74,9 @@ def type_text(question: str, default: str = "", check: Callable[[str], bool | st
     return str(questionary.text(question, default=default, validate=check, style=STYLE, qmark="▸").unsafe_ask())
 
 
-def _choose_control(screen: Screen) -> Menu | Form | Button:
+def _choose_control(controls: Sequence[Control], leave: str) -> Control | None:
     choices, default, way_on = [], None, None
-    for control in screen.controls:
+    for control in controls:
         if isinstance(control, Menu):
             choice = Choice(f"{control.label}: {control.selected_label}" if control.selected_label else f"{control.label}…", control)
             default = default or (choice if not control.selected else None)
@@ -80,9 +86,11 @@ def _choose_control(screen: Screen) -> Menu | Form | Button:
             choice = Choice(f"[ {control.label} ]", control)
             way_on = way_on or (choice if control.style == "primary" else None)
         choices.append(choice)
+    if leave:
+        choices.append(Choice(leave, _LEAVE))
     # The cursor stands on what is still open, then on the way on.
-    chosen: Menu | Form | Button = choose("Your turn", choices, default or way_on)
-    return chosen
+    chosen = choose("Your turn", choices, default or way_on)
+    return None if chosen is _LEAVE else chosen
 
 
 def _ask_menu(menu: Menu, search: Search) -> Answer | None:
@@ -108,7 +116,7 @@ def _ask_menu(menu: Menu, search: Search) -> Answer | None:
             return Answer(menu.action, f"{menu.label}: {chosen.label}", chosen.value)
 
 
-def _ask_form(form: Form) -> Answer:
+def ask_form(form: Form) -> Answer:
     """Ask for each field, filled with its current value; a hyperparameter's range is checked as it is entered."""
     values = {field.name: _ask_field(field) for field in form.fields}
     return Answer(form.action, form.title, values=values)

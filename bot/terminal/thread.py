@@ -12,7 +12,7 @@ from bot.terminal.pictures import PictureShelf
 from bot.terminal.render import message_panel
 from core.access import Place
 from core.process_identity import is_provably_dead, own_identity
-from core.wizard.screens import Facts, Message, ProgressBar
+from core.wizard.screens import Button, Facts, Message, ProgressBar
 
 FACE = "terminal"
 TICK_SECONDS = 0.5
@@ -31,6 +31,7 @@ class TerminalPoster:
         self.console = console
         self.pictures = pictures
         self.place = Place(FACE, channel, own_identity())
+        self.buttons: tuple[Button, ...] = ()  # of the last message; what a terminal has printed cannot be pressed, only chosen below it
         self._live: Live | None = None
         self._next_line = 0.0
 
@@ -49,6 +50,7 @@ class TerminalPoster:
         else:
             self.settle()
             self.console.print(message_panel(message, self.pictures))
+            self.buttons = message.buttons
         return message.key
 
     def edit(self, place: Place, message_id: str, message: Message) -> str:

@@ -10,7 +10,7 @@ from core.vocabulary import DATA_TYPE_TITLES, DataType, TaskType
 from core.zoo import catalogue, weights
 from core.zoo.facts import DatasetFacts, DeviceFacts
 from core.zoo.recipes import auto_batch_size, auto_epochs, resolve_image_size
-from core.zoo.spec import ModelSpec
+from core.zoo.spec import ModelSpec, gmacs_text
 
 # GMACs of one image at the network's own input size that each preference aims at: a factor of three to four a step.
 BUDGETS = {1: 0.4, 2: 1.2, 3: 4.5, 4: 12.0, 5: 40.0}
@@ -121,7 +121,9 @@ def _score(item: Suggestion, data_type: DataType, preference: int, facts: Datase
     distance = math.log2(max(spec.gmacs, 1e-3) / budget)
     score = -abs(distance) * (1.0 if distance > 0 else 0.7)
     work = spec.gmacs * (item.image_size / spec.input_size) ** 2
-    reasons.append(f"{_size_word(spec)}: {spec.parameters / 1e6:.1f} million parameters, {work:.2g} GMACs an image at {item.image_size} px")
+    reasons.append(
+        f"{_size_word(spec)}: {spec.parameters / 1e6:.1f} million parameters, {gmacs_text(work)} an image at {item.image_size} px"
+    )
     if spec.pretraining == catalogue.NONE:
         reasons.append("from scratch, because no pre-trained weights are at hand")
     elif data_type.value in spec.data_types:

@@ -63,3 +63,8 @@ class ModelSpec:
     def name(self) -> str:
         """`network.pretraining`."""
         return f"{self.network}.{self.pretraining}"
+
+
+def gmacs_text(gmacs: float) -> str:
+    """Work per image in words, with as many digits as matter: 0.02, 4.1, 412 GMACs."""
+    return f"{gmacs:.2g} GMACs" if gmacs < 10 else f"{gmacs:,.0f} GMACs"

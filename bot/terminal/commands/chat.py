@@ -2,6 +2,7 @@
 
 import typer
 
+from bot.desk.desk import Desk
 from bot.terminal.chat import Chat
 from bot.terminal.commands.output import complain, out
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption
@@ -14,4 +15,5 @@ def register(app: typer.Typer) -> None:
     def chat(workspace: WorkspaceOption = "") -> None:
         """Talk with the bot in this terminal: train, follow, stop, look around."""
         runtime = Runtime.load(workspace)
-        Chat(runtime.conversation, runtime.actor, out, runtime.training_workers, complain).run()
+        desk = Desk(runtime.database, runtime.storage, runtime.settings, on_start=runtime.wake_queue)
+        Chat(runtime.conversation, desk, runtime.actor, out, runtime.training_workers, complain).run()

@@ -39,10 +39,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     """Write name–value lines for people."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in facts:
-        table.add_row(f"[dim]{escape(name)}[/]", escape(str(value)))
-    out.print(table)
+    rows = [(name, str(value)) for name, value in facts]
+    widest = max((len(name) for name, _ in rows), default=0)
+    for name, value in rows:  # not as a table: a path must come whole, to be copied
+        out.print(f"[dim]{escape(name.ljust(widest))}[/]  {escape(value)}", soft_wrap=True)
 
 
 def say(text: str) -> None:

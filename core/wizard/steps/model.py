@@ -8,7 +8,7 @@ from core.wizard.draft import Choices, Selection
 from core.wizard.screens import Block, Control, Facts, Menu, Option, OptionPage, Text, Tone
 from core.wizard.steps.step import FIRST_OPTIONS, Input, View, matching
 from core.zoo import catalogue, weights
-from core.zoo.spec import ModelSpec
+from core.zoo.spec import ModelSpec, gmacs_text
 
 PREFERENCES = {1: "Small", 2: "Rather small", 3: "Medium", 4: "Rather large", 5: "Large"}
 PREFERENCE_HINTS = {
@@ -74,7 +74,7 @@ class ModelStep:
                     Facts(
                         (
                             ("Parameters", f"{spec.parameters / 1e6:.1f} M"),
-                            ("Work per image", f"{spec.gmacs:.2f} GMACs"),
+                            ("Work per image", gmacs_text(spec.gmacs)),
                             *_published(spec),
                         ),
                         title=spec.network,
@@ -176,7 +176,7 @@ def _published(spec: ModelSpec) -> tuple[tuple[str, str], ...]:
 def _line(spec: ModelSpec) -> str:
     """One line to compare entries by: accuracy, size, work, memory, licence."""
     parts = [f"{100 * spec.accuracy:.1f} %"] if spec.accuracy is not None else []
-    parts += [f"{spec.parameters / 1e6:.1f} M parameters", f"{spec.gmacs:.1f} GMACs"]
+    parts += [f"{spec.parameters / 1e6:.1f} M parameters", gmacs_text(spec.gmacs)]
     if spec.memory_mb is not None:
         parts.append(f"{spec.memory_mb:,.0f} MB an image")
     if spec.licence:

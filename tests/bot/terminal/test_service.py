@@ -2,87 +2,25 @@
 
 import contextlib
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-
-from core.queue import QUEUES, connect, worker_count
-from core.settings import Settings
+from installation import Installation, wait_until
 
 # A worker imports torch, timm and torchvision first: 6 s alone on two cores, ten times that beside other trainings.
 pytestmark = pytest.mark.timeout(600)
-
-
-class Installation:
-    """A home of its own, and the command line in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.home = folder / "home"
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("STATIONMASTER_")}
-        self.environment = {**kept, "STATIONMASTER_HOME": str(self.home), "CUDA_VISIBLE_DEVICES": ""}
-        self.started: list[subprocess.Popen[str]] = []
-
-    def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        """One command, to its end."""
-        extra = {f"STATIONMASTER_{name.upper()}": value for name, value in settings.items()}
-        command = [sys.executable, "-m", "bot", *arguments]
-        return subprocess.run(command, cwd=self.folder, env={**self.environment, **extra}, capture_output=True, text=True, timeout=120)
-
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """A command that goes on; what it says goes to `said`."""
-        with (self.folder / "said").open("a") as said:
-            command = [sys.executable, "-m", "bot", *arguments]
-            self.started.append(subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=said, stderr=said, text=True))
-        return self.started[-1]
-
-    def said(self) -> str:
-        """All that was said by what was started."""
-        return (self.folder / "said").read_text()
-
-    def workers(self) -> dict[str, int]:
-        """How many live workers the queue knows of, by kind."""
-        settings = Settings(home=self.home)
-        redis = connect(settings)
-        try:
-            return {queue: worker_count(redis, settings, queue) for queue in QUEUES}
-        finally:
-            redis.close()
-
-    def doctor(self, **settings: str) -> tuple[int, dict[str, list[dict[str, Any]]]]:
-        """Exit code and findings by part."""
-        answer = self.run("doctor", "--json", **settings)
-        assert "Traceback" not in answer.stderr
-        parts: dict[str, list[dict[str, Any]]] = {}
-        for finding in json.loads(answer.stdout):
-            parts.setdefault(finding["part"], []).append(finding)
-        return answer.returncode, parts
-
-
-def _wait(condition: Callable[[], object], seconds: float = 250) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.1)
 
 
 @pytest.fixture
 def installation(tmp_path: Path) -> Iterator[Installation]:
     made = Installation(tmp_path)
     yield made
-    for process in made.started:
-        if process.poll() is None:
-            process.terminate()
-            process.wait(120)
+    made.end()
 
 
 def _family(process: "subprocess.Popen[str]") -> dict[str, psutil.Process]:
@@ -95,7 +33,7 @@ def _family(process: "subprocess.Popen[str]") -> dict[str, psutil.Process]:
 
 def test_up_runs_watches_and_ends_everything(installation: Installation) -> None:
     up = installation.start("up")
-    _wait(lambda: "The gpu worker started" in installation.said() and installation.workers() == {"gpu": 1, "light": 1})
+    wait_until(lambda: "The gpu worker started" in installation.said() and installation.workers() == {"gpu": 1, "light": 1})
     assert "No chat is configured" in installation.said()
 
     second = installation.run("up")
@@ -111,7 +49,7 @@ def test_up_runs_watches_and_ends_everything(installation: Installation) -> None
     family = _family(up)
     assert set(family) == {"valkey", "gpu", "light"}
     family["gpu"].kill()
-    _wait(lambda: _family(up).get("gpu") not in (None, family["gpu"]) and installation.workers()["gpu"] == 1)
+    wait_until(lambda: _family(up).get("gpu") not in (None, family["gpu"]) and installation.workers()["gpu"] == 1)
     assert "The gpu worker was killed by signal 9; started again in 1 s." in installation.said()
 
     family = _family(up)
@@ -123,16 +61,16 @@ def test_up_runs_watches_and_ends_everything(installation: Installation) -> None
 
 def test_nothing_outlives_an_up_that_is_killed(installation: Installation) -> None:
     up = installation.start("up")
-    _wait(lambda: "The gpu worker started" in installation.said())
+    wait_until(lambda: "The gpu worker started" in installation.said())
     family = _family(up)
     up.kill()
     up.wait()
-    _wait(lambda: not any(child.is_running() for child in family.values()))
+    wait_until(lambda: not any(child.is_running() for child in family.values()))
 
 
 def test_a_worker_alone_brings_the_queue_and_ends_in_order(installation: Installation) -> None:
     worker = installation.start("worker", "--kind", "light")
-    _wait(lambda: "light worker started" in installation.said() and installation.workers() == {"gpu": 0, "light": 1})
+    wait_until(lambda: "light worker started" in installation.said() and installation.workers() == {"gpu": 0, "light": 1})
     family = _family(worker)
     worker.terminate()
     assert worker.wait(120) == 0

@@ -1,0 +1,137 @@
+"""Whole conversations by hand: arrow keys and typed values in a real terminal, with a real training at their end."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from installation import Installation
+from typist import Typist
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def to_the_tuning(person: Typist) -> None:
+    """From /train to the hyperparameters of a small network from scratch."""
+    person.choose("/train")
+    person.see("How shall we go about it?")
+    person.choose("[ Next ]")
+    person.choose("Task type")
+    person.choose("Single-label classification")
+    person.choose("[ Next ]")
+    person.choose("Dataset")
+    person.choose("stripes")
+    person.see("40 images")
+    person.see("across")
+    person.choose("[ Next ]")
+    person.choose("How to choose")
+    person.choose("Manual select")
+    person.choose("Family")
+    person.choose("MobileNet")
+    person.choose("Variation")
+    person.choose("mobilenetv3_small_050")
+    person.choose("Pre-training")
+    person.choose("None (from scratch)")
+    person.choose("[ Next ]")
+    person.see("How shall it be tuned?")
+
+
+def type_hyperparameters(person: Typist, epochs: str) -> None:
+    person.choose("Tuning")
+    person.choose("Manual")
+    person.choose("Data loader")
+    person.type("8")  # batch size
+    person.type("0")  # epochs: out of range
+    person.see("Training epochs (epochs) takes an integer from 1 to 200; “0” was given")
+    person.type(epochs)
+    person.type("25")  # validation percentage
+    person.type("32")  # input size
+    person.type("7")  # seed
+
+
+def task_named(installation: Installation, name: str) -> dict:
+    shown = installation.run("task", "show", name, "--json")
+    assert shown.returncode == 0, shown.stderr
+    return json.loads(shown.stdout)
+
+
+def test_from_train_to_the_model_with_a_terminal_that_closes_in_mid_training(
+    installation: Installation, sit_down: Callable[[], Typist], stripes: Path
+) -> None:
+    person = sit_down()
+    to_the_tuning(person)
+    type_hyperparameters(person, "40")
+    person.choose("[ Back ]")  # nothing is lost on the way back and forth
+    person.see("Which network?")
+    person.choose("[ Next ]")
+    person.see("Training epochs 40")
+    person.choose("[ Next ]")
+    person.choose("Edit names")
+    person.type("Which way do they run?")
+    person.type("")
+    person.type("")
+    person.choose("[ Next ]")
+    person.see("Validation data percentage 25 %")
+    person.choose("[ Start ]")
+    person.see("epoch 2 of 40", seconds=200)
+
+    person.leave()  # the bot of this face is gone; the training is not
+    person = sit_down()
+    person.choose("/tasks")
+    person.choose("[ Which way do they run? ]")
+    if task_named(installation, "Which way do they run?")["state"] == "running":
+        person.choose("[ Follow its progress ]")
+    person.see("Result on the validation images", seconds=200)
+    person.see("Majority-class baseline")
+
+    task = task_named(installation, "Which way do they run?")
+    assert task["state"] == "finished"
+    assert task["metrics"]["accuracy"] >= 0.9
+    assert (task["attempts"], task["jobs"]["finished"]) == (1, 1)
+
+    person.choose("[ Test an image ]")
+    person.type(str(installation.folder / "nothing.png"))
+    person.see("nothing.png is no file that can be read.")
+    person.choose("[ Test an image ]")
+    person.type(str(stripes / "down" / "01.png"))
+    person.see("on 01.png")
+    person.choose("[ Download ]")
+    person.see("Saved: ")
+    assert list((installation.home / "downloads").glob("model-*.zip"))
+
+
+def test_a_dataset_with_a_damaged_image_is_kept_or_dropped_by_hand(
+    installation: Installation, sit_down: Callable[[], Typist], stripes: Path
+) -> None:
+    folder = installation.folder / "half"
+    shutil.copytree(stripes, folder)
+    (folder / "down" / "broken.png").write_bytes(b"no picture")
+    person = sit_down()
+    person.choose("/datasets")
+    person.choose("[ Import a dataset ]")
+    person.type("half")
+    person.type(str(installation.folder / "nowhere"))
+    person.see("There is no file or folder")
+    person.type("")  # what was typed before is still there
+    person.type(str(folder))
+    person.see("broken.png")
+    person.see("Of “half” 40 images can be used")
+    person.choose("[ Keep")
+    person.see("“half” is kept: 40 images")
+
+
+def test_a_conversation_left_in_the_middle_goes_on_in_another_terminal(sit_down: Callable[[], Typist]) -> None:
+    person = sit_down()
+    to_the_tuning(person)
+    type_hyperparameters(person, "3")
+    person.leave()
+
+    person = sit_down()
+    person.see("You have an unfinished conversation.")
+    person.choose("Go on with it")
+    person.see("Training epochs 3")
+    person.see("Batch size 8")
+    person.choose("[ Cancel ]")
+    person.see("ancelled")
+    person.choose("/quit")
