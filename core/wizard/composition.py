@@ -14,7 +14,8 @@ from core.wizard.context import StepContext
 from core.wizard.draft import Choices, Selection
 from core.zoo import catalogue, presets, weights
 from core.zoo.devices import host_device
-from core.zoo.facts import DatasetFacts
+from core.zoo.estimates import learn
+from core.zoo.facts import DatasetFacts, facts_of
 from core.zoo.recipes import auto_plan, manual_plan
 from core.zoo.recommend import recommend
 from core.zoo.spec import ModelSpec
@@ -33,22 +34,21 @@ def dataset_facts(context: StepContext) -> DatasetFacts:
         raise InvalidInputError(
             f"“{dataset.name}” has no annotations chosen for {context.task_type.title.lower()}.", "Go back and choose them."
         )
-    counts = [int(number) for number in chosen.class_counts] or [0]
-    return DatasetFacts(
-        images=chosen.image_count,
-        classes=len(chosen.classes),
-        width=dataset.median_width,
-        height=dataset.median_height,
-        smallest_class=min(counts),
-        largest_class=max(counts),
-    )
+    return facts_of(context.session, dataset, chosen)
 
 
 def suggest(context: StepContext) -> dict[str, Any]:
     """The best suggestion for the choices so far, with its reasons, and what it was made from."""
-    choices = context.choices
+    choices, devices = context.choices, host_device()
     found = recommend(
-        context.task_type, choices.data_type or DataType.OTHER, choices.preference, dataset_facts(context), host_device(), context.settings
+        context.task_type,
+        choices.data_type or DataType.OTHER,
+        choices.preference,
+        dataset_facts(context),
+        devices,
+        context.settings,
+        instances=context.tells_instances,
+        experience=learn(context.session, devices),
     )
     if not found:
         raise InvalidInputError("No network of the zoo fits this task and device.", "Choose one yourself with manual select.")
@@ -98,6 +98,11 @@ def chosen_spec(context: StepContext) -> ModelSpec:
     spec = catalogue.find_spec(network, pretraining, context.settings)
     if context.task_type not in spec.task_types:
         raise InvalidInputError(f"{spec.network} cannot be trained for {context.task_type.title.lower()}.", "Choose another network.")
+    if spec.instances_only and not context.tells_instances:
+        raise InvalidInputError(
+            f"{spec.network} needs a mask for each object; the chosen annotations have one for each class.",
+            "Choose a network for regions, or annotations of instances.",
+        )
     # Retraining starts from the model's own weights: the original ones are not needed.
     if choices.flow != Flow.RETRAINING and spec.pretraining != catalogue.NONE:
         if not weights.allowed(spec, context.settings):

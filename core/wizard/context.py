@@ -10,7 +10,7 @@ from core.datasets.listing import find_dataset
 from core.db.tables import AnnotationSet, Dataset
 from core.errors import InvalidInputError, NotFoundError
 from core.settings import Settings
-from core.vocabulary import Flow, TaskType
+from core.vocabulary import AnnotationKind, Flow, TaskType
 from core.wizard.draft import Choices, Selection
 
 
@@ -46,6 +46,11 @@ class StepContext:
         if self.choices.task_type is None:
             raise InvalidInputError("No task type has been chosen yet.", "Go back and choose one.")
         return self.choices.task_type
+
+    @property
+    def tells_instances(self) -> bool:
+        """Whether the chosen annotations have a mask for each object."""
+        return self.annotation_set is not None and self.annotation_set.kind == AnnotationKind.INSTANCES
 
     def forget_dataset(self) -> None:
         """Look the dataset up again after the choice has changed."""

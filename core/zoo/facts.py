@@ -1,9 +1,17 @@
 """What recipes and recommendations go by: facts of a dataset and of the devices."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from statistics import median
 
+from sqlalchemy.orm import Session
+
+from core.datasets import masks
+from core.datasets.records import Record, load_records
 from core.db.tables import AnnotationSet, Dataset
+from core.vocabulary import AnnotationKind
+
+LOOKED_AT = 100  # images for the size of objects
 
 
 @dataclass(frozen=True)
@@ -39,22 +47,29 @@ class DeviceFacts:
     name: str = ""
 
 
-def facts_of(dataset: Dataset, annotation_set: AnnotationSet) -> DatasetFacts:
-    """The facts of an imported dataset under one of its annotation sets."""
+def facts_of(session: Session, dataset: Dataset, annotation_set: AnnotationSet) -> DatasetFacts:
+    """The facts of an imported dataset under one of its annotation sets; the size of objects from the first images."""
     counts = [int(count) for count in annotation_set.class_counts]
     return DatasetFacts(
         images=annotation_set.image_count or dataset.image_count,
         classes=len(annotation_set.classes),
         width=dataset.median_width,
         height=dataset.median_height,
-        object_side=float(annotation_set_statistics(dataset, annotation_set).get("median_object_side", 0.0)),
+        object_side=_object_side(load_records(session, dataset.id, annotation_set.id, limit=LOOKED_AT))
+        if AnnotationKind(annotation_set.kind) in (AnnotationKind.BOXES, AnnotationKind.INSTANCES, AnnotationKind.REGIONS)
+        else 0.0,
         smallest_class=min(counts, default=0),
         largest_class=max(counts, default=0),
     )
 
 
-def annotation_set_statistics(dataset: Dataset, annotation_set: AnnotationSet) -> dict[str, Any]:
-    """What the import stored of this annotation set; empty where it stored nothing."""
-    statistics = dataset.statistics or {}
-    found = statistics.get("annotation_sets", {})
-    return dict(found.get(annotation_set.id, {})) if isinstance(found, dict) else {}
+def _object_side(records: Iterable[Record]) -> float:
+    """The median over objects of the square root of their area as a share of the image's; 0 where there are none."""
+    sides = []
+    for record in records:
+        whole = max(record.width * record.height, 1)
+        areas = [width * height for _, _, _, width, height in record.value.get("boxes", ())]
+        for _, counts in (*record.value.get("masks", ()), *record.value.get("objects", ())):
+            areas.append(masks.area(counts, record.width, record.height))
+        sides += [(area / whole) ** 0.5 for area in areas]
+    return float(median(sides)) if sides else 0.0

@@ -8,18 +8,27 @@ from core.errors import InvalidInputError
 from core.settings import Settings
 from core.vocabulary import DATA_TYPE_TITLES, DataType, TaskType
 from core.zoo import catalogue, weights
+from core.zoo.estimates import NOTHING_YET, Estimate, Experience, estimate, fits
 from core.zoo.facts import DatasetFacts, DeviceFacts
-from core.zoo.recipes import auto_batch_size, auto_epochs, resolve_image_size
 from core.zoo.spec import ModelSpec, gmacs_text
 
-# GMACs of one image at the network's own input size that each preference aims at: a factor of three to four a step.
-BUDGETS = {1: 0.4, 2: 1.2, 3: 4.5, 4: 12.0, 5: 40.0}
+PREFERENCES = (1, 2, 3, 4, 5)
+# GMACs of one image at the network's own input size that each preference aims at.
+CLASSIFICATION = (0.4, 1.2, 4.5, 12.0, 40.0)
+DETECTION = (5.0, 12.0, 30.0, 60.0, 110.0)
+REGIONS = (4.0, 10.0, 25.0, 50.0, 90.0)
+INSTANCES = (15.0, 30.0, 60.0, 110.0, 180.0)
+# What a point of published accuracy is worth, and the accuracy that is worth nothing; of backbones alone, what detectors on them come to.
+QUALITY = {"classification": (12.0, 0.75), "detection": (10.0, 0.40), "segmentation": (6.0, 0.62)}
+ON_A_BACKBONE = {"classification": 0.0, "detection": -0.7, "segmentation": 0.0}
+SEEN_SUCH_IMAGES = 3.0
 FEW_IMAGES = 1_000
-# Share of the device's memory that a job may plan with; the rest is the framework's and the data's.
-MEMORY_SHARE = 0.8
-BYTES_PER_PARAMETER = 16  # weight, gradient and AdamW's two moments, fp32
-# Sustained multiply-adds a second in training (forward and backward), measured with ResNet-50-like networks: the order of magnitude is what counts.
-MACS_PER_SECOND = {"cpu": 2.0e10, "mps": 6.0e11, "cuda": 8.0e12}  # of one CPU core, of a chip, of a GPU in mixed precision
+SMALL_OBJECT = 32  # pixels at training size; COCO's border between small and medium
+FINE_LEVELS = ("Faster R-CNN", "Mask R-CNN")  # their pyramids begin at stride 4
+FINE_OUTLINES = ("U-Net", "U-Net++")  # their decoders go back to full resolution step by step
+OUTLINED = (DataType.CT, DataType.MRI, DataType.X_RAY, DataType.FUNDUS, DataType.MICROSCOPY)
+PATIENCE_HOURS = 8.0  # a training that takes longer had better be worth it
+SIZE_WORDS = ("a very small network", "a small network", "a middling network", "a large network", "a very large network")
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,27 @@ class Suggestion:
     memory_bytes: int
 
 
+@dataclass(frozen=True)
+class _Case:
+    """What a suggestion is made for."""
+
+    task_type: TaskType
+    data_type: DataType
+    instances: bool
+    facts: DatasetFacts
+    devices: DeviceFacts
+
+    @property
+    def kind(self) -> str:
+        return {TaskType.OBJECT_DETECTION: "detection", TaskType.OBJECT_SEGMENTATION: "segmentation"}.get(self.task_type, "classification")
+
+    @property
+    def budgets(self) -> tuple[float, ...]:
+        if self.task_type is TaskType.OBJECT_SEGMENTATION:
+            return INSTANCES if self.instances else REGIONS
+        return DETECTION if self.task_type is TaskType.OBJECT_DETECTION else CLASSIFICATION
+
+
 def recommend(
     task_type: TaskType,
     data_type: DataType,
@@ -47,106 +77,118 @@ def recommend(
     specs: Iterable[ModelSpec] | None = None,
     at_hand: Callable[[ModelSpec], bool] | None = None,
     instances: bool = False,
+    experience: Experience = NOTHING_YET,
     count: int = 5,
 ) -> list[Suggestion]:
     """Up to `count` entries, best first: allowed, at hand, and fitting the device. A larger `preference` never gives a smaller network.
 
-    `specs` defaults to the whole catalogue, `at_hand` to what the weights module finds on this host.
+    `specs` defaults to the whole catalogue, `at_hand` to what the weights module finds on this host. `instances` says that object segmentation
+    is to tell objects of one class apart.
 
     Raises:
         InvalidInputError: for a preference outside 1–5.
     """
-    if preference not in BUDGETS:
+    if preference not in PREFERENCES:
         raise InvalidInputError(f"A preference is a number from 1 (small) to 5 (large); {preference} was given.")
-    chosen: list[Suggestion] = []
+    case = _Case(task_type, data_type, instances and task_type is TaskType.OBJECT_SEGMENTATION, facts, devices)
+    candidates = _candidates(case, settings, specs, at_hand, experience)
+    chosen: list[tuple[float, ModelSpec, Estimate]] = []
     floor = (0.0, 0)
-    candidates = _candidates(task_type, facts, devices, settings, specs, at_hand, instances)
     for step in range(1, preference + 1):  # each step starts where the one before ended, so that sizes never fall
-        large_enough = [item for item in candidates if item.spec.gmacs >= floor[0] and item.spec.parameters >= floor[1]]
-        chosen = _ranked(large_enough, data_type, step, facts, devices)
+        large_enough = [(spec, found) for spec, found in candidates if spec.gmacs >= floor[0] and spec.parameters >= floor[1]]
+        chosen = _ranked(large_enough, case, step)
         if chosen:
-            floor = (chosen[0].spec.gmacs, chosen[0].spec.parameters)
-    return chosen[:count]
+            floor = (chosen[0][1].gmacs, chosen[0][1].parameters)
+    return [_suggestion(score, spec, found, case) for score, spec, found in chosen[:count]]
 
 
 def _candidates(
-    task_type: TaskType,
-    facts: DatasetFacts,
-    devices: DeviceFacts,
+    case: _Case,
     settings: Settings,
     specs: Iterable[ModelSpec] | None,
     at_hand: Callable[[ModelSpec], bool] | None,
-    instances: bool,
-) -> list[Suggestion]:
+    experience: Experience,
+) -> list[tuple[ModelSpec, Estimate]]:
     """Everything that could be trained here: the pre-trained ones at hand, or, where there is none, networks from scratch."""
     pool = [
         spec
         for spec in (catalogue.all_entries(settings) if specs is None else specs)
-        if task_type in spec.task_types and spec.instances_only == (instances and task_type is TaskType.OBJECT_SEGMENTATION)
+        if case.task_type in spec.task_types and spec.instances_only == case.instances
     ]
     have = at_hand or weights.Finder(settings).available
     pretrained = [spec for spec in pool if spec.pretraining != catalogue.NONE and weights.allowed(spec, settings) and have(spec)]
     usable = pretrained or [spec for spec in pool if spec.pretraining == catalogue.NONE]
-    estimated = [_estimate(spec, facts, devices) for spec in usable]
-    fitting = [item for item in estimated if item.memory_bytes <= devices.memory_bytes * MEMORY_SHARE]
-    return fitting or sorted(estimated, key=lambda item: item.memory_bytes)[:1]
+    estimated = [(spec, estimate(spec, case.facts, case.devices, experience)) for spec in usable]
+    fitting = [(spec, found) for spec, found in estimated if fits(found, case.devices)]
+    return fitting or sorted(estimated, key=lambda item: item[1].memory_bytes)[:1]
 
 
-def _estimate(spec: ModelSpec, facts: DatasetFacts, devices: DeviceFacts) -> Suggestion:
-    side, batch, epochs = resolve_image_size(spec, facts, "auto"), auto_batch_size(spec, facts), auto_epochs(spec, facts)
-    area = (side / spec.input_size) ** 2
-    mb = spec.memory_mb if spec.memory_mb is not None else spec.gmacs * 25
-    half = 0.6 if devices.kind == "cuda" else 1.0  # bf16 halves most of the activations
-    memory = int(spec.parameters * BYTES_PER_PARAMETER + batch * mb * 1e6 * area * half)
-    rate = MACS_PER_SECOND[devices.kind] * (devices.cores if devices.kind == "cpu" else 1)
-    work = 3 * spec.gmacs * 1e9 * area * facts.training * epochs * 1.1  # forward, backward twice as much, validation
-    return Suggestion(spec, (), 0.0, side, batch, epochs, work / rate, memory)
-
-
-def _ranked(
-    items: Sequence[Suggestion], data_type: DataType, preference: int, facts: DatasetFacts, devices: DeviceFacts
-) -> list[Suggestion]:
-    scored = [_score(item, data_type, preference, facts, devices) for item in items]
-    best: dict[str, Suggestion] = {}
-    for item in sorted(scored, key=lambda item: (-item.score, item.spec.name)):
-        best.setdefault(item.spec.network, item)  # one suggestion a network
+def _ranked(items: Sequence[tuple[ModelSpec, Estimate]], case: _Case, preference: int) -> list[tuple[float, ModelSpec, Estimate]]:
+    scored = sorted(
+        ((_score(spec, found, case, preference), spec, found) for spec, found in items), key=lambda item: (-item[0], item[1].name)
+    )
+    best: dict[str, tuple[float, ModelSpec, Estimate]] = {}
+    for item in scored:
+        best.setdefault(item[1].network, item)  # one suggestion a network
     return list(best.values())
 
 
-def _score(item: Suggestion, data_type: DataType, preference: int, facts: DatasetFacts, devices: DeviceFacts) -> Suggestion:
-    """Higher is better: near the budget, accurate, having seen such images; small rather than large for few images."""
-    spec = item.spec
-    reasons: list[str] = []
-    budget = BUDGETS[preference]
-    distance = math.log2(max(spec.gmacs, 1e-3) / budget)
+def _score(spec: ModelSpec, found: Estimate, case: _Case, preference: int) -> float:
+    """Higher is better: near the budget, accurate, having seen such images; small rather than large for few images; done within a day."""
+    distance = math.log2(max(spec.gmacs, 1e-3) / case.budgets[preference - 1])
     score = -abs(distance) * (1.0 if distance > 0 else 0.7)
-    work = spec.gmacs * (item.image_size / spec.input_size) ** 2
-    reasons.append(
-        f"{_size_word(spec)}: {spec.parameters / 1e6:.1f} million parameters, {gmacs_text(work)} an image at {item.image_size} px"
-    )
-    if spec.pretraining == catalogue.NONE:
-        reasons.append("from scratch, because no pre-trained weights are at hand")
-    elif data_type.value in spec.data_types:
-        score += 3.0
-        reasons.append(f"pre-trained on {spec.pretrained_on}, which shows {DATA_TYPE_TITLES[data_type]} images as yours are")
-    else:
-        reasons.append(f"pre-trained on {spec.pretrained_on}, whose general features carry over")
+    if case.data_type.value in spec.data_types:
+        score += SEEN_SUCH_IMAGES
+    worth, nothing = QUALITY[case.kind]
+    score += worth * (spec.accuracy - nothing) if spec.accuracy is not None else ON_A_BACKBONE[case.kind]
+    if case.facts.images < FEW_IMAGES:
+        score -= 0.15 * math.log2(FEW_IMAGES / max(case.facts.images, 1)) * math.log10(max(spec.parameters, 1e5) / 1e5)
+    if found.seconds > PATIENCE_HOURS * 3600:
+        score -= math.log2(found.seconds / (PATIENCE_HOURS * 3600))
+    if _finds_small_objects(spec, found, case) or _draws_fine_outlines(spec, case):
+        score += 0.6
+    return score
+
+
+def _finds_small_objects(spec: ModelSpec, found: Estimate, case: _Case) -> bool:
+    return spec.family in FINE_LEVELS and 0 < case.facts.object_side * found.image_size < SMALL_OBJECT
+
+
+def _draws_fine_outlines(spec: ModelSpec, case: _Case) -> bool:
+    return spec.family in FINE_OUTLINES and case.data_type in OUTLINED
+
+
+def _suggestion(score: float, spec: ModelSpec, found: Estimate, case: _Case) -> Suggestion:
+    facts, devices = case.facts, case.devices
+    size = min(range(5), key=lambda step: abs(math.log2(max(spec.gmacs, 1e-3) / case.budgets[step])))
+    work = spec.gmacs * (found.image_size / spec.input_size) ** 2
+    reasons = [
+        f"{SIZE_WORDS[size]}: {spec.parameters / 1e6:.1f} million parameters, {gmacs_text(work)} an image at {found.image_size} px",
+        _pretraining_reason(spec, case),
+    ]
     if spec.accuracy is not None:
-        score += 12.0 * (spec.accuracy - 0.75)
         reasons.append(f"{spec.accuracy:.1%} on {spec.accuracy_source.split(';')[0]}")
     if facts.images < FEW_IMAGES:
-        score -= 0.15 * math.log2(FEW_IMAGES / max(facts.images, 1)) * math.log10(max(spec.parameters, 1e5) / 1e5)
         reasons.append(f"your {facts.images:,} images are few: a smaller network with strong pre-training generalises better")
+    if _finds_small_objects(spec, found, case):
+        reasons.append(f"your objects are small, about {facts.object_side * found.image_size:.0f} px: it looks at fine levels")
+    if _draws_fine_outlines(spec, case):
+        reasons.append(f"its decoder keeps fine outlines, which {DATA_TYPE_TITLES[case.data_type]} images need")
+    verb = "fits" if fits(found, devices) else "does not fit"
     reasons.append(
-        f"needs about {item.memory_bytes / 1e9:.1f} GB at batch {item.batch_size}; yours has {devices.memory_bytes / 1e9:.0f} GB"
+        f"{verb} the {devices.memory_bytes / 1e9:.0f} GB here at batch {found.batch_size}: needs about {found.memory_bytes / 1e9:.1f} GB"
     )
-    reasons.append(f"about {_duration(item.seconds)} for {item.epochs} epochs on {_device_text(devices)}")
-    return Suggestion(spec, tuple(reasons), score, item.image_size, item.batch_size, item.epochs, item.seconds, item.memory_bytes)
+    learnt = f", as {found.jobs} past {'job' if found.jobs == 1 else 'jobs'} here suggest" if found.jobs else ""
+    reasons.append(f"about {_duration(found.seconds)} for {found.epochs} epochs on {_device_text(devices)}{learnt}")
+    return Suggestion(spec, tuple(reasons), score, found.image_size, found.batch_size, found.epochs, found.seconds, found.memory_bytes)
 
 
-def _size_word(spec: ModelSpec) -> str:
-    words = ("a very small network", "a small network", "a middling network", "a large network", "a very large network")
-    return words[min(BUDGETS, key=lambda step: abs(math.log2(max(spec.gmacs, 1e-3) / BUDGETS[step]))) - 1]
+def _pretraining_reason(spec: ModelSpec, case: _Case) -> str:
+    if spec.pretraining == catalogue.NONE:
+        return "from scratch, because no pre-trained weights are at hand"
+    if case.data_type.value in spec.data_types:
+        return f"pre-trained on {spec.pretrained_on}, which shows {DATA_TYPE_TITLES[case.data_type]} images as yours are"
+    return f"pre-trained on {spec.pretrained_on}, whose general features carry over"
 
 
 def _device_text(devices: DeviceFacts) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,15 @@ class Device:
         if self.torch.type == "mps":
             return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
         return None
+
+    def peak_bytes(self) -> int:
+        """The most memory that this process has held so far: a GPU's without its context, of the host the whole process."""
+        if self.is_cuda:
+            return int(torch.cuda.max_memory_reserved(self.torch))
+        if self.torch.type == "mps":
+            return int(torch.mps.driver_allocated_memory())
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return int(peak) * (1 if platform.system() == "Darwin" else 1024)
 
     def forget_cached_memory(self) -> None:
         """Give unused cached memory back, after an allocation has failed."""

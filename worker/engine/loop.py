@@ -219,6 +219,7 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
         "learning_rate": last_rate,
         "images_per_second": state.images / max(state.train_seconds, 1e-9),
         "seconds": state.train_seconds + run.pace.evaluation_seconds,
+        "peak_memory_bytes": run.device.peak_bytes(),
         **evaluation.metrics,
     }
     if state.correct_sum is not None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import timm
-import torch
 import torchvision
 from timm.models import PretrainedCfg
 from timm.models import _registry as timm_registry
@@ -70,10 +69,9 @@ def _timm_rows(facts: dict[str, Any], memory: Memory) -> Iterator[tuple[NetworkR
         default = timm.get_pretrained_cfg(network)
         input_size = default.input_size[-1] if default is not None else 224
         try:
-            if network not in memory.known and _parameters(network) > LARGEST:
-                logger.info("left out %s: more than %d million parameters", network, LARGEST // 1_000_000)
-                continue
-            measured = memory.measure(network, lambda side, network=network: build_timm(network, 7, side), input_size)
+            measured = memory.measure(
+                network, lambda side, network=network: build_timm(network, 7, side), input_size, most_parameters=LARGEST
+            )
         except Exception as error:  # noqa: BLE001 - what cannot be built or run with other classes is left out, and said
             logger.info("left out %s: %s", network, str(error).splitlines()[0][:100] if str(error) else type(error).__name__)
             continue
@@ -92,11 +90,6 @@ def _timm_rows(facts: dict[str, Any], memory: Memory) -> Iterator[tuple[NetworkR
             recipe=naming.recipe(module),
         )
         yield row, _timm_weights(row, tags.get(network, []), (default.tag or "") if default is not None else "", facts)
-
-
-def _parameters(network: str) -> int:
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in build_timm(network, 7).parameters())
 
 
 def _timm_weights(row: NetworkRow, tags: list[str], default_tag: str, facts: dict[str, Any]) -> list[WeightRow]:

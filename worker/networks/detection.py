@@ -210,13 +210,18 @@ def load(detector: nn.Module, spec: ModelSpec, path: Path, image_size: int | Non
 
 
 def _forward(detector: nn.Module, images: Tensor) -> object:
-    """What can be run without numbers: backbone, pyramid and dense heads (proposals depend on values)."""
+    """What a training step runs, proposals apart, which depend on values: as many regions as are sampled go through the heads."""
     inner: Any = detector.get_submodule("inner")
     levels = inner.backbone(images)
     levels = list(levels.values()) if isinstance(levels, dict) else [levels]
-    if hasattr(inner, "rpn"):
-        return inner.rpn.head(levels)
-    return inner.head(levels)
+    if not hasattr(inner, "rpn"):
+        return inner.head(levels)
+    heads, sampler, channels = inner.roi_heads, inner.roi_heads.fg_bg_sampler, inner.backbone.out_channels
+    found = [inner.rpn.head(levels), heads.box_predictor(heads.box_head(images.new_empty(sampler.batch_size_per_image, channels, 7, 7)))]
+    if heads.has_mask():
+        objects = round(sampler.batch_size_per_image * sampler.positive_fraction)
+        found.append(heads.mask_predictor(heads.mask_head(images.new_empty(objects, channels, 14, 14))))
+    return found
 
 
 def rows(classified: dict[str, tuple[NetworkRow, list[WeightRow]]], memory: Memory) -> Iterator[tuple[NetworkRow, list[WeightRow]]]:

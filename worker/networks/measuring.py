@@ -32,6 +32,10 @@ class Measured:
     sized_at_build: bool
 
 
+class TooLargeError(Exception):
+    """The network has more parameters than the zoo lists."""
+
+
 class Memory:
     """What was measured before, by network, kept in a file so that a rebuild that is stopped, or that only changes weights, need not measure again."""
 
@@ -60,15 +64,21 @@ def measure(
     *,
     sizes: tuple[int, int] | EllipsisType | None = ...,
     device: str = "meta",
+    most_parameters: int = 0,
 ) -> Measured:
     """Build on the meta device, run one image forward, and find out which sides work.
 
     `sizes` says them where they are known: the smallest and the step, or None for `input_size` only. `device` is cpu for networks that compute
     with numbers while they are built or run.
+
+    Raises:
+        TooLargeError: when the network has more than `most_parameters`, where that is given.
     """
     with torch.device(device):
         network = builder(None).eval()
     parameters = sum(parameter.numel() for parameter in network.parameters())
+    if most_parameters and parameters > most_parameters:
+        raise TooLargeError(f"more than {most_parameters // 1_000_000} million parameters")
 
     def at(side: int, made_for: nn.Module = network) -> tuple[float, float]:
         """Work and memory at `input_size`, measured at `side`: both grow with the area, and small is quick."""

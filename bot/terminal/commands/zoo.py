@@ -3,13 +3,16 @@
 from typing import Annotated
 
 import typer
+from sqlalchemy.orm import Session
 
 from bot.terminal.commands.output import JsonOption, print_facts, print_json, print_table
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption, load_settings
+from core.datasets.listing import annotation_sets_for, find_dataset
 from core.errors import InvalidInputError
-from core.vocabulary import DataType, TaskType
+from core.vocabulary import AnnotationKind, DataType, TaskType
 from core.zoo import catalogue, weights
 from core.zoo.devices import host_device
+from core.zoo.estimates import learn
 from core.zoo.facts import DatasetFacts, facts_of
 from core.zoo.recommend import recommend
 from core.zoo.spec import ModelSpec
@@ -90,8 +93,11 @@ def recommend_entries(
 ) -> None:
     """Suggest combinations for a dataset, best first, and say why."""
     runtime = Runtime.load(workspace)
-    facts = _facts(runtime, dataset, task_type)
-    suggestions = recommend(task_type, data_type, preference, facts, host_device(), runtime.settings)
+    devices = host_device()
+    with runtime.database.read() as session:
+        facts, instances = _facts(session, runtime, dataset, task_type)
+        experience = learn(session, devices)
+    suggestions = recommend(task_type, data_type, preference, facts, devices, runtime.settings, instances=instances, experience=experience)
     if json:
         print_json(
             [
@@ -115,20 +121,18 @@ def recommend_entries(
     )
 
 
-def _facts(runtime: Runtime, name: str, task_type: TaskType) -> DatasetFacts:
+def _facts(session: Session, runtime: Runtime, name: str, task_type: TaskType) -> tuple[DatasetFacts, bool]:
+    """A dataset's facts, and whether its annotations for this task type have a mask for each object."""
     if not name:
-        return DatasetFacts(images=2_000, classes=10, width=640, height=480)
-    from core.datasets.listing import annotation_sets_for, find_dataset
-
-    with runtime.database.read() as session:
-        dataset = find_dataset(session, runtime.workspace, name)
-        sets = annotation_sets_for(dataset, task_type)
-        if not sets:
-            raise InvalidInputError(
-                f"The dataset {dataset.name} has no annotations for {task_type.title.lower()}.",
-                "`stationmaster dataset show` names what it has.",
-            )
-        return facts_of(dataset, sets[0])
+        return DatasetFacts(images=2_000, classes=10, width=640, height=480), False
+    dataset = find_dataset(session, runtime.workspace, name)
+    sets = annotation_sets_for(dataset, task_type)
+    if not sets:
+        raise InvalidInputError(
+            f"The dataset {dataset.name} has no annotations for {task_type.title.lower()}.",
+            "`stationmaster dataset show` names what it has.",
+        )
+    return facts_of(session, dataset, sets[0]), sets[0].kind == AnnotationKind.INSTANCES
 
 
 def _licence(spec: ModelSpec) -> str:

@@ -1,0 +1,123 @@
+"""What training an entry on a dataset would take: image size, batch, epochs, time and memory. Corrected by what past tasks took here."""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core.db.tables import Epoch, Job, Task
+from core.errors import InvalidInputError
+from core.tasks.states import State
+from core.zoo import catalogue
+from core.zoo.facts import DatasetFacts, DeviceFacts
+from core.zoo.recipes import auto_batch_size, auto_epochs, resolve_image_size
+from core.zoo.spec import ModelSpec
+
+# Share of the device's memory that a job may plan with; the rest is the data's and the system's.
+MEMORY_SHARE = 0.8
+FRAMEWORK_BYTES = 600_000_000  # what torch itself takes, on a GPU its context
+BYTES_PER_PARAMETER = 16  # weight, gradient and AdamW's two moments, fp32
+# Sustained multiply-adds a second in training (forward and backward), measured with ResNet-50-like networks: the order of magnitude is what counts.
+MACS_PER_SECOND = {"cpu": 2.0e10, "mps": 6.0e11, "cuda": 8.0e12}  # of one CPU core, of a chip, of a GPU in mixed precision
+PASSES = 3  # forward once, backward twice as much
+VALIDATION = 1.1
+MB_PER_GMAC = 25  # of activations, where nothing was measured
+PAST_JOBS = 100
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What past tasks showed, by recipe: sustained multiply-adds a second, how many times the planned memory, and of how many jobs that is known."""
+
+    macs_per_second: Mapping[str, float] = field(default_factory=dict)
+    memory_factor: Mapping[str, float] = field(default_factory=dict)
+    jobs: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """`seconds` of the whole training and `memory_bytes` at its peak; `jobs` how many past jobs the time rests on."""
+
+    image_size: int
+    batch_size: int
+    epochs: int
+    seconds: float
+    memory_bytes: int
+    jobs: int = 0
+
+
+NOTHING_YET = Experience()
+
+
+def estimate(spec: ModelSpec, facts: DatasetFacts, devices: DeviceFacts, experience: Experience = NOTHING_YET) -> Estimate:
+    """What the family's recipe would take on this device; where memory is short the batch is smaller."""
+    side, batch, epochs = resolve_image_size(spec, facts, "auto"), auto_batch_size(spec, facts), auto_epochs(spec, facts)
+    factor = experience.memory_factor.get(spec.recipe, 1.0)
+    while batch > 1 and memory(spec, side, batch, devices, factor) > devices.memory_bytes * MEMORY_SHARE:
+        batch //= 2
+    rate = experience.macs_per_second.get(spec.recipe, planned_rate(devices))
+    seconds = epochs * facts.training * work(spec, side) * VALIDATION / rate
+    return Estimate(side, batch, epochs, seconds, memory(spec, side, batch, devices, factor), experience.jobs.get(spec.recipe, 0))
+
+
+def fits(found: Estimate, devices: DeviceFacts) -> bool:
+    """Whether the device has the memory."""
+    return found.memory_bytes <= devices.memory_bytes * MEMORY_SHARE
+
+
+def planned_rate(devices: DeviceFacts) -> float:
+    """Multiply-adds a second, before there is any experience."""
+    return MACS_PER_SECOND[devices.kind] * (devices.cores if devices.kind == "cpu" else 1)
+
+
+def work(spec: ModelSpec, side: int) -> float:
+    """Multiply-adds of training on one image of `side` pixels."""
+    return PASSES * spec.gmacs * 1e9 * (side / spec.input_size) ** 2
+
+
+def memory(spec: ModelSpec, side: int, batch: int, devices: DeviceFacts, factor: float = 1.0) -> int:
+    """Bytes at the peak of a training step."""
+    each = (spec.memory_mb if spec.memory_mb is not None else spec.gmacs * MB_PER_GMAC) * 1e6 * (side / spec.input_size) ** 2
+    half = 0.6 if devices.kind == "cuda" else 1.0  # bfloat16 halves most of the activations
+    return int(FRAMEWORK_BYTES + factor * (spec.parameters * BYTES_PER_PARAMETER + batch * each * half))
+
+
+def learn(session: Session, devices: DeviceFacts) -> Experience:
+    """What the installation's last finished jobs on such a device took.
+
+    Each observation weighs as much as the plan: the mean is taken of logarithms, because being twice too fast is as wrong as twice too slow.
+    """
+    rows = session.execute(
+        select(Task.network, Job.plan, Epoch.values)
+        .join(Job, Job.task_id == Task.id)
+        .join(Epoch, (Epoch.job_id == Job.id) & (Epoch.number == Job.epoch))
+        .where(Job.state == State.FINISHED, Job.device.like("CPU%") if devices.kind == "cpu" else Job.device == devices.name)
+        .order_by(Job.finished_at.desc())
+        .limit(PAST_JOBS)
+    )
+    rates: dict[str, list[float]] = defaultdict(list)
+    factors: dict[str, list[float]] = defaultdict(list)
+    for network, plan, values in rows:
+        try:
+            spec = catalogue.of_network(network)[-1]
+        except (IndexError, InvalidInputError):  # a network that the catalogue no longer holds
+            continue
+        side, batch = int(plan["image_size"]), plan.get("batch_size", "auto")
+        if (speed := float(values.get("images_per_second", 0))) > 0:
+            rates[spec.recipe].append(speed * work(spec, side))
+        if (peak := float(values.get("peak_memory_bytes", 0))) > 0 and isinstance(batch, int):
+            planned = memory(spec, side, batch, devices) - FRAMEWORK_BYTES
+            used = peak - FRAMEWORK_BYTES if devices.kind == "cpu" else peak
+            factors[spec.recipe].append(min(4.0, max(0.25, used / planned)))
+    return Experience(
+        {recipe: _mean_with(planned_rate(devices), found) for recipe, found in rates.items()},
+        {recipe: _mean_with(1.0, found) for recipe, found in factors.items()},
+        {recipe: len(found) for recipe, found in rates.items()},
+    )
+
+
+def _mean_with(planned: float, found: list[float]) -> float:
+    return math.exp((math.log(planned) + sum(map(math.log, found))) / (1 + len(found)))
