@@ -91,3 +91,57 @@ def test_a_range_that_is_refused_is_named_and_the_rest_kept(person: Person, data
         plans = session.scalars(select(Job.plan)).all()
     assert len({plan["learning_rate"] for plan in plans}) == 9
     assert all(0.0001 <= plan["learning_rate"] <= 0.01 and 0.8 <= plan["momentum"] <= 0.99 for plan in plans)
+
+
+def test_a_population_shows_the_ranges_of_the_reference_and_becomes_its_members(person: Person, database: Database) -> None:
+    seen = person.press("choose:tuning", "population")
+    for line in ("Learning rate: 0.000003..0.03", "Weight decay: 0..0.01", "Momentum: 0.8..0.99", "Training jobs: 24"):
+        assert line in seen
+    assert "Early stop" not in seen, "members that fall behind copy a better one instead"
+    assert "Momentum (momentum) takes lowest..highest, both numbers from 0.8 to 0.99" in person.press(
+        "submit:ranges-and-jobs", population_momentum="0.5..0.9"
+    )
+    person.press("submit:ranges-and-jobs", population_momentum="0.85..0.95", population_jobs="10")
+    person.press("next")
+    seen = person.press("next")
+    assert "Tuning: Population-based" in seen and "Training jobs: 10" in seen and "Momentum: 0.85..0.95" in seen
+    person.press("start")
+    with database.read() as session:
+        task = session.scalars(select(Task)).one()
+        plans = session.scalars(select(Job.plan)).all()
+    assert task.search["tuning"] == "population" and task.search["ranges"]["momentum"] == [0.85, 0.95]
+    assert len({plan["learning_rate"] for plan in plans}) == 10
+    assert {plan["early_stop"] for plan in plans} == {False}
+    assert all(0.000003 <= plan["learning_rate"] <= 0.03 and 0.85 <= plan["momentum"] <= 0.95 for plan in plans)
+
+
+@pytest.mark.parametrize(
+    ("tuning", "name", "text", "allowed"),
+    [
+        ("grid", "grid_learning_rate", "0.1,0.2,0.3,0.4,0.5,0.6,0.7", "up to 6 numbers from 0.000001 to 1"),
+        ("random", "random_jobs", "7", "an integer from 8 to 48"),
+        ("random", "random_jobs", "49", "an integer from 8 to 48"),
+        ("population", "population_jobs", "7", "an integer from 8 to 48"),
+        ("population", "population_learning_rate", "0.000001..0.03", "both numbers from 0.000003 to 0.03"),
+        ("population", "population_weight_decay", "0..0.1", "both numbers from 0 to 0.01"),
+    ],
+)
+def test_nothing_out_of_the_reference_s_ranges_goes_on(person: Person, tuning: str, name: str, text: str, allowed: str) -> None:
+    person.press("choose:tuning", tuning)
+    form = "values-to-try" if tuning == "grid" else "ranges-and-jobs"
+    seen = person.press(f"submit:{form}", **{name: text})
+    assert allowed in seen and f"“{text}” was given" in seen
+    person.press("next")
+    assert person.screen.title == "How shall it be tuned?"
+
+
+@pytest.mark.parametrize(
+    ("hours", "jobs", "why"),
+    [(0.0, "1", "the operator has set no budget"), (1000.0, "24", "long enough for a population"), (1e-9, "1", "holds no whole training")],
+)
+def test_auto_says_before_start_what_it_took_and_why(person: Person, settings: Settings, hours: float, jobs: str, why: str) -> None:
+    settings.auto_gpu_hours = hours
+    person.press("choose:tuning", "auto")
+    person.press("next")
+    seen = person.press("next")
+    assert f"Training jobs: {jobs}" in seen and why in seen

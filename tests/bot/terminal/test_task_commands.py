@@ -1,0 +1,152 @@
+"""`stationmaster task …` as scripts call it: searches are created, refused and shown."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from search_jobs import Search
+from sqlalchemy import select
+
+from bot.terminal.commands.app import main
+from core.access import Actor
+from core.db.session import Database
+from core.db.tables import Job, Task
+from core.settings import Settings
+from core.tasks.creation import NewTask
+from core.tasks.lifecycle import fail_job
+from core.vocabulary import TaskType, Tuning
+
+
+@dataclass
+class Done:
+    """What one command printed."""
+
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    def call(*arguments: str, rc: int = 0) -> Done:
+        monkeypatch.setattr("sys.argv", ["stationmaster", "task", *arguments])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as ended:
+            main()
+        done = Done(*capsys.readouterr())
+        assert ended.value.code == rc, done.stderr
+        return done
+
+    return call
+
+
+def create(*more: str, network: bool = True) -> list[str]:
+    chosen = ["--network", "resnet18", "--pretraining", "none"] if network else []
+    return ["create", "--dataset", "pets", "--name", "Pets", "--task-type", "single-label", "--json", *chosen, *more]
+
+
+def plans_of(database: Database) -> list[dict[str, Any]]:
+    with database.read() as session:
+        return list(session.scalars(select(Job.plan).order_by(Job.number)))
+
+
+def test_a_grid_of_lists(run: Any, add_dataset: Any, database: Database) -> None:
+    add_dataset("pets")
+    facts = json.loads(run(*create("--tuning", "grid", "--set", "learning_rate=0.001,0.01", "--set", "momentum=0.8,0.9")).stdout)
+    assert facts["tuning"] == "grid" and facts["jobs"]["total"] == 4
+    assert facts["search"]["values"] == {"learning_rate": [0.001, 0.01], "weight_decay": [0.0], "momentum": [0.8, 0.9]}
+    assert [(plan["learning_rate"], plan["momentum"]) for plan in plans_of(database)] == [
+        (0.001, 0.8),
+        (0.001, 0.9),
+        (0.01, 0.8),
+        (0.01, 0.9),
+    ]
+
+
+@pytest.mark.parametrize(("tuning", "early_stop"), [("random", True), ("population", False)])
+def test_ranges_and_a_number_of_jobs(run: Any, add_dataset: Any, database: Database, tuning: str, early_stop: bool) -> None:
+    add_dataset("pets")
+    facts = json.loads(run(*create("--tuning", tuning, "--set", "learning_rate=1e-5..1e-2", "--set", "jobs=8")).stdout)
+    assert facts["jobs"]["total"] == 8 and facts["search"]["ranges"]["learning_rate"] == [1e-5, 1e-2]
+    assert all(1e-5 <= plan["learning_rate"] <= 1e-2 and plan["early_stop"] is early_stop for plan in plans_of(database))
+
+
+def test_a_search_without_a_network_keeps_its_tuning(run: Any, add_dataset: Any, database: Database) -> None:
+    """A network is suggested; what was asked for is still what is tried."""
+    add_dataset("pets", images=400)
+    facts = json.loads(run(*create("--tuning", "grid", "--set", "learning_rate=0.001,0.01", network=False)).stdout)
+    assert facts["tuning"] == "grid" and facts["jobs"]["total"] == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            [
+                "--tuning",
+                "grid",
+                "--set",
+                "learning_rate=0.1,0.2,0.3,0.4,0.5,0.6",
+                "--set",
+                "momentum=0.7,0.8,0.9",
+                "--set",
+                "weight_decay=0,0.01,0.02",
+            ],
+            "6 learning rates × 3 weight decays × 3 momenta = 54 training jobs; a task has at most 48",
+        ),
+        (["--tuning", "random", "--set", "jobs=7"], "an integer from 8 to 48"),
+        (["--tuning", "population", "--set", "early_stop=on"], "no hyperparameter “early_stop”"),
+        (["--tuning", "population", "--set", "learning_rate=1e-5..1"], "both numbers from 0.000003 to 0.03"),
+        (["--tuning", "manual", "--set", "learning_rate=0.1,0.2"], "takes a number from 0.000001 to 1"),
+    ],
+)
+def test_refusals(run: Any, add_dataset: Any, given: list[str], message: str) -> None:
+    add_dataset("pets")
+    assert message in " ".join(run(*create(*given), rc=2).stderr.split())
+
+
+def test_show_lists_every_job_and_one_job_its_epochs(
+    run: Any, add_dataset: Any, database: Database, settings: Settings, ada: Actor
+) -> None:
+    pets = add_dataset("pets")
+    new = NewTask(
+        workspace=ada.workspace,
+        person=ada.person,
+        name="Pets",
+        task_type=TaskType.SINGLE_LABEL,
+        dataset_id=pets.id,
+        annotation_set_id=pets.annotation_sets[0].id,
+        network="resnet18",
+        pretraining="none",
+        plans=(),
+    )
+    population = Search(database, settings, new, Tuning.POPULATION, 5)
+    for number, score in enumerate((0.1, 0.5, 0.9, 0.6, 0.7), 1):
+        population.slice(number, score)
+    population.claim(1)
+    population.claim(5)
+    population.do(5, fail_job, "It diverged.", "Lower it.")
+
+    shown = run("show", "Pets")
+    rows = [line.split() for line in shown.stdout.splitlines() if line[:1].isdigit()]
+    assert [(row[0], row[-1]) for row in rows] == [("1", "0.1000"), ("2", "0.5000"), ("3", "0.9000"), ("4", "0.6000"), ("5", "0.7000")]
+    assert rows[0][4] == "running" and rows[1][4] == "waiting" and rows[4][4] == "error"
+    assert "After epoch 1 job 1 went on from job 3's weights with learning rate" in shown.stderr
+
+    facts = json.loads(run("show", "Pets", "--json").stdout)
+    assert [(job["number"], job["state"], job["score"], job["ended_early"]) for job in facts["job_list"]] == [
+        (1, "running", 0.1, False),
+        (2, "waiting", 0.5, False),
+        (3, "waiting", 0.9, False),
+        (4, "waiting", 0.6, False),
+        (5, "error", 0.7, False),
+    ]
+    assert [(copy["number"], copy["source"], copy["epoch"]) for copy in facts["lineage"]] == [(1, 3, 1)]
+    assert facts["job_list"][0]["learning_rate"] == facts["lineage"][0]["after"]["learning_rate"]
+    job = json.loads(run("show", "Pets", "--job", "3", "--json").stdout)
+    assert [(epoch["number"], epoch["score"]) for epoch in job["epochs"]] == [(1, 0.9)]
+    assert job["momentum"] == job["plan"]["momentum"]
+    assert "It has 5, counted from 1" in run("show", "Pets", "--job", "6", rc=1).stderr
+    with database.read() as session:
+        assert session.scalars(select(Task.state)).one() == "running"
