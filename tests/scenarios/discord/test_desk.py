@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from search_jobs import Search
 
 from core.db.tables import Dataset, Draft, LightJob, Model
+from core.tasks.creation import NewTask
 from core.tasks.light import claim_light_job, fail_light_job, finish_light_job
+from core.vocabulary import TaskType, Tuning
 
 pytestmark = pytest.mark.asyncio
 
@@ -232,3 +235,31 @@ async def test_servers_never_see_each_others_data(world: Any, add_dataset: Calla
     add_dataset("ours", workspace=f"discord:{world.guild.id}")
     listed = await world.ada.slash(world.channel, "datasets")
     assert "ours" in said(listed) and "secret" not in said(listed)
+
+
+async def test_a_search_shows_its_leaderboard_and_the_curves_of_a_job(world: Any, add_dataset: Callable[..., Any], said: Any) -> None:
+    pets = add_dataset("pets")
+    new = NewTask(
+        workspace="default",
+        person=f"discord:{world.ada.id}",
+        name="Pets",
+        task_type=TaskType.SINGLE_LABEL,
+        dataset_id=pets.id,
+        annotation_set_id=pets.annotation_sets[0].id,
+        network="resnet18",
+        pretraining="none",
+        plans=(),
+    )
+    search = Search(world.database, world.settings, new, Tuning.RANDOM, 8)
+    for number in (1, 2, 3):
+        search.claim(number)
+        search.epoch(number, number / 10)
+    listed = await world.ada.slash(world.channel, "tasks")
+    await world.ada.click(listed.response, label="Pets")
+    await world.ada.click(listed.response, label="Leaderboard")
+    text = world.words(listed.response)
+    assert "Jobs 1–8 of 8, the best first" in text and "Job 3" in text
+    (menu,) = [item for item in world.walk(listed.response.components) if item["type"] == 3]
+    await world.ada.select(listed.response, [f"{search.task.id} 2"], custom_id=menu["custom_id"])
+    assert "job 2 of 8" in world.words(listed.response) and "Best epoch" in world.words(listed.response)
+    assert any(name.endswith(".png") for sent in world.requests for name, _ in sent.files)

@@ -1,0 +1,44 @@
+"""A search in Slack: its leaderboard from the thread, in a dialog only the presser sees, and on to the curves of a job."""
+
+from typing import Any
+
+from search_jobs import Search
+from slack_person import Person, pictures, read
+
+from core.access import Place
+from core.db.session import Database
+from core.settings import Settings
+from core.tasks.creation import NewTask
+from core.vocabulary import TaskType, Tuning
+
+
+def test_from_the_thread_to_a_job_s_curves(person: Person, running: Any, add_dataset: Any, database: Database, settings: Settings) -> None:
+    pets = add_dataset("pets")
+    root = person.mention("hello")
+    new = NewTask(
+        workspace="default",
+        person="slack:U0000ADA",
+        name="Pets",
+        task_type=TaskType.SINGLE_LABEL,
+        dataset_id=pets.id,
+        annotation_set_id=pets.annotation_sets[0].id,
+        network="resnet18",
+        pretraining="none",
+        plans=(),
+        place=Place("slack", f"T0000FAKE/{person.channel}", root["ts"]),
+    )
+    search = Search(database, settings, new, Tuning.RANDOM, 8)
+    for number in (1, 2, 3):
+        search.claim(number)
+        search.epoch(number, number / 10)
+    running.notifier.tick()
+    (message,) = [item for item in person.slack.messages(person.channel, root["ts"]) if "of 8 jobs" in read(item)]
+    assert "1. Job 3" in read(message)
+    person.press("Leaderboard", message)
+    board = person.opened()
+    assert "Jobs 1–8 of 8, the best first" in read(board) and len(pictures(board)) == 1
+    person.choose("task:curves", "Job 2", board)
+    shown = person.opened()
+    assert "Pets, job 2 of 8" in read(shown) and "Best epoch" in read(shown) and len(pictures(shown)) == 1
+    person.press("All jobs", shown)
+    assert "Jobs 1–8 of 8" in read(person.opened())
