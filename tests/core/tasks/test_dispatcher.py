@@ -17,7 +17,7 @@ from core.errors import UnavailableError
 from core.queue import Pokes, alive, connect, enqueue, poke, queue_length, rq_job_id, rq_name
 from core.settings import Settings
 from core.tasks.dispatcher import dispatch, nudge
-from core.tasks.lifecycle import claim_job, stop_task
+from core.tasks.lifecycle import claim_job, finish_job, hand_back, stop_task
 
 MakeTask = Callable[..., Task]
 
@@ -158,3 +158,36 @@ def test_pokes_are_heard_at_once(redis: Redis, queue_settings: Settings) -> None
     heard = pokes.wait(5) | pokes.wait(0.3)
     assert heard == {"task x", "work"}
     pokes.close()
+
+
+def test_a_task_of_48_jobs_shuts_out_nobody(
+    database: Database, make_task: MakeTask, dispatched: Any, redis: Redis, queue_settings: Settings
+) -> None:
+    """Tasks of one job come in while a large one, or a population whose members come back after each slice, keeps the one worker busy."""
+    make_task(48, name="large")
+    taken: list[str] = []
+
+    def work() -> str:
+        """The worker takes a job, and hands it back at the end of its slice or, being small, ends it."""
+        dispatched()
+        entry = Queue(rq_name(queue_settings, "gpu"), connection=redis, serializer=JSONSerializer).pop_job_id()
+        job_id, _, generation = str(entry).rpartition("-g")
+        with database.write() as session:
+            assert claim_job(session, job_id, int(generation), worker="w", device="CPU") is not None
+            name = session.get_one(Task, session.get_one(Job, job_id).task_id).name
+        with database.write() as session:
+            if name == "large":
+                hand_back(session, job_id, int(generation), between_slices=True)
+            else:
+                finish_job(session, job_id, int(generation), score=None, metrics={})
+        taken.append(name)
+        return name
+
+    for _ in range(5):
+        work()
+    make_task(1, name="somebody's", person="terminal:grace")
+    make_task(1, name="own")
+    for _ in range(6):
+        work()
+    assert "somebody's" in taken[5:9] and "own" in taken[5:10], taken
+    assert taken.count("large") == 9
