@@ -3,7 +3,6 @@
 from functools import cache, lru_cache
 from pathlib import Path
 
-import matplotlib
 from PIL import ImageFont
 
 # Where hosts keep fonts that know Chinese, Japanese and Korean; the first that is there is taken.
@@ -20,6 +19,8 @@ _WIDE = (
 
 @cache
 def _plain() -> str:
+    import matplotlib  # here, because most commands draw nothing and it takes its time
+
     return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
 
 
