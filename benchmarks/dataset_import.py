@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from core.datasets.importing import cores
+from core.datasets.decoding import cores
 
 BOXES_PER_IMAGE = 7.4
 

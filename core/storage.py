@@ -10,24 +10,27 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from core.errors import UnavailableError
-from core.settings import Settings
+
+if TYPE_CHECKING:  # the processes that decode images need no settings
+    from core.settings import Settings
 
 
 class Storage:
     """Objects under a root URL, addressed by relative keys such as `models/ab12/model.safetensors`."""
 
     def __init__(self, url: str, min_free_bytes: int = 0) -> None:
+        self.url = url
         self.filesystem, self.root = fsspec.core.url_to_fs(url)
         self.min_free_bytes = min_free_bytes
 
     @classmethod
-    def of(cls, settings: Settings) -> "Storage":
+    def of(cls, settings: "Settings") -> "Storage":
         """The installation's storage."""
         return cls(settings.storage, settings.min_free_bytes)
 

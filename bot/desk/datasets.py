@@ -7,9 +7,9 @@ from bot.desk.reply import Attachment, Reply, Request, Upload
 from bot.desk.tasks import require_delete
 from core.datasets.findings import findings_csv
 from core.datasets.holding import drop_dataset, find_imported, keep_dataset
-from core.datasets.importing import refuse_taken_name
 from core.datasets.listing import delete_dataset, find_dataset, findings_of, list_datasets, rename_dataset, task_types
 from core.datasets.names import clean_name
+from core.datasets.storing import refuse_taken_name
 from core.db.tables import Dataset
 from core.errors import InvalidInputError, NotAllowedError
 from core.identifiers import new_id

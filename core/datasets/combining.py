@@ -7,11 +7,11 @@ from typing import IO, Any
 
 from core.datasets.deriving import OBJECTS
 from core.datasets.findings import Findings
-from core.datasets.importing import Progress, refuse_taken_name, store_parsed
 from core.datasets.names import ClassList, class_name, clean_name
 from core.datasets.parsed import Parsed, ParsedImage, ParsedSet, Rle
 from core.datasets.records import Record, load_records
 from core.datasets.source import Member
+from core.datasets.storing import Progress, refuse_taken_name, store_parsed
 from core.db.session import Database
 from core.db.tables import AnnotationSet, Dataset
 from core.errors import InvalidInputError
@@ -37,6 +37,13 @@ class _StoredSource:
         self.folders: set[str] = set()
         self._storage = storage
         self._keys: dict[str, str] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"name": self.name, "url": self._storage.url, "keys": self._keys}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["name"], Storage(state["url"]))  # type: ignore[misc]
+        self._keys = state["keys"]
 
     def add(self, path: str, key: str) -> None:
         self.members[path] = Member(path, 0)

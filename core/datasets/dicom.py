@@ -19,11 +19,6 @@ _MOST_FRAMES = 10_000
 logging.getLogger("pydicom").setLevel(logging.ERROR)
 
 
-def is_dicom(data: bytes) -> bool:
-    """Whether the bytes begin as a DICOM file does."""
-    return data[128:132] == b"DICM"
-
-
 def read_dicom(data: bytes, max_pixels: int) -> list[StoredImage]:
     """The frames of a DICOM file, with the ids of its study and series.
 

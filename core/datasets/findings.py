@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from core.datasets.cells import csv_bytes
-from core.db.tables import DatasetFinding
+
+if TYPE_CHECKING:  # the processes that decode images need no database
+    from core.db.tables import DatasetFinding
 
 Severity = Literal["error", "warning"]
 
@@ -109,7 +111,7 @@ def summary_of(counts: Mapping[tuple[str, str], int]) -> str:
     return ", ".join(parts)
 
 
-def findings_csv(findings: Iterable[Finding | DatasetFinding]) -> bytes:
+def findings_csv(findings: "Iterable[Finding | DatasetFinding]") -> bytes:
     """Findings as a CSV file for people: one line each, no cell a formula."""
     rows: list[tuple[object, ...]] = [("severity", "code", "file", "line", "message", "remedy")]
     rows += [(one.severity, one.code, one.file, one.line or "", one.message, one.remedy) for one in findings]

@@ -6,21 +6,22 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.datasets.dicom import is_dicom, read_dicom
 from core.datasets.findings import Finding
 from core.datasets.fitting import fit
-from core.datasets.images import MOST_BYTES, ImageError, StoredImage, read_image
+from core.datasets.images import MOST_BYTES, ImageError, StoredImage, is_dicom, read_image
 from core.datasets.parsed import ParsedImage, ParsedSet
 from core.datasets.source import Source
 
 
 @dataclass(slots=True)
 class Finished:
-    """One stored image of a source, with the value of each annotation set (None: not part of it)."""
+    """One image of a source, with the value of each annotation set (None: not part of it). Once stored, `key` and `size` (bytes) say where."""
 
     parsed: ParsedImage
     stored: StoredImage
     values: list[dict[str, Any] | None]
+    key: str = ""
+    size: int = 0
 
 
 @dataclass(slots=True)
@@ -66,6 +67,8 @@ def _load(source: Source, image: ParsedImage, max_pixels: int) -> list[StoredIma
     if not data:
         raise ImageError("damaged-image", "The file is empty.", "Save it again, or take it out.")
     if is_dicom(data):
+        from core.datasets.dicom import read_dicom  # pydicom takes long to import, and most datasets hold no DICOM
+
         return read_dicom(data, max_pixels)
     return [read_image(data, max_pixels)]
 

@@ -118,6 +118,11 @@ def read_image(data: bytes, max_pixels: int) -> StoredImage:
     return _normalised(image, data, image_format, width, height, orientation)
 
 
+def is_dicom(data: bytes) -> bool:
+    """Whether the bytes begin as a DICOM file does."""
+    return data[128:132] == b"DICM"
+
+
 def store_picture(image: Image.Image, *, study: str = "", series: str = "", frame: int = -1) -> StoredImage:
     """An image that was made here (a DICOM frame) as it is stored: PNG, scaled down where it is too large."""
     width, height = image.size

@@ -51,17 +51,24 @@ def from_polygons(rings: Iterable[Sequence[float]], width: int, height: int) -> 
     """
     usable = []
     length = 0.0
+    near = min(width, height)
     for ring in rings:
         if len(ring) < 6:
             continue
-        points = np.asarray(ring[: len(ring) // 2 * 2], np.float64)
-        if not np.isfinite(points).all():
-            raise ValueError("a coordinate is not finite")
-        # Far outside the image nothing is drawn anyway.
-        points[0::2] = points[0::2].clip(-width, 2 * width)
-        points[1::2] = points[1::2].clip(-height, 2 * height)
-        length += float(np.hypot(np.diff(points[0::2], append=points[0]), np.diff(points[1::2], append=points[1])).sum())
-        usable.append(points.tolist())
+        points = np.array(ring[: len(ring) // 2 * 2], np.float64)
+        low, high = points.min(), points.max()
+        if not (low > -near and high < 2 * near):  # not so for NaN either
+            if not np.isfinite(points).all():
+                raise ValueError("a coordinate is not finite")
+            # Far outside the image nothing is drawn anyway.
+            points[0::2] = points[0::2].clip(-width, 2 * width)
+            points[1::2] = points[1::2].clip(-height, 2 * height)
+        # No step is longer than three times the image's half circumference: what that allows need not be measured.
+        if len(points) * 3 * (width + height) <= _LONGEST_OUTLINE // 100:
+            length += len(points) / 2 * 3 * (width + height)
+        else:
+            length += float(np.hypot(np.diff(points[0::2], append=points[0]), np.diff(points[1::2], append=points[1])).sum())
+        usable.append(points)
     if not usable:
         raise ValueError("no polygon has three points")
     if length > _LONGEST_OUTLINE:

@@ -16,9 +16,10 @@ from core.datasets.combining import choose_parts, combine_datasets
 from core.datasets.exporting import WRITERS, export_dataset
 from core.datasets.facts import dataset_json, finding_json
 from core.datasets.findings import findings_csv
-from core.datasets.importing import StrictError, import_dataset
+from core.datasets.importing import import_dataset
 from core.datasets.previews import preview_page
 from core.datasets.statistics import CUT_OFF, dataset_statistics
+from core.datasets.storing import StrictError
 from core.db.tables import AnnotationSet, Dataset, DatasetFinding
 from core.errors import InvalidInputError, NotFoundError, UnavailableError
 from core.vocabulary import AnnotationKind, TaskType

@@ -1,5 +1,6 @@
 """COCO JSON: boxes, polygons and run-length masks, one file or one per split."""
 
+import functools
 import re
 from array import array
 from collections import Counter
@@ -236,6 +237,9 @@ class _Reading:
     def resolve(self, name: str, folder: PurePosixPath, split: str) -> str:
         """The member that a file name means: beside the JSON, above it, in images/, or wherever one of that name lies alone."""
         members = self.source.members
+        for beginning in self._starts(folder):
+            if beginning + name in members:
+                return beginning + name
         name = name.replace("\\", "/").removeprefix("./").lstrip("/")
         if ".." in PurePosixPath(name).parts:
             name = PurePosixPath(name).name
@@ -249,6 +253,12 @@ class _Reading:
         if len(found) > 1:
             found = [path for path in found if path.endswith("/" + name)] or found
         return found[0] if len(found) == 1 else ""
+
+    @staticmethod
+    @functools.cache
+    def _starts(folder: PurePosixPath) -> tuple[str, ...]:
+        """Beside the file and in images/ there, as beginnings of paths."""
+        return tuple(f"{start}/".removeprefix("./") for start in (folder, folder.parent, folder / "images", folder.parent / "images"))
 
     def parsed(self) -> Parsed:
         """All that was read. Masks make a set of their own; boxes always do, for they are given more exactly than masks tell."""
@@ -304,12 +314,13 @@ def _geometry(value: Any) -> Geometry | None:
         raise ValueError("its counts are neither a text nor numbers")
     if isinstance(value, list):
         rings = value if isinstance(value[0], list) else [value]
-        if all(_numbers(ring) for ring in rings):
-            try:
-                # Single precision is a hundredth of a pixel and better; polygons are most of a large file.
-                return Polygons(tuple(array("f", ring) for ring in rings))
-            except OverflowError as error:
-                raise ValueError("a coordinate is out of all range") from error
+        try:
+            # Single precision is a hundredth of a pixel and better; polygons are most of a large file.
+            return Polygons(tuple([array("f", ring) for ring in rings]))
+        except OverflowError as error:
+            raise ValueError("a coordinate is out of all range") from error
+        except TypeError:
+            pass  # said below
     raise ValueError("it is neither a list of polygons nor run lengths")
 
 

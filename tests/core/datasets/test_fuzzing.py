@@ -21,7 +21,7 @@ from core.datasets.formats import READERS
 from core.datasets.grouping import apply_groups
 from core.datasets.images import ImageError, read_image
 from core.datasets.masks import from_counts, from_polygons
-from core.datasets.source import open_source
+from core.datasets.sources.opening import open_source
 from core.errors import StationmasterError
 from core.settings import Settings
 

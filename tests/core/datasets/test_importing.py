@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from core.datasets.importing import StrictError
 from core.datasets.listing import list_datasets
+from core.datasets.storing import StrictError
 from core.db.session import Database
 from core.db.tables import Dataset, DatasetImage
 from core.errors import BadDataError, ConflictError, InvalidInputError, NotFoundError, UnavailableError

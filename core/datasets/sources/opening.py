@@ -1,0 +1,169 @@
+"""Opening what people name: a folder, an archive, or a URL of either."""
+
+import bz2
+import errno
+import gzip
+import lzma
+import os
+import shutil
+import stat
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import fsspec
+
+from core.datasets.findings import Findings
+from core.datasets.source import Source
+from core.datasets.sources.folders import FolderSource
+from core.datasets.sources.limits import BOMB_BYTES, BOMB_RATIO, bomb
+from core.datasets.sources.remote import RemoteSource
+from core.datasets.sources.tars import TarSource
+from core.datasets.sources.zips import ZipSource
+from core.errors import BadDataError, NotFoundError, UnavailableError
+from core.settings import Settings
+
+
+@contextmanager
+def open_source(location: str, settings: Settings, findings: Findings) -> Iterator[Source]:
+    """Open a folder, an archive or a URL for reading.
+
+    Raises:
+        NotFoundError: when there is nothing at `location`.
+        BadDataError: when it is no folder and no archive that can be read, or too large.
+        UnavailableError: when a URL cannot be reached.
+    """
+    if "://" in location and not location.startswith("file://"):
+        with _open_remote(location, settings, findings) as source:
+            yield source
+        return
+    path = Path(location.removeprefix("file://")).expanduser()
+    try:
+        mode = path.stat().st_mode
+    except PermissionError as error:
+        raise BadDataError(f"{location} may not be read.", "Give read permission to it.") from error
+    except (OSError, ValueError) as error:
+        raise NotFoundError(
+            f"There is no file or folder {location}.", "Check the path; relative paths start at the current folder."
+        ) from error
+    if stat.S_ISDIR(mode):
+        yield FolderSource(path, settings, findings)
+    elif stat.S_ISREG(mode):
+        with _open_archive(path, path.name, settings, findings) as source:
+            yield source
+    else:
+        raise BadDataError(f"{location} is neither a file nor a folder.", "Give a folder, a zip or a tar.")
+
+
+@contextmanager
+def _open_archive(path: Path, name: str, settings: Settings, findings: Findings) -> Iterator[Source]:
+    size = path.stat().st_size
+    if size > settings.max_archive_bytes:
+        raise BadDataError(
+            f"{name} has {size:,} bytes, more than the {settings.max_archive_bytes:,} allowed.",
+            "Import it as a folder, split it, or raise STATIONMASTER_MAX_ARCHIVE_BYTES.",
+        )
+    try:
+        with path.open("rb") as file:
+            magic = file.read(265)
+    except PermissionError as error:
+        raise BadDataError(f"{name} may not be read.", "Give read permission to it.") from error
+    archive: ZipSource | TarSource
+    if magic[:4] in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"):
+        archive = ZipSource(path, name, settings, findings)
+        try:
+            yield archive
+        finally:
+            archive.close()
+        return
+    packer = next((packer for start, packer in _PACKERS if magic.startswith(start)), None)
+    if packer is not None:
+        with tempfile.TemporaryDirectory(prefix="import-", dir=_scratch(settings)) as folder:
+            plain = Path(folder) / "plain.tar"
+            _unpack_stream(path, plain, packer, name, size, settings)
+            archive = TarSource(plain, name, settings, findings)
+            try:
+                yield archive
+            finally:
+                archive.close()
+        return
+    if magic[257:262] == b"ustar" or tarfile.is_tarfile(path):
+        archive = TarSource(path, name, settings, findings)
+        try:
+            yield archive
+        finally:
+            archive.close()
+        return
+    raise BadDataError(f"{name} is no folder and no archive that can be read.", "Give a folder, a zip or a tar (plain, gz, bz2, xz).")
+
+
+_Packer = type[gzip.GzipFile] | type[bz2.BZ2File] | type[lzma.LZMAFile]
+_PACKERS: tuple[tuple[bytes, _Packer], ...] = (
+    (b"\x1f\x8b", gzip.GzipFile),
+    (b"BZh", bz2.BZ2File),
+    (b"\xfd7zXZ\x00", lzma.LZMAFile),
+)
+
+
+def _scratch(settings: Settings) -> Path:
+    folder = settings.cache / "imports"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _unpack_stream(path: Path, target: Path, packer: _Packer, name: str, size: int, settings: Settings) -> None:
+    """Write the plain tar that a packed one holds, no further than the limits go."""
+    written = 0
+    try:
+        with packer(path) as stream, target.open("wb") as out:
+            while chunk := stream.read(1 << 20):
+                written += len(chunk)
+                if written > BOMB_BYTES and written > BOMB_RATIO * size:
+                    raise bomb(name, "", written)
+                if written > settings.max_archive_bytes * 4:
+                    raise BadDataError(
+                        f"{name} unpacks to more than {settings.max_archive_bytes * 4:,} bytes.", "Import it as a folder, or split it."
+                    )
+                if written % (64 << 20) < (1 << 20) and shutil.disk_usage(target.parent).free < settings.min_free_bytes:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                out.write(chunk)
+    except (gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise BadDataError(f"{name} is damaged: {error}.", "Check that it was copied whole.") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UnavailableError(
+                f"There is no space left on the disk that holds {target.parent}.", "Free some space, then try again."
+            ) from error
+        if error.errno is None:  # bz2 says it so
+            raise BadDataError(f"{name} is damaged: {error}.", "Check that it was copied whole.") from error
+        raise
+
+
+@contextmanager
+def _open_remote(url: str, settings: Settings, findings: Findings) -> Iterator[Source]:
+    try:
+        filesystem, path = fsspec.url_to_fs(url)
+        if not filesystem.exists(path):
+            raise NotFoundError(f"There is nothing at {url}.", "Check the address and that this host may read it.")
+        if filesystem.isdir(path):
+            yield RemoteSource(url, settings, findings)
+            return
+        size = int(filesystem.size(path) or 0)
+        if size > settings.max_archive_bytes:
+            raise BadDataError(
+                f"{url} has {size:,} bytes, more than the {settings.max_archive_bytes:,} allowed.", "Raise STATIONMASTER_MAX_ARCHIVE_BYTES."
+            )
+        with tempfile.TemporaryDirectory(prefix="import-", dir=_scratch(settings)) as folder:
+            local = Path(folder) / "archive"
+            filesystem.get_file(path, str(local))
+            with _open_archive(local, url.rstrip("/").rsplit("/", 1)[-1], settings, findings) as source:
+                yield source
+    except ImportError as error:
+        raise UnavailableError(f"{url} cannot be read: {error}.", "Install that package beside Stationmaster.") from error
+    except (OSError, ValueError) as error:
+        raise UnavailableError(
+            f"{url} cannot be read: {error}.", "Check the address, the network and the credentials of this host."
+        ) from error

@@ -1,0 +1,274 @@
+"""From what a reader has read to the rows and images of a dataset, whole or not at all.
+
+Images and rows are written under a dataset that nobody can see; the last transaction gives it its name and makes it visible. A killed
+import leaves only such an invisible one, which `core.datasets.sweeping` takes away, and can simply be run again.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from core.clock import now
+from core.datasets import image_store, sweeping
+from core.datasets.decoder import Workbench
+from core.datasets.decoding import Decoders
+from core.datasets.deriving import DERIVED
+from core.datasets.findings import Findings
+from core.datasets.parsed import Parsed
+from core.datasets.source import Source
+from core.datasets.tally import Tally
+from core.db.session import Database
+from core.db.tables import Annotation, AnnotationSet, Dataset, DatasetFinding, DatasetImage
+from core.errors import BadDataError, ConflictError, StationmasterError
+from core.identifiers import new_id
+from core.settings import Settings
+from core.storage import Storage
+from core.vocabulary import AnnotationKind
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]  # images done, images in all
+
+_BATCH = 1_000  # rows of one transaction: small enough that others hardly wait
+
+
+class StrictError(BadDataError):
+    """A strict import would have left something out; `findings` says what."""
+
+    def __init__(self, findings: Findings) -> None:
+        first = next((finding for finding in findings if finding.severity == "error"), None)
+        super().__init__(
+            f"Not imported: {findings.summary()}. The first: {first}", "Mend the source, or import without --strict to keep the good part."
+        )
+        self.findings = list(findings)
+
+
+def refuse_taken_name(database: Database, workspace: str, name: str) -> None:
+    """Raise ConflictError when the workspace has a dataset `name`."""
+    with database.read() as session:
+        state = session.scalar(select(Dataset.state).where(Dataset.workspace == workspace, Dataset.name == name))
+    if state == "held":
+        raise ConflictError(
+            f"An import called “{name}” waits for somebody to say whether its good part is kept.",
+            "Keep or drop it, or choose another name.",
+        )
+    if state:
+        raise name_taken(name)
+
+
+def name_taken(name: str) -> ConflictError:
+    """What to say of a name that a dataset has."""
+    return ConflictError(f"There is a dataset “{name}” already.", "Choose another name, or delete that one first.")
+
+
+def store_parsed(
+    database: Database,
+    storage: Storage,
+    settings: Settings,
+    parsed: Parsed,
+    source: Source,
+    findings: Findings,
+    *,
+    workspace: str,
+    person: str,
+    name: str,
+    strict: bool = False,
+    hold: bool = False,
+    origin: str = "",
+    decoders: Decoders | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Store what a reader read. See `import_dataset`; `decoders` are those that have been started already."""
+    if decoders is None:
+        with Decoders(len(parsed.images)) as started:
+            return store_parsed(
+                database, storage, settings, parsed, source, findings, workspace=workspace, person=person, name=name, strict=strict,
+                hold=hold, origin=origin, decoders=started, progress=progress,
+            )  # fmt: skip
+    dataset_id = new_id()
+    tally = Tally(parsed)
+    with database.write() as session:
+        session.add(
+            Dataset(
+                id=dataset_id,
+                workspace=workspace,
+                name=f".importing.{dataset_id}",
+                created_by=person,
+                source_format=parsed.format,
+                statistics={"import": sweeping.sign_of_life()},
+            )
+        )
+    try:
+        set_ids = _add_sets(database, dataset_id, parsed)
+        _store_images(database, storage, settings, parsed, source, findings, tally, dataset_id, set_ids, decoders, progress)
+        tally.notice_classes(findings)
+        if tally.images == 0:
+            first = next(iter(findings), None)
+            raise BadDataError(
+                f"No image of {source.name} can be used. {first or ''}".strip(), "Mend what is said above, then import again."
+            )
+        if strict and findings.errors:
+            raise StrictError(findings)
+        image_store.settle(storage)
+        return _publish(database, dataset_id, name, tally, findings, set_ids, origin, held=hold and findings.errors > 0)
+    except BaseException:
+        try:
+            sweeping.remove(database, storage, dataset_id)
+        except (StationmasterError, OSError):
+            logger.warning("what import %s has left will be swept later", dataset_id, exc_info=True)
+        raise
+
+
+def _add_sets(database: Database, dataset_id: str, parsed: Parsed) -> list[str]:
+    ids = [new_id() for _ in parsed.sets]
+    with database.write() as session:
+        for position, (set_id, parsed_set) in enumerate(zip(ids, parsed.sets, strict=True)):
+            session.add(
+                AnnotationSet(
+                    id=set_id,
+                    dataset_id=dataset_id,
+                    position=position,
+                    name=parsed_set.name,
+                    kind=parsed_set.kind.value,
+                    classes=parsed_set.classes,
+                    class_counts=[],
+                    image_count=0,
+                )
+            )
+    return ids
+
+
+def _store_images(
+    database: Database,
+    storage: Storage,
+    settings: Settings,
+    parsed: Parsed,
+    source: Source,
+    findings: Findings,
+    tally: Tally,
+    dataset_id: str,
+    set_ids: list[str],
+    decoders: Decoders,
+    progress: Progress | None,
+) -> None:
+    image_rows: list[dict[str, Any]] = []
+    annotation_rows: list[dict[str, Any]] = []
+    total = len(parsed.images)
+    image_store.check_space(storage)
+    bench = Workbench(source, parsed.sets, settings.max_image_pixels, storage.url, f"datasets/{dataset_id}/images")
+    for done, outcome in enumerate(decoders.outcomes(bench, storage, parsed.images), 1):
+        findings.extend(outcome.findings)
+        for one in outcome.finished:
+            position = tally.images
+            tally.take(one, findings)
+            image_rows.append(
+                {
+                    "dataset_id": dataset_id,
+                    "position": position,
+                    "path": storable(one.parsed.path if one.stored.frame < 0 else f"{one.parsed.path}#{one.stored.frame + 1}"),
+                    "key": one.key,
+                    "width": one.stored.width,
+                    "height": one.stored.height,
+                    "sha256": one.stored.sha256,
+                    "split": one.parsed.split,
+                    "group": storable(one.parsed.group or one.stored.study or one.stored.series),
+                    "study": storable(one.stored.study),
+                    "series": storable(one.stored.series),
+                }
+            )
+            for set_id, value in zip(set_ids, one.values, strict=True):
+                if value is not None:
+                    annotation_rows.append({"annotation_set_id": set_id, "position": position, "value": value})
+        if len(image_rows) >= _BATCH:
+            image_store.check_space(storage)
+            _insert(database, dataset_id, image_rows, annotation_rows)
+        if progress is not None:
+            progress(done, total)
+    _insert(database, dataset_id, image_rows, annotation_rows)
+
+
+def storable(text: str) -> str:
+    """Text that every database takes: file names may hold bytes that are no Unicode, and NUL."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _insert(database: Database, dataset_id: str, image_rows: list[dict[str, Any]], annotation_rows: list[dict[str, Any]]) -> None:
+    with database.write() as session:
+        if image_rows:
+            session.execute(insert(DatasetImage), image_rows)
+        if annotation_rows:
+            session.execute(insert(Annotation), annotation_rows)
+        session.execute(update(Dataset).where(Dataset.id == dataset_id).values(statistics={"import": sweeping.sign_of_life()}))
+    image_rows.clear()
+    annotation_rows.clear()
+
+
+def _publish(
+    database: Database, dataset_id: str, name: str, tally: Tally, findings: Findings, set_ids: list[str], origin: str, *, held: bool
+) -> Dataset:
+    """The last transaction: findings, counts, derived sets, and the name under which the dataset is seen."""
+    try:
+        with database.write() as session:
+            dataset = session.get_one(Dataset, dataset_id)
+            stored = [session.get_one(AnnotationSet, set_id) for set_id in set_ids]
+            for number, annotation_set in enumerate(stored):
+                annotation_set.class_counts = [tally.class_counts[number][index] for index in range(len(annotation_set.classes))]
+                annotation_set.image_count = tally.image_counts[number]
+            _add_derived(session, dataset_id, stored, tally)
+            rows = [
+                {
+                    "dataset_id": dataset_id,
+                    **{key: storable(value) if isinstance(value, str) else value for key, value in finding.to_json().items()},
+                }
+                for finding in findings
+            ]
+            if rows:
+                session.execute(insert(DatasetFinding), rows)
+            dataset.image_count = tally.images
+            dataset.bytes = tally.size
+            dataset.median_width, dataset.median_height = tally.median_size()
+            dataset.fingerprint = tally.hash.hexdigest()
+            dataset.statistics = {
+                "smallest": [min(tally.widths), min(tally.heights)],
+                "largest": [max(tally.widths), max(tally.heights)],
+                "splits": {split: count for split, count in tally.splits.items() if split},
+                "origin": origin,
+            }
+            dataset.created_at = now()
+            dataset.name = name
+            dataset.state = "held" if held else "ready"
+            session.flush()
+            session.refresh(dataset, ["annotation_sets"])
+            return dataset
+    except IntegrityError as error:
+        raise name_taken(name) from error
+
+
+def _add_derived(session: Session, dataset_id: str, stored: list[AnnotationSet], tally: Tally) -> None:
+    position = len(stored)
+    have = {annotation_set.kind for annotation_set in stored}
+    for number, annotation_set in enumerate(stored):
+        for kind in DERIVED.get(AnnotationKind(annotation_set.kind), ()):
+            # A source that has boxes of its own needs none that follow from its masks.
+            if kind.value in have:
+                continue
+            have.add(kind.value)
+            per_image = kind in (AnnotationKind.MULTI_LABEL, AnnotationKind.REGIONS)
+            counts = tally.class_images[number] if per_image else tally.class_counts[number]
+            session.add(
+                AnnotationSet(
+                    dataset_id=dataset_id,
+                    position=position,
+                    name=f"{kind.value} from {annotation_set.name}",
+                    kind=kind.value,
+                    classes=annotation_set.classes,
+                    class_counts=[counts[index] for index in range(len(annotation_set.classes))],
+                    image_count=annotation_set.image_count,
+                    derived_from=annotation_set.id,
+                )
+            )
+            position += 1

@@ -1,0 +1,99 @@
+"""What is counted while the images of an import go by, and what is noticed by counting: duplicates, classes with too few images."""
+
+import hashlib
+import json
+import statistics
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.datasets.deriving import classes_in
+from core.datasets.findings import Findings
+from core.datasets.finishing import Finished
+from core.datasets.parsed import Parsed, ParsedImage
+
+FEWEST_PER_CLASS = 3
+
+
+@dataclass
+class Tally:
+    """The counts of one import."""
+
+    parsed: Parsed
+    images: int = 0
+    size: int = 0  # bytes
+    widths: Counter[int] = field(default_factory=Counter)
+    heights: Counter[int] = field(default_factory=Counter)
+    class_counts: list[Counter[int]] = field(default_factory=list)
+    class_images: list[Counter[int]] = field(default_factory=list)
+    image_counts: list[int] = field(default_factory=list)
+    splits: Counter[str] = field(default_factory=Counter)
+    groups: int = 0
+    hash: Any = field(default_factory=hashlib.sha256)
+    first_with: dict[bytes, ParsedImage] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for parsed_set in self.parsed.sets:
+            self.class_counts.append(Counter())
+            self.class_images.append(Counter())
+            self.image_counts.append(0)
+            self.hash.update(json.dumps([parsed_set.name, parsed_set.kind, parsed_set.classes]).encode())
+
+    def take(self, one: Finished, findings: Findings) -> None:
+        """Count one stored image."""
+        self.images += 1
+        self.size += one.size
+        self.widths[one.stored.width] += 1
+        self.heights[one.stored.height] += 1
+        self.splits[one.parsed.split] += 1
+        self.hash.update(f"{one.stored.sha256} {one.parsed.split} {one.parsed.group} ".encode("utf-8", "surrogateescape"))
+        self.hash.update(json.dumps(one.values).encode())
+        for number, (parsed_set, value) in enumerate(zip(self.parsed.sets, one.values, strict=True)):
+            if value is not None:
+                self.image_counts[number] += 1
+                classes = classes_in(value, parsed_set.kind)
+                self.class_counts[number].update(classes)
+                self.class_images[number].update(set(classes))
+        digest = bytes.fromhex(one.stored.sha256)[:16]
+        first = self.first_with.setdefault(digest, one.parsed)
+        if first is not one.parsed:
+            _notice_duplicate(first, one.parsed, findings)
+
+    def median_size(self) -> tuple[int, int]:
+        """Width and height in the middle, each by itself."""
+        return int(statistics.median_low(self.widths.elements())), int(statistics.median_low(self.heights.elements()))
+
+    def notice_classes(self, findings: Findings) -> None:
+        """Say which classes have too few images to be learnt."""
+        for number, parsed_set in enumerate(self.parsed.sets):
+            for index, name in enumerate(parsed_set.classes):
+                count = self.class_images[number][index]
+                if count == 0:
+                    findings.warning("empty-class", "", f"No image shows the class “{name}”.", "Add images of it, or take the class out.")
+                elif count < FEWEST_PER_CLASS:
+                    images = "image shows" if count == 1 else "images show"
+                    findings.warning(
+                        "small-class",
+                        "",
+                        f"Only {count} {images} the class “{name}”; at least {FEWEST_PER_CLASS} are needed to learn and to judge it.",
+                        "Add images of it.",
+                    )
+
+
+def _notice_duplicate(first: ParsedImage, second: ParsedImage, findings: Findings) -> None:
+    if first.values != second.values and len(first.values) == 1 and isinstance(first.values[0], int):
+        findings.warning(
+            "duplicate-conflict",
+            second.path,
+            f"The image is the same as {first.path}, but has another label.",
+            "Keep the one whose label is right.",
+        )
+    elif {first.split, second.split} >= {"train", "val"}:
+        findings.warning(
+            "duplicate-across-splits",
+            second.path,
+            f"The image is the same as {first.path}, which is in the other split.",
+            "Keep it in one of them.",
+        )
+    else:
+        findings.warning("duplicate-image", second.path, f"The image is the same as {first.path}.", "Keep one of them.")
