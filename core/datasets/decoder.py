@@ -4,6 +4,8 @@ A process of its own, because Python threads take turns; one of ours and not of 
 again whatever program asked for the import.
 """
 
+import hashlib
+import json
 import os
 import pickle
 import signal
@@ -41,6 +43,7 @@ def decode(bench: Workbench, storage: Storage, index: int, image: ParsedImage) -
         one.key = f"{bench.folder}/{index // 1000:04d}/{index:07d}{frame}{one.stored.suffix}"
         image_store.write(storage, one.key, one.stored.data)
         one.size = len(one.stored.data)
+        one.digest = hashlib.sha256(f"{one.stored.sha256} {json.dumps(one.values)}".encode()).digest()
         one.stored = replace(one.stored, data=b"")
     return outcome
 

@@ -15,13 +15,14 @@ from core.datasets.source import Source
 
 @dataclass(slots=True)
 class Finished:
-    """One image of a source, with the value of each annotation set (None: not part of it). Once stored, `key` and `size` (bytes) say where."""
+    """One stored image, with the value of each annotation set (None: not part of it). Once stored, `key` says where, `size` is in bytes, and
+    `digest` tells it from others, its values included."""
 
-    parsed: ParsedImage
     stored: StoredImage
     values: list[dict[str, Any] | None]
     key: str = ""
     size: int = 0
+    digest: bytes = b""
 
 
 @dataclass(slots=True)
@@ -53,7 +54,7 @@ def finish(source: Source, image: ParsedImage, sets: list[ParsedSet], max_pixels
                 )
             )
         values = fit(source, image, sets, one, outcome.findings)
-        outcome.finished.append(Finished(image, one, values))
+        outcome.finished.append(Finished(one, values))
     return outcome
 
 

@@ -50,7 +50,6 @@ def from_polygons(rings: Iterable[Sequence[float]], width: int, height: int) -> 
         ValueError: when no ring has three points, a coordinate is not finite, or the outlines are absurdly long.
     """
     usable = []
-    length = 0.0
     near = min(width, height)
     for ring in rings:
         if len(ring) < 6:
@@ -63,16 +62,14 @@ def from_polygons(rings: Iterable[Sequence[float]], width: int, height: int) -> 
             # Far outside the image nothing is drawn anyway.
             points[0::2] = points[0::2].clip(-width, 2 * width)
             points[1::2] = points[1::2].clip(-height, 2 * height)
-        # No step is longer than three times the image's half circumference: what that allows need not be measured.
-        if len(points) * 3 * (width + height) <= _LONGEST_OUTLINE // 100:
-            length += len(points) / 2 * 3 * (width + height)
-        else:
-            length += float(np.hypot(np.diff(points[0::2], append=points[0]), np.diff(points[1::2], append=points[1])).sum())
         usable.append(points)
     if not usable:
         raise ValueError("no polygon has three points")
-    if length > _LONGEST_OUTLINE:
-        raise ValueError(f"the outline is {length:,.0f} px long")
+    # No step is longer than three times width and height together: what that allows need not be measured.
+    if sum(map(len, usable)) / 2 * 3 * (width + height) > _LONGEST_OUTLINE:
+        length = sum(float(np.hypot(*(np.diff(ring[axis::2], append=ring[axis]) for axis in (0, 1))).sum()) for ring in usable)
+        if length > _LONGEST_OUTLINE:
+            raise ValueError(f"the outline is {length:,.0f} px long")
     return unite([found["counts"].decode("ascii") for found in coco.frPyObjects(usable, height, width)], width, height)
 
 

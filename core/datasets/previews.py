@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
+from sqlalchemy.orm import Session
 
 from core.datasets import masks
 from core.datasets.deriving import OBJECTS
@@ -76,30 +77,44 @@ def preview_page(
         annotation_set = session.get(AnnotationSet, annotation_set_id)
         if annotation_set is None or annotation_set.dataset_id != dataset_id:
             raise NotFoundError("The dataset has no such annotation set.", "`stationmaster dataset show` lists them.")
-        total = annotation_set.image_count
-        pages = max(1, -(-total // per_page))
-        if not 1 <= page <= pages:
-            raise InvalidInputError(
-                f"There is no page {page}: the preview has {pages} {'page' if pages == 1 else 'pages'}.",
-                f"Ask for a page from 1 to {pages}.",
-            )
-        first = (page - 1) * per_page
-        found = PreviewPage(
-            f"datasets/{dataset_id}/previews/{annotation_set_id}-{per_page}-{page}-v{_DRAWING}.png",
-            min(first + 1, total),
-            min(first + per_page, total),
-            total,
-        )
+        found = _page(annotation_set, page, per_page)
         if storage.exists(found.png_key):
             return found
-        records = load_records(session, dataset_id, annotation_set_id, offset=first, limit=per_page)
-        kind, classes = AnnotationKind(annotation_set.kind), list(annotation_set.classes)
-    title = f"{found.first:,}–{found.last:,} of {total:,}"
-    picture = draw_page(records, [storage_bytes(storage, record) for record in records], kind, classes, title)
+        records = load_records(session, dataset_id, annotation_set_id, offset=found.first - 1 if found.total else 0, limit=per_page)
+    _draw(storage, found, records, annotation_set)
+    return found
+
+
+def first_page(storage: Storage, session: Session, dataset_id: str, annotation_set: AnnotationSet) -> None:
+    """Draw the first page before anybody asks for it: an import does so with its last step."""
+    found = _page(annotation_set, 1, PER_PAGE)
+    if found.total:
+        _draw(storage, found, load_records(session, dataset_id, annotation_set.id, limit=PER_PAGE), annotation_set)
+
+
+def _page(annotation_set: AnnotationSet, page: int, per_page: int) -> PreviewPage:
+    total = annotation_set.image_count
+    pages = max(1, -(-total // per_page))
+    if not 1 <= page <= pages:
+        raise InvalidInputError(
+            f"There is no page {page}: the preview has {pages} {'page' if pages == 1 else 'pages'}.", f"Ask for a page from 1 to {pages}."
+        )
+    first = (page - 1) * per_page
+    return PreviewPage(
+        f"datasets/{annotation_set.dataset_id}/previews/{annotation_set.id}-{per_page}-{page}-v{_DRAWING}.png",
+        min(first + 1, total),
+        min(first + per_page, total),
+        total,
+    )
+
+
+def _draw(storage: Storage, page: PreviewPage, records: Sequence[Record], annotation_set: AnnotationSet) -> None:
+    title = f"{page.first:,}–{page.last:,} of {page.total:,}"
+    files = [storage_bytes(storage, record) for record in records]
+    picture = draw_page(records, files, AnnotationKind(annotation_set.kind), annotation_set.classes, title)
     out = BytesIO()
     picture.save(out, "PNG", compress_level=4)
-    storage.write(found.png_key, out.getvalue())
-    return found
+    storage.write(page.png_key, out.getvalue())
 
 
 def storage_bytes(storage: Storage, record: Record) -> bytes:

@@ -1,7 +1,6 @@
 """What every dataset comes from, whatever it is: files that can be listed and read. `core.datasets.sources` opens them."""
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import IO, Protocol
 
 IMAGE_SUFFIXES = frozenset(
@@ -38,4 +37,6 @@ class Source(Protocol):
 
 def is_image(path: str) -> bool:
     """Whether the name is that of an image that can be read; DICOM files without a suffix are looked into elsewhere."""
-    return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
+    name = path.rpartition("/")[2]
+    dot = name.rfind(".")
+    return dot > 0 and name[dot:].lower() in IMAGE_SUFFIXES

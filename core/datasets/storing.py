@@ -19,10 +19,11 @@ from core.datasets.decoding import Decoders
 from core.datasets.deriving import DERIVED
 from core.datasets.findings import Findings
 from core.datasets.parsed import Parsed
+from core.datasets.previews import first_page
 from core.datasets.source import Source
 from core.datasets.tally import Tally
 from core.db.session import Database
-from core.db.tables import Annotation, AnnotationSet, Dataset, DatasetFinding, DatasetImage
+from core.db.tables import Annotation, AnnotationSet, Base, Dataset, DatasetFinding, DatasetImage
 from core.errors import BadDataError, ConflictError, StationmasterError
 from core.identifiers import new_id
 from core.settings import Settings
@@ -113,8 +114,9 @@ def store_parsed(
             )
         if strict and findings.errors:
             raise StrictError(findings)
+        _count(database, storage, dataset_id, tally, set_ids)
         image_store.settle(storage)
-        return _publish(database, dataset_id, name, tally, findings, set_ids, origin, held=hold and findings.errors > 0)
+        return _publish(database, dataset_id, name, tally, findings, origin, held=hold and findings.errors > 0)
     except BaseException:
         try:
             sweeping.remove(database, storage, dataset_id)
@@ -160,22 +162,23 @@ def _store_images(
     total = len(parsed.images)
     image_store.check_space(storage)
     bench = Workbench(source, parsed.sets, settings.max_image_pixels, storage.url, f"datasets/{dataset_id}/images")
-    for done, outcome in enumerate(decoders.outcomes(bench, storage, parsed.images), 1):
+    outcomes = zip(parsed.images, decoders.outcomes(bench, storage, parsed.images), strict=True)
+    for done, (image, outcome) in enumerate(outcomes, 1):
         findings.extend(outcome.findings)
         for one in outcome.finished:
             position = tally.images
-            tally.take(one, findings)
+            tally.take(image, one, findings)
             image_rows.append(
                 {
                     "dataset_id": dataset_id,
                     "position": position,
-                    "path": storable(one.parsed.path if one.stored.frame < 0 else f"{one.parsed.path}#{one.stored.frame + 1}"),
+                    "path": storable(image.path if one.stored.frame < 0 else f"{image.path}#{one.stored.frame + 1}"),
                     "key": one.key,
                     "width": one.stored.width,
                     "height": one.stored.height,
                     "sha256": one.stored.sha256,
-                    "split": one.parsed.split,
-                    "group": storable(one.parsed.group or one.stored.study or one.stored.series),
+                    "split": image.split,
+                    "group": storable(image.group or one.stored.study or one.stored.series),
                     "study": storable(one.stored.study),
                     "series": storable(one.stored.series),
                 }
@@ -199,26 +202,32 @@ def storable(text: str) -> str:
 def _insert(database: Database, dataset_id: str, image_rows: list[dict[str, Any]], annotation_rows: list[dict[str, Any]]) -> None:
     with database.write() as session:
         if image_rows:
-            session.execute(insert(DatasetImage), image_rows)
+            session.execute(insert(Base.metadata.tables[DatasetImage.__tablename__]), image_rows)  # no objects are wanted
         if annotation_rows:
-            session.execute(insert(Annotation), annotation_rows)
+            session.execute(insert(Base.metadata.tables[Annotation.__tablename__]), annotation_rows)
         session.execute(update(Dataset).where(Dataset.id == dataset_id).values(statistics={"import": sweeping.sign_of_life()}))
     image_rows.clear()
     annotation_rows.clear()
 
 
-def _publish(
-    database: Database, dataset_id: str, name: str, tally: Tally, findings: Findings, set_ids: list[str], origin: str, *, held: bool
-) -> Dataset:
+def _count(database: Database, storage: Storage, dataset_id: str, tally: Tally, set_ids: list[str]) -> None:
+    """Write what was counted, add the derived sets, and draw the page of the preview that people see first."""
+    with database.write() as session:
+        stored = [session.get_one(AnnotationSet, set_id) for set_id in set_ids]
+        for number, annotation_set in enumerate(stored):
+            annotation_set.class_counts = [tally.class_counts[number][index] for index in range(len(annotation_set.classes))]
+            annotation_set.image_count = tally.image_counts[number]
+        _add_derived(session, dataset_id, stored, tally)
+    with database.read() as session:
+        for annotation_set in stored[:1]:
+            first_page(storage, session, dataset_id, annotation_set)
+
+
+def _publish(database: Database, dataset_id: str, name: str, tally: Tally, findings: Findings, origin: str, *, held: bool) -> Dataset:
     """The last transaction: findings, counts, derived sets, and the name under which the dataset is seen."""
     try:
         with database.write() as session:
             dataset = session.get_one(Dataset, dataset_id)
-            stored = [session.get_one(AnnotationSet, set_id) for set_id in set_ids]
-            for number, annotation_set in enumerate(stored):
-                annotation_set.class_counts = [tally.class_counts[number][index] for index in range(len(annotation_set.classes))]
-                annotation_set.image_count = tally.image_counts[number]
-            _add_derived(session, dataset_id, stored, tally)
             rows = [
                 {
                     "dataset_id": dataset_id,

@@ -39,15 +39,15 @@ class Tally:
             self.image_counts.append(0)
             self.hash.update(json.dumps([parsed_set.name, parsed_set.kind, parsed_set.classes]).encode())
 
-    def take(self, one: Finished, findings: Findings) -> None:
+    def take(self, image: ParsedImage, one: Finished, findings: Findings) -> None:
         """Count one stored image."""
         self.images += 1
         self.size += one.size
         self.widths[one.stored.width] += 1
         self.heights[one.stored.height] += 1
-        self.splits[one.parsed.split] += 1
-        self.hash.update(f"{one.stored.sha256} {one.parsed.split} {one.parsed.group} ".encode("utf-8", "surrogateescape"))
-        self.hash.update(json.dumps(one.values).encode())
+        self.splits[image.split] += 1
+        self.hash.update(one.digest)
+        self.hash.update(f"{image.split} {image.group} ".encode("utf-8", "surrogateescape"))
         for number, (parsed_set, value) in enumerate(zip(self.parsed.sets, one.values, strict=True)):
             if value is not None:
                 self.image_counts[number] += 1
@@ -55,9 +55,9 @@ class Tally:
                 self.class_counts[number].update(classes)
                 self.class_images[number].update(set(classes))
         digest = bytes.fromhex(one.stored.sha256)[:16]
-        first = self.first_with.setdefault(digest, one.parsed)
-        if first is not one.parsed:
-            _notice_duplicate(first, one.parsed, findings)
+        first = self.first_with.setdefault(digest, image)
+        if first is not image:
+            _notice_duplicate(first, image, findings)
 
     def median_size(self) -> tuple[int, int]:
         """Width and height in the middle, each by itself."""

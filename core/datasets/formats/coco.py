@@ -102,7 +102,7 @@ class _Reading:
         self._by_name: dict[str, list[str]] = {}
         for path in source.members:
             if is_image(path):
-                self._by_name.setdefault(PurePosixPath(path).name, []).append(path)
+                self._by_name.setdefault(path.rpartition("/")[2], []).append(path)
 
     def read(self, file: str, split: str) -> None:
         """Take one file in."""

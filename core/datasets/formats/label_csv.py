@@ -42,6 +42,7 @@ _COLUMNS = {
     AnnotationKind.BOXES: "path,class,xLeft,yTop,width,height",
     AnnotationKind.REGIONS: "path,class,width,height,mask",
 }
+_FILES = ("label.csv", "labels.csv")
 _LONGEST_MASK = 50_000_000  # bytes of one run-length encoding, unpacked
 # The csv module's own limit of 128 KB a cell would refuse large masks.
 csv.field_size_limit(_LONGEST_MASK)
@@ -49,7 +50,7 @@ csv.field_size_limit(_LONGEST_MASK)
 
 def find_files(source: Source) -> list[str]:
     """The label.csv files of a source, outermost first."""
-    found = [path for path in source.members if PurePosixPath(path).name.lower() in ("label.csv", "labels.csv")]
+    found = [path for path in source.members if path.lower().endswith(_FILES) and path.lower().rpartition("/")[2] in _FILES]
     return sorted(found, key=lambda path: (path.count("/"), path))
 
 
@@ -94,14 +95,32 @@ def rows(source: Source, file: str) -> Iterator[tuple[int, list[str]]]:
     """
     number = 0
     try:
-        with source.open(file) as binary, io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-            reader = csv.reader(text, skipinitialspace=True)
+        encoding, delimiter = _dialect(source, file)
+        with source.open(file) as binary, io.TextIOWrapper(binary, encoding=encoding, errors="surrogateescape", newline="") as text:
+            reader = csv.reader(text, skipinitialspace=True, delimiter=delimiter)
             for row in reader:
                 number = reader.line_num
-                if row and any(row):
+                if row and (row[0] or any(row)):
                     yield number, row
-    except (csv.Error, zlib.error, OSError) as error:
+    except (csv.Error, zlib.error, OSError, UnicodeError) as error:
         raise BadDataError(f"{file}:{number + 1} cannot be read as CSV: {error}.", "Save it as plain CSV in UTF-8, with commas.") from error
+
+
+def _dialect(source: Source, file: str) -> tuple[str, str]:
+    """Encoding and delimiter: spreadsheets write semicolons where the comma is the decimal sign, tabs in “Unicode text”, and that in UTF-16."""
+    with source.open(file) as binary:
+        head = binary.read(4096)
+    encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    first = next((line for line in head.decode(encoding, "replace").splitlines() if line.strip()), "")
+    return encoding, "," if "," in first.partition(";")[0] else ";" if ";" in first else "\t" if "\t" in first else ","
+
+
+def _number(cell: str) -> float:
+    """A number, its decimals after a point or, as in many countries, a comma."""
+    try:
+        return float(cell)
+    except ValueError:
+        return float(cell.replace(",", ".", 1))
 
 
 def _kind(source: Source, file: str, group_column: int) -> AnnotationKind:
@@ -222,11 +241,11 @@ class _Table:
     def box(self, image: ParsedImage, row: list[str], number: int) -> None:
         """`path,class,xLeft,yTop,width,height`."""
         try:
-            x, y, width, height = float(row[2]), float(row[3]), float(row[4]), float(row[5])
+            x, y, width, height = _number(row[2]), _number(row[3]), _number(row[4]), _number(row[5])
         except ValueError:
             self._bad(number, "The box has a coordinate that is no number.", "Write xLeft,yTop,width,height in pixels.")
             return
-        if not (math.isfinite(x) and math.isfinite(y) and math.isfinite(width) and math.isfinite(height)):
+        if not math.isfinite(x + y + width + height):
             self._bad(number, "The box has a coordinate that is not finite.", "Write xLeft,yTop,width,height in pixels.")
             return
         index = self._class(row[1], number)

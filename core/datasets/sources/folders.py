@@ -1,7 +1,7 @@
 """A folder on this host as a source."""
 
 import os
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 
 from core.datasets.findings import Findings
@@ -15,9 +15,10 @@ class FolderSource:
 
     def __init__(self, root: Path, settings: Settings, findings: Findings) -> None:
         self.name = root.name
-        self._root = root.absolute()
+        root = self._root = root.absolute()
         listing = Inventory(self.name, settings, findings)
         pending = [root]
+        start = len(os.path.join(root, ""))  # noqa: PTH118  # a root of "/" ends in its slash
         while pending:
             folder = pending.pop()
             try:
@@ -26,9 +27,9 @@ class FolderSource:
                 findings.error("unreadable", str(folder.relative_to(root)), "The folder may not be read.", "Give read permission to it.")
                 continue
             for entry in entries:
-                relative = Path(entry.path).relative_to(root).as_posix()
+                relative = entry.path[start:]
                 if entry.is_dir(follow_symlinks=False):
-                    if not is_litter(PurePosixPath(relative)):
+                    if not is_litter(relative):
                         listing.add_folder(relative)
                         pending.append(Path(entry.path))
                     continue

@@ -18,9 +18,9 @@ _ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tbz2", ".tbz", ".tar.bz2", ".txz"
 _LITTER = frozenset({".ds_store", "thumbs.db", "desktop.ini", "__macosx", ".git", ".svn", ".ipynb_checkpoints", "@eadir"})
 
 
-def is_litter(path: PurePosixPath) -> bool:
+def is_litter(path: str) -> bool:
     """Whether an operating system or a tool left the file there, for itself."""
-    return any(part.lower() in _LITTER or part.startswith("._") for part in path.parts)
+    return any(part.lower() in _LITTER or part.startswith("._") for part in path.split("/"))
 
 
 def _unsafe(name: str) -> str:
@@ -48,7 +48,7 @@ class Inventory:
 
     def add_folder(self, name: str) -> None:
         """Take a folder in."""
-        if name and not _unsafe(name) and not is_litter(PurePosixPath(name)):
+        if name and not _unsafe(name) and not is_litter(name):
             self.folders.add(name.strip("/"))
 
     def add(self, name: str, size: int, *, regular: bool = True) -> str:
@@ -59,7 +59,7 @@ class Inventory:
             self.findings.error("unsafe-path", shown, f"The name {why}.", "Pack the archive anew with paths relative to its root.")
             return ""
         path = str(PurePosixPath(name.replace("\\", "/")))
-        if is_litter(PurePosixPath(path)) or path == ".":
+        if is_litter(path) or path == ".":
             return ""
         if not regular:
             self.findings.error(
