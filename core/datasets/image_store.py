@@ -24,12 +24,22 @@ def write(storage: Storage, key: str, data: bytes) -> None:
         return
     try:
         try:
-            path.write_bytes(data)
+            _write_new(str(path), data)
         except FileNotFoundError:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            _write_new(str(path), data)
     except OSError as error:
         raise _full_or(error, storage) from error
+
+
+def _write_new(path: str, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(descriptor, left) :]
+    finally:
+        os.close(descriptor)
 
 
 def check_space(storage: Storage) -> None:

@@ -6,6 +6,7 @@ import leaves only such an invisible one, which `core.datasets.sweeping` takes a
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from sqlalchemy import insert, select, update
@@ -114,8 +115,10 @@ def store_parsed(
             )
         if strict and findings.errors:
             raise StrictError(findings)
-        _count(database, storage, dataset_id, tally, set_ids)
-        image_store.settle(storage)
+        with ThreadPoolExecutor(1) as pool:
+            settled = pool.submit(image_store.settle, storage)
+            _count(database, storage, dataset_id, tally, set_ids)
+            settled.result()
         return _publish(database, dataset_id, name, tally, findings, origin, held=hold and findings.errors > 0)
     except BaseException:
         try:
