@@ -61,11 +61,11 @@ def test_from_train_to_the_model_with_a_terminal_that_closes_in_mid_training(
 ) -> None:
     person = sit_down()
     to_the_tuning(person)
-    type_hyperparameters(person, "40")
+    type_hyperparameters(person, "150")
     person.choose("[ Back ]")  # nothing is lost on the way back and forth
     person.see("Which network?")
     person.choose("[ Next ]")
-    person.see("Training epochs 40")
+    person.see("Training epochs 150")
     person.choose("[ Next ]")
     person.choose("Edit names")
     person.type("Which way do they run?")
@@ -74,7 +74,7 @@ def test_from_train_to_the_model_with_a_terminal_that_closes_in_mid_training(
     person.choose("[ Next ]")
     person.see("Validation data percentage 25 %")
     person.choose("[ Start ]")
-    person.see("epoch 2 of 40", seconds=200)
+    person.see("of 150 ·", seconds=200)
 
     person.leave()  # the bot of this face is gone; the training is not
     person = sit_down()
