@@ -1,5 +1,6 @@
 """A workbench for real small trainings: datasets of drawn images, tiny networks, and a link that writes down what it is told."""
 
+import json
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded: see worker/__init__.py
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from core.datasets import masks
 from core.datasets.importing import import_dataset
 from core.db.session import Database
 from core.db.tables import AnnotationSet, Dataset
@@ -141,11 +143,52 @@ class Workbench:
         (folder / "label.csv").write_text("\n".join(lines) + "\n")
         return self.import_folder(folder, "several")
 
-    def job(self, dataset: Dataset, *, task: str = "task1", generation: int = 1, spec: ModelSpec = TINY, **plan: Any) -> TrainingJob:
-        """A job of one set of hyperparameters: those of PLAN with what is given."""
+    def squares(
+        self,
+        images: int = 12,
+        classes: int = 2,
+        name: str = "squares",
+        mode: str = "RGB",
+        size: tuple[int, int] = (64, 64),
+        empty_every: int = 0,
+    ) -> Dataset:
+        """A COCO dataset of bright (class 0) and dark (the others) squares on grey noise, with boxes and masks; every so many images show none."""
+        random = np.random.default_rng(5)
+        folder = self.folder / name
+        (folder / "images").mkdir(parents=True)
+        width, height = size
+        listed, annotations = [], []
+        for number in range(1, images + 1):
+            grey = random.normal(128, 12, (height, width))
+            for place in range(0 if empty_every and number % empty_every == 0 else 2):
+                label, side = int(random.integers(classes)), int(random.integers(10, min(24, height - 1)))
+                x = int(random.integers(place * width // 2, (place + 1) * width // 2 - side + 1))
+                y = int(random.integers(0, height - side + 1))
+                grey[y : y + side, x : x + side] = 235 if label == 0 else 20
+                mask = np.zeros((height, width), np.uint8)
+                mask[y : y + side, x : x + side] = 1
+                segmentation = {"size": [height, width], "counts": masks.encode(mask)}
+                annotations.append(
+                    {"id": len(annotations) + 1, "image_id": number, "category_id": label + 1, "bbox": [x, y, side, side]}
+                    | {"area": side * side, "iscrowd": 0, "segmentation": segmentation}
+                )
+            pixels = np.clip(grey, 0, 255).astype(np.uint8)
+            image = Image.fromarray(pixels.astype(np.uint16) * 200 if mode == "I;16" else pixels)
+            (image if mode in ("L", "I;16") else image.convert(mode)).save(folder / "images" / f"{number}.png")
+            listed.append({"id": number, "file_name": f"{number}.png", "width": width, "height": height})
+        categories = [{"id": number + 1, "name": f"shade {number}"} for number in range(classes)]
+        document = {"images": listed, "annotations": annotations, "categories": categories}
+        (folder / "instances.json").write_text(json.dumps(document))
+        return self.import_folder(folder, name)
+
+    def job(
+        self, dataset: Dataset, *, task: str = "task1", generation: int = 1, spec: ModelSpec = TINY, kind: str = "", **plan: Any
+    ) -> TrainingJob:
+        """A job of one set of hyperparameters: those of PLAN with what is given; on the annotation set of `kind`, or the first."""
         with self.database.read() as session:
-            annotation_set: AnnotationSet = session.get_one(Dataset, dataset.id).annotation_sets[0]
-        task_type = TaskType.MULTI_LABEL if annotation_set.kind == "multi-label" else TaskType.SINGLE_LABEL
+            sets: list[AnnotationSet] = session.get_one(Dataset, dataset.id).annotation_sets
+            annotation_set = next(one for one in sets if kind in ("", one.kind))
+        task_type = next(one for one in TaskType if annotation_set.kind in one.kinds)
         return TrainingJob(
             task_id=task,
             job_id=f"{task}-1",

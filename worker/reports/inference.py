@@ -1,4 +1,4 @@
-"""A finished model on one image: labels with confidence, and a map of what the network looked at. Runs on the CPU."""
+"""A finished model on one image: labels, boxes or masks with their confidence, and a picture of where. Runs on the CPU."""
 
 import json
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from worker.engine.data import decode
 from worker.engine.device import usable_cores
 from worker.networks import build
 from worker.reports.activation import activation_map
+from worker.reports.found_objects import drawing_of, find_objects
 from worker.reports.pictures import heat_over
 
 _LABELS = 5  # named where one label is to be chosen
@@ -40,6 +41,11 @@ class LoadedModel:
     def classes(self) -> list[str]:
         """Names of the classes, in the order of the outputs."""
         return list(self.card["classes"])
+
+    @property
+    def gives_instances(self) -> bool:
+        """Whether it marks single objects by masks."""
+        return bool(self.card["spec"].get("instances_only", False))
 
     def prepare(self, data: bytes) -> torch.Tensor:
         """An image file as the network takes it, [1, 3, size, size]."""
@@ -80,7 +86,8 @@ def predict(model_key: str, image: bytes, *, storage: Storage, settings: Setting
 
     Returns:
         `labels`: the five most confident, or for several labels an image all of them with `present` (at or above the class's threshold);
-        each with `label` and `confidence`. `picture_key`: where a heat map of the first label lies; missing where the network has no map.
+        of a detector one per object, with what `find_objects` says of it; each with `label` and `confidence`. `picture_key`: where a heat
+        map of the first label lies, or the drawing of the objects; missing where the network has no map.
 
     Raises:
         BadDataError: when the image cannot be read.
@@ -90,6 +97,10 @@ def predict(model_key: str, image: bytes, *, storage: Storage, settings: Setting
     torch.set_num_threads(usable_cores())
     model = load_model(model_key, storage=storage, settings=settings)
     images = model.prepare(upright)
+    if model.task_type is TaskType.OBJECT_DETECTION or model.gives_instances:
+        with Image.open(BytesIO(upright)) as opened:
+            objects = find_objects(model.network, images, opened.size, model.classes, model.card.get("thresholds", ()))
+            return {"labels": objects, "picture_key": _kept(drawing_of(opened, objects, model.classes), storage)}
     logits, heat = activation_map(model.network, images)
     several = model.task_type is TaskType.MULTI_LABEL
     confidences = logits.sigmoid() if several else logits.softmax(0)
@@ -103,8 +114,12 @@ def predict(model_key: str, image: bytes, *, storage: Storage, settings: Setting
         labels = labels[:_LABELS]
     answer: dict[str, Any] = {"labels": labels}
     if heat is not None:
-        key = f"predictions/{new_id()}.png"
         with Image.open(BytesIO(upright)) as opened:
-            storage.write(key, heat_over(opened, heat))
-        answer["picture_key"] = key
+            answer["picture_key"] = _kept(heat_over(opened, heat), storage)
     return answer
+
+
+def _kept(picture: bytes, storage: Storage) -> str:
+    key = f"predictions/{new_id()}.png"
+    storage.write(key, picture)
+    return key

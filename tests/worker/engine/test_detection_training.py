@@ -1,0 +1,110 @@
+"""Small trainings of detectors: the same loop, resumed exactly, on odd data, down to the pictures and a test on an image."""
+
+import json
+import math
+from dataclasses import replace
+from io import BytesIO
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from core.vocabulary import TaskType
+from core.zoo.spec import ModelSpec
+from worker.engine.checkpoint import newest
+from worker.link import Ask
+from worker.reports.inference import predict
+from worker.reports.model_files import write_model
+
+BOXES = ModelSpec(
+    network="faster_rcnn-test_resnet",
+    pretraining="none",
+    library="torchvision over timm",
+    family="test",
+    variation="test",
+    task_types=(TaskType.OBJECT_DETECTION,),
+    recipe="detector",
+    parameters=1_000_000,
+    gmacs=0.1,
+    input_size=64,
+    licence="",
+)
+INSTANCES = replace(BOXES, network="mask_rcnn-test_resnet", task_types=(TaskType.OBJECT_SEGMENTATION,), instances_only=True)
+SPECS = {"boxes": BOXES, "instances": INSTANCES}
+PLAN: dict[str, Any] = {"batch_size": 4, "epochs": 2, "image_size": 64, "learning_rate": 1e-3, "gradient_clip": 5.0}
+
+
+def job_of(bench: Any, dataset: Any, kind: str = "boxes", **changes: Any) -> Any:
+    return bench.job(dataset, kind=kind, spec=SPECS[kind], **{**PLAN, **changes})
+
+
+@pytest.mark.parametrize("kind", ["boxes", "instances"])
+def test_a_detector_learns_and_leaves_a_model_that_can_be_tried(bench: Any, kind: str) -> None:
+    job = job_of(bench, bench.squares(images=12), kind, epochs=3)
+    result, link = bench.train(job)
+    assert {"ap", "ap50", "ap75", "ar"} <= result.metrics.keys() and result.score == max(values["score"] for _, values in link.epochs)
+    assert ("box_ap" in result.metrics) == (kind == "instances")
+    assert result.baseline is None
+    assert link.epochs[-1][1]["val_loss"] < link.epochs[0][1]["val_loss"]
+    assert "train_accuracy" not in link.epochs[0][1]  # detectors have none
+    json.dumps(link.epochs)
+
+    report = write_model(job, result, "models/m", database=bench.database, storage=bench.storage, settings=bench.settings)
+    assert {"curves", "precision_recall", "classes", "best_and_worst"} == report.keys()
+    for key in report.values():
+        assert min(Image.open(BytesIO(bench.storage.read(key))).size) > 50
+    card = json.loads(bench.storage.read("models/m/model_card.json"))
+    assert len(card["thresholds"]) == 2 and card["metrics"]["ap50"] == result.metrics["ap50"]
+
+    image = (bench.folder / "squares" / "images" / "1.png").read_bytes()
+    answer = predict("models/m", image, storage=bench.storage, settings=bench.settings)
+    json.dumps(answer)
+    assert Image.open(BytesIO(bench.storage.read(answer["picture_key"]))).size == (512, 512)
+    for one in answer["labels"]:
+        x, y, width, height = one["box"]
+        assert x >= 0 and x + width <= 64.01 and y >= 0 and y + height <= 64.01 and 0 < one["confidence"] <= 1
+        assert ("mask" in one) == (kind == "instances")
+
+
+def test_a_paused_detector_ends_exactly_as_an_unbroken_one(bench: Any, recording_link: Any) -> None:
+    dataset = bench.squares()
+    changes = {"horizontal_flip": True, "resized_crop": True, "rotation": True, "ema_decay": 0.9}
+    whole = job_of(bench, dataset, task="whole", **changes)
+    unbroken, unbroken_link = bench.train(whole)
+    broken = job_of(bench, dataset, task="broken", **changes)
+    paused, first = bench.train(broken, recording_link(lambda link: Ask.PAUSE if link.asked_times > 6 else Ask.GO_ON))
+    assert paused.asked is Ask.PAUSE
+    resumed, second = bench.train(replace(broken, generation=2))
+    assert resumed.metrics == unbroken.metrics
+    told = dict(first.epochs + second.epochs)
+    assert [told[number]["val_loss"] for number in sorted(told)] == [values["val_loss"] for _, values in unbroken_link.epochs]
+    states = [newest(bench.storage, one.checkpoint_folder) for one in (whole, broken)]
+    assert all(state is not None for state in states)
+    first_weights, second_weights = (state.state["network"] for state in states)  # type: ignore[union-attr]
+    assert all(torch.equal(first_weights[name], second_weights[name]) for name in first_weights)
+
+
+@pytest.mark.parametrize("kind", ["boxes", "instances"])
+@pytest.mark.parametrize(
+    ("options", "plan"),
+    [
+        ({"images": 2}, {}),
+        ({"images": 4, "classes": 1}, {"batch_size": 1}),
+        ({"images": 6, "empty_every": 2}, {"batch_size": 2}),
+        ({"images": 4, "size": (300, 30)}, {"resized_crop": True, "rotation": True}),
+        ({"images": 4, "mode": "L"}, {"colour_jitter": True, "horizontal_flip": True}),
+        ({"images": 4, "mode": "I;16"}, {}),
+    ],
+    ids=["two-images", "one-class-single-images", "images-without-objects", "wide", "grey", "16-bit"],
+)
+def test_odd_datasets_train(bench: Any, kind: str, options: dict[str, Any], plan: dict[str, Any]) -> None:
+    result, link = bench.train(job_of(bench, bench.squares(**options), kind, **{"epochs": 1, **plan}))
+    assert result.score is not None and 0 <= result.score <= 1
+    assert all(math.isfinite(values["val_loss"]) for _, values in link.epochs)
+
+
+def test_a_batch_without_a_single_object_trains(bench: Any) -> None:
+    dataset = bench.squares(images=8, empty_every=1)
+    result, link = bench.train(job_of(bench, dataset, epochs=1))
+    assert result.score == 0 and math.isfinite(link.epochs[0][1]["val_loss"])

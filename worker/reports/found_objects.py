@@ -1,0 +1,62 @@
+"""What a detector finds on one image: boxes or masks with their labels, as data and drawn on the image."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from core.datasets import masks
+from core.datasets.previews import colour_of
+from worker.objectives.detection import in_original, outlines_of
+from worker.reports.object_drawings import Drawn, draw_objects
+
+_SIDES = (512, 1600)  # px: the drawing is as large as the image, within these limits
+_USUAL_THRESHOLD = 0.5
+
+
+@torch.inference_mode()
+def find_objects(
+    network: nn.Module, images: Tensor, size: tuple[int, int], classes: Sequence[str], thresholds: Sequence[float]
+) -> list[dict[str, Any]]:
+    """The objects of one image, the surest first, from each class's threshold on.
+
+    Args:
+        network: a detector in evaluation mode, see `worker.networks.detection`.
+        images: [1, 3, side, side], normalised.
+        size: width and height of the original image.
+        classes: their names.
+        thresholds: per class the confidence from which on an object counts; where there are none, 0.5 for all.
+
+    Returns:
+        For each `label`, `confidence`, `box` (x, y, width, height in pixels of the original image), and where the network gives masks
+        `mask`: {"size": [height, width], "counts": COCO's compressed run-length encoding}.
+    """
+    found = network(images)[0]
+    least = torch.tensor([*thresholds] or [_USUAL_THRESHOLD] * len(classes))
+    kept = found["scores"] >= least[found["labels"]]
+    boxes = in_original(found["boxes"][kept].float(), images.shape[-1], *size).tolist()
+    outlines = outlines_of(found["masks"][kept], *size) if "masks" in found else []
+    objects: list[dict[str, Any]] = []
+    for number, (label, score, (x1, y1, x2, y2)) in enumerate(
+        zip(found["labels"][kept].tolist(), found["scores"][kept].tolist(), boxes, strict=True)
+    ):
+        objects.append({"label": classes[label], "confidence": score, "box": [round(side, 2) for side in (x1, y1, x2 - x1, y2 - y1)]})
+        if outlines:
+            objects[-1]["mask"] = {"size": [size[1], size[0]], "counts": outlines[number]}
+    return objects
+
+
+def drawing_of(image: Image.Image, objects: Sequence[dict[str, Any]], classes: Sequence[str]) -> bytes:
+    """The image with what `find_objects` found on it, as PNG."""
+    drawn = []
+    for one in objects:
+        x, y, width, height = one["box"]
+        mask = masks.decode(one["mask"]["counts"], image.width, image.height) if "mask" in one else None
+        text = f"{one['label']} {100 * one['confidence']:.0f} %"
+        drawn.append(Drawn((x, y, x + width, y + height), colour_of(list(classes).index(one["label"])), text, mask=mask))
+    out = BytesIO()
+    draw_objects(image, drawn, min(max(max(image.size), _SIDES[0]), _SIDES[1])).save(out, "PNG", compress_level=4)
+    return out.getvalue()
