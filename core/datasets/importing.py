@@ -12,7 +12,7 @@ from core.datasets.formats import find_reader, label_csv
 from core.datasets.grouping import apply_groups, compile_pattern
 from core.datasets.names import clean_name
 from core.datasets.parsed import Parsed
-from core.datasets.source import Source, is_image
+from core.datasets.source import Source, images_of
 from core.datasets.sources.opening import open_source
 from core.datasets.storing import Progress, refuse_taken_name, store_parsed
 from core.db.session import Database
@@ -61,7 +61,7 @@ def import_dataset(
     refuse_taken_name(database, workspace, name)
     sweeping.sweep(database, storage, settings)
     findings = Findings()
-    with open_source(source, settings, findings) as opened, Decoders(sum(map(is_image, opened.members))) as decoders:
+    with open_source(source, settings, findings) as opened, Decoders(len(images_of(opened))) as decoders:
         parsed = parse(opened, settings, findings, format, group_column)
         apply_groups(parsed, opened, pattern, findings)
         if len(parsed.images) > settings.max_images:

@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco
 
+from core.datasets.parsed import Geometry, Polygons, Rle
+
 _LONGEST_OUTLINE = 5_000_000  # px; pycocotools allocates 40 bytes for each, whatever the image's size
 
 
@@ -117,6 +119,19 @@ def transformed(counts: str, width: int, height: int, transpose: Image.Transpose
     if picture.size != size:
         picture = picture.resize(size, Image.Resampling.BILINEAR)
     return encode(np.asarray(picture) >= 128)
+
+
+def extent(mask: Geometry) -> tuple[float, float, float, float] | None:
+    """The box around a mask, None where the mask is no mask."""
+    if isinstance(mask, Rle):
+        try:
+            return box(from_counts(mask.counts, mask.width, mask.height), mask.width, mask.height)
+        except ValueError:
+            return None
+    rings = mask.rings if isinstance(mask, Polygons) else ()
+    xs = [x for ring in rings for x in ring[0::2]]
+    ys = [y for ring in rings for y in ring[1::2]]
+    return (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)) if xs and ys else None
 
 
 def _rle(counts: str, width: int, height: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ class Member:
 
     path: str
     size: int
+    is_dicom: bool = False  # as its content says; scanners write such files without a suffix
 
 
 class Source(Protocol):
@@ -35,8 +36,13 @@ class Source(Protocol):
         ...
 
 
-def is_image(path: str) -> bool:
-    """Whether the name is that of an image that can be read; DICOM files without a suffix are looked into elsewhere."""
+def images_of(source: Source) -> list[str]:
+    """The images of a source, by their names, and DICOM files whatever they are called."""
+    return [path for path, member in source.members.items() if member.is_dicom or has_image_suffix(path)]
+
+
+def has_image_suffix(path: str) -> bool:
+    """Whether the name is that of an image that can be read."""
     name = path.rpartition("/")[2]
     dot = name.rfind(".")
     return dot > 0 and name[dot:].lower() in IMAGE_SUFFIXES

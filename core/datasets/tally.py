@@ -11,6 +11,7 @@ from core.datasets.deriving import classes_in
 from core.datasets.findings import Findings
 from core.datasets.finishing import Finished
 from core.datasets.parsed import Parsed, ParsedImage
+from core.db.folding import folded
 
 FEWEST_PER_CLASS = 3
 
@@ -65,19 +66,30 @@ class Tally:
 
     def notice_classes(self, findings: Findings) -> None:
         """Say which classes have too few images to be learnt."""
+        most: dict[str, int] = {}  # images that show a class, in the set that shows it most
         for number, parsed_set in enumerate(self.parsed.sets):
             for index, name in enumerate(parsed_set.classes):
-                count = self.class_images[number][index]
-                if count == 0:
-                    findings.warning("empty-class", "", f"No image shows the class “{name}”.", "Add images of it, or take the class out.")
-                elif count < FEWEST_PER_CLASS:
-                    images = "image shows" if count == 1 else "images show"
-                    findings.warning(
-                        "small-class",
-                        "",
-                        f"Only {count} {images} the class “{name}”; at least {FEWEST_PER_CLASS} are needed to learn and to judge it.",
-                        "Add images of it.",
-                    )
+                most[name] = max(most.get(name, 0), self.class_images[number][index])
+        by_folded: dict[str, str] = {}
+        for name, count in most.items():
+            first = by_folded.setdefault(folded(name), name)
+            if first != name:
+                findings.warning(
+                    "similar-class",
+                    "",
+                    f"The classes “{first}” and “{name}” differ in the case of letters only.",
+                    "Call both the same if they mean the same; `stationmaster dataset combine --rename` does so too.",
+                )
+            if count == 0:
+                findings.warning("empty-class", "", f"No image shows the class “{name}”.", "Add images of it, or take the class out.")
+            elif count < FEWEST_PER_CLASS:
+                images = "image shows" if count == 1 else "images show"
+                findings.warning(
+                    "small-class",
+                    "",
+                    f"Only {count} {images} the class “{name}”; at least {FEWEST_PER_CLASS} are needed to learn and to judge it.",
+                    "Add images of it.",
+                )
 
 
 def _notice_duplicate(first: ParsedImage, second: ParsedImage, findings: Findings) -> None:

@@ -1,12 +1,13 @@
 """Class folders: each folder's name is the label of the images in it, also under train/, val/ and test/."""
 
 import itertools
+import re
 from pathlib import PurePosixPath
 
 from core.datasets.findings import Findings
 from core.datasets.names import class_name, natural_key
 from core.datasets.parsed import SPLIT_NAMES, Parsed, ParsedImage, ParsedSet
-from core.datasets.source import Source, is_image
+from core.datasets.source import Source, images_of
 from core.errors import BadDataError
 from core.settings import Settings
 from core.vocabulary import AnnotationKind
@@ -19,11 +20,13 @@ _TEXTS = frozenset({".txt", ".md", ".pdf", ".csv", ".json", ".xml", ".html", ".y
 
 # A lone folder of one of these names holds images, not a class.
 _NO_CLASS = frozenset({"images", "image", "imgs", "img", "jpegimages", "data", "pictures", "photos", "dicom", "frames"})
+# Nor do folders that are all called so: scanners write DICOM/PAT0001/ST0001/SE0001/IM0001.
+_ARCHIVE_FOLDER = re.compile(r"(pa|pat|patient|st|study|se|ser|series|scan|exam)[ _-]?\d+", re.I)
 
 
 def detect(source: Source) -> bool:
     """Whether images lie in folders that can be classes."""
-    images = [PurePosixPath(path) for path in source.members if is_image(path)]
+    images = [PurePosixPath(path) for path in images_of(source)]
     inside = [path for path in images if len(path.parts) > 1]
     if len(inside) * 2 < len(images) or not inside:
         return False
@@ -32,7 +35,7 @@ def detect(source: Source) -> bool:
     split = [path for path in inside if path.parts[prefix].lower() in SPLIT_NAMES]
     if len(split) == len(inside):
         return any(len(path.parts) > prefix + 2 for path in inside)
-    return not folders <= _NO_CLASS
+    return not folders <= _NO_CLASS and not all(_ARCHIVE_FOLDER.fullmatch(folder) for folder in folders)
 
 
 def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
@@ -41,7 +44,7 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
     Raises:
         BadDataError: when there is no image in any folder.
     """
-    images = sorted((path for path in source.members if is_image(path)), key=natural_key)
+    images = sorted(images_of(source), key=natural_key)
     if not images:
         raise BadDataError(f"{source.name} holds no images.", "JPEG, PNG, WebP, BMP, TIFF and DICOM are read.")
     prefix = wrapping_folder([PurePosixPath(path) for path in images])
@@ -93,8 +96,8 @@ def _notice_others(source: Source, prefix: int, has_splits: bool, classes: set[s
         parts = PurePosixPath(folder).parts
         if len(parts) == level and class_name(parts[-1]) not in classes:
             findings.warning("empty-class", folder, "The class folder holds no image.", "Put images into it, or remove it.")
-    for path in sorted(source.members):
-        if not is_image(path) and PurePosixPath(path).suffix.lower() not in _TEXTS:
+    for path in sorted(source.members.keys() - set(images_of(source))):
+        if PurePosixPath(path).suffix.lower() not in _TEXTS:
             findings.warning(
                 "not-an-image", path, "The file is no image that can be read and is left out.", "Convert it to JPEG or PNG if it is one."
             )

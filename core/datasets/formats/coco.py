@@ -7,13 +7,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, TypeGuard
+from urllib.parse import unquote, urlsplit
 
 from core.datasets import masks
 from core.datasets.findings import Findings
 from core.datasets.json_stream import JsonStreamError, first_keys, read_members
 from core.datasets.names import ClassList, class_name
 from core.datasets.parsed import Geometry, Parsed, ParsedImage, ParsedSet, Polygons, Rle, split_of
-from core.datasets.source import Source, is_image
+from core.datasets.source import Source, images_of
 from core.errors import BadDataError
 from core.settings import Settings
 from core.vocabulary import AnnotationKind
@@ -35,7 +36,7 @@ def find_files(source: Source) -> list[str]:
                 keys = first_keys(file)
         except OSError:
             continue
-        if "shapes" not in keys and ("images" in keys or "annotations" in keys or "categories" in keys):
+        if "shapes" not in keys and ("images" in keys or "annotations" in keys):
             found.append(path)
     return sorted(found)
 
@@ -100,9 +101,8 @@ class _Reading:
         self.with_mask = 0
         self.without_mask = 0
         self._by_name: dict[str, list[str]] = {}
-        for path in source.members:
-            if is_image(path):
-                self._by_name.setdefault(path.rpartition("/")[2], []).append(path)
+        for path in images_of(source):
+            self._by_name.setdefault(path.rpartition("/")[2], []).append(path)
 
     def read(self, file: str, split: str) -> None:
         """Take one file in."""
@@ -224,7 +224,7 @@ class _Reading:
         if mask is not None:
             self.with_mask += 1
             objects.masks.append((number, mask, None))
-            box = box or _extent(mask)
+            box = box or masks.extent(mask)
         else:
             self.without_mask += 1
         if box is not None:
@@ -240,6 +240,8 @@ class _Reading:
         for beginning in self._starts(folder):
             if beginning + name in members:
                 return beginning + name
+        if "://" in name:  # labelling services name images by their address
+            name = PurePosixPath(unquote(urlsplit(name).path)).name
         name = name.replace("\\", "/").removeprefix("./").lstrip("/")
         if ".." in PurePosixPath(name).parts:
             name = PurePosixPath(name).name
@@ -322,16 +324,3 @@ def _geometry(value: Any) -> Geometry | None:
         except TypeError:
             pass  # said below
     raise ValueError("it is neither a list of polygons nor run lengths")
-
-
-def _extent(mask: Geometry) -> tuple[float, float, float, float] | None:
-    """The box around a mask, None where the mask is no mask."""
-    if isinstance(mask, Rle):
-        try:
-            return masks.box(masks.from_counts(mask.counts, mask.width, mask.height), mask.width, mask.height)
-        except ValueError:
-            return None
-    rings = mask.rings if isinstance(mask, Polygons) else ()
-    xs = [x for ring in rings for x in ring[0::2]]
-    ys = [y for ring in rings for y in ring[1::2]]
-    return (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)) if xs and ys else None

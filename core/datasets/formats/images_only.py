@@ -3,7 +3,7 @@
 from core.datasets.findings import Findings
 from core.datasets.names import natural_key
 from core.datasets.parsed import Parsed, ParsedImage
-from core.datasets.source import Source, is_image
+from core.datasets.source import Source, images_of
 from core.errors import BadDataError
 from core.settings import Settings
 
@@ -12,7 +12,7 @@ NAME = "images"
 
 def detect(source: Source) -> bool:
     """Whether there are images at all."""
-    return any(is_image(path) for path in source.members)
+    return bool(images_of(source))
 
 
 def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
@@ -21,7 +21,7 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
     Raises:
         BadDataError: when there are none.
     """
-    images = sorted((path for path in source.members if is_image(path)), key=natural_key)
+    images = sorted(images_of(source), key=natural_key)
     if not images:
         raise BadDataError(f"{source.name} holds no images.", "JPEG, PNG, WebP, BMP, TIFF and DICOM are read.")
     return Parsed(NAME, [], [ParsedImage(path, []) for path in images])

@@ -23,7 +23,7 @@ from core.datasets.cells import unescape_cell
 from core.datasets.findings import Findings
 from core.datasets.names import ClassList, class_name, natural_key
 from core.datasets.parsed import SPLIT_NAMES, Parsed, ParsedImage, ParsedSet, RawValue, Rle
-from core.datasets.source import Source
+from core.datasets.source import Source, images_of
 from core.errors import BadDataError
 from core.settings import Settings
 from core.vocabulary import AnnotationKind
@@ -305,11 +305,15 @@ class _Table:
         for path in (self.folder + name, name):
             if path in members:
                 return path
-        if name.isascii():
-            return ""
         if self._composed is None:
             self._composed = {unicodedata.normalize("NFC", path): path for path in members}
-        return self._composed.get(unicodedata.normalize("NFC", self.folder + name), "")
+            self._by_name: dict[str, list[str]] = {}
+            for path in images_of(self.source):
+                self._by_name.setdefault(unicodedata.normalize("NFC", path.rpartition("/")[2]), []).append(path)
+        name = unicodedata.normalize("NFC", name)
+        # A bare name means the image of that name, wherever it lies, if there is only one.
+        alone = self._by_name.get(name, [])
+        return self._composed.get(unicodedata.normalize("NFC", self.folder) + name) or (alone[0] if len(alone) == 1 else "")
 
     def _missing(self, row: list[str], number: int) -> None:
         shown = row[0][:200].encode("utf-8", "replace").decode()

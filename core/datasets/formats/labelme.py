@@ -17,7 +17,7 @@ from core.datasets.findings import Findings
 from core.datasets.json_stream import first_keys
 from core.datasets.names import ClassList, class_name, natural_key
 from core.datasets.parsed import Geometry, Parsed, ParsedImage, ParsedSet, Polygons, Rle, split_of
-from core.datasets.source import Source, is_image
+from core.datasets.source import Source, images_of
 from core.errors import BadDataError
 from core.settings import Settings
 from core.vocabulary import AnnotationKind
@@ -72,9 +72,9 @@ class _Reading:
         self.flags = ClassList()
         self.classes = ClassList()
         self._by_stem: dict[str, list[str]] = {}
-        for path in source.members:
-            if is_image(path):
-                self._by_stem.setdefault(path.rpartition(".")[0], []).append(path)
+        self._images = set(images_of(source))
+        for path in sorted(self._images):
+            self._by_stem.setdefault(path.rpartition(".")[0], []).append(path)
 
     def read(self, file: str) -> None:
         """Take one file in."""
@@ -121,7 +121,7 @@ class _Reading:
             tail = PurePosixPath(name).name
             for start in (folder, folder.parent, folder.parent / "images", folder / "images"):
                 for candidate in (str(start / tail), str(start / name)):
-                    if candidate in self.source.members and is_image(candidate):
+                    if candidate in self._images:
                         return candidate, ""
         beside = self._by_stem.get(file.rpartition(".")[0])
         if beside:
@@ -192,9 +192,19 @@ class _Reading:
             kind = AnnotationKind.SINGLE_LABEL if single else AnnotationKind.MULTI_LABEL
             sets.append(ParsedSet("flags", kind, self.flags.names))
             columns.append({path: numbers[0] if single else numbers for path, numbers in self.labels.items()})
-        any_boxes = any(self.boxes.values())
         any_objects = any(self.objects.values())
-        if any_boxes:
+        if any(self.boxes.values()):
+            without_mask = sum(map(len, self.boxes.values()))
+            if any_objects:
+                self.findings.warning(
+                    "object-without-mask",
+                    "",
+                    f"{without_mask:,} objects have a rectangle but no outline; only the set of boxes has them.",
+                    "Draw their outlines.",
+                )
+            # An outlined object is one for boxes as well: without it, its place would count as background.
+            for path, objects in self.objects.items():
+                self.boxes[path] += [(index, *box, None) for index, geometry, _ in objects if (box := masks.extent(geometry))]
             sets.append(ParsedSet("boxes", AnnotationKind.BOXES, self.classes.names))
             columns.append(self.boxes)
         if any_objects:

@@ -8,7 +8,7 @@ from core.datasets.fitting import open_mask
 from core.datasets.formats.mask_values import read_class_names, scan_masks
 from core.datasets.names import natural_key
 from core.datasets.parsed import MaskFile, Parsed, ParsedImage, ParsedSet, split_of
-from core.datasets.source import Source, is_image
+from core.datasets.source import Source, images_of
 from core.errors import BadDataError
 from core.settings import Settings
 from core.vocabulary import AnnotationKind
@@ -31,7 +31,7 @@ def _in_mask_folder(path: str) -> bool:
 
 def _pairs(source: Source) -> tuple[dict[str, str], list[str], list[str]]:
     """Mask by image, masks without an image, images without a mask."""
-    all_images = [path for path in source.members if is_image(path)]
+    all_images = images_of(source)
     masks = [path for path in all_images if path.lower().endswith(_MASK_TYPES) and _in_mask_folder(path)]
     if not masks:
         stems = {PurePosixPath(path).stem for path in all_images}

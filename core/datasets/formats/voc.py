@@ -13,7 +13,7 @@ from core.datasets.findings import Findings
 from core.datasets.formats.mask_values import ClassNames, read_class_names, scan_masks, scan_objects
 from core.datasets.names import ClassList, class_name, natural_key
 from core.datasets.parsed import MaskFile, Parsed, ParsedImage, ParsedSet, split_of
-from core.datasets.source import Source, is_image
+from core.datasets.source import Source, images_of
 from core.errors import BadDataError
 from core.settings import Settings
 from core.vocabulary import AnnotationKind
@@ -72,9 +72,7 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
     Raises:
         BadDataError: when there are no images.
     """
-    images = [
-        path for path in source.members if is_image(path) and not re.search(r"(^|/)Segmentation(Class|Object)(Raw|Aug)?/", path, re.I)
-    ]
+    images = [path for path in images_of(source) if not re.search(r"(^|/)Segmentation(Class|Object)(Raw|Aug)?/", path, re.I)]
     if not images:
         raise BadDataError(f"{source.name} holds no images.", "Put them into JPEGImages/ beside Annotations/.")
     by_name: dict[str, list[str]] = {}
@@ -201,8 +199,8 @@ def _splits(source: Source, stems: Collection[str]) -> dict[str, str]:
 def _masks_of(source: Source, folder: str, by_stem: dict[str, list[str]], findings: Findings) -> dict[str, str]:
     """Mask file by image path."""
     found: dict[str, str] = {}
-    for path in sorted(source.members):
-        if _mask_folder(path, folder) and is_image(path):
+    for path in sorted(images_of(source)):
+        if _mask_folder(path, folder):
             images = by_stem.get(PurePosixPath(path).stem, [])
             if images:
                 found[max(images, key=lambda image: _shared(image, path))] = path

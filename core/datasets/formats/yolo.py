@@ -1,5 +1,6 @@
 """YOLO: a text file per image with class number and fractions, for boxes or polygons; `data.yaml` (or `obj.names`, `classes.txt`) names the classes."""
 
+import itertools
 import math
 import re
 from array import array
@@ -10,8 +11,8 @@ import yaml
 
 from core.datasets.findings import Findings
 from core.datasets.names import class_name, natural_key
-from core.datasets.parsed import Parsed, ParsedImage, ParsedSet, Polygons, split_of
-from core.datasets.source import Source, is_image
+from core.datasets.parsed import SPLIT_NAMES, Parsed, ParsedImage, ParsedSet, Polygons, split_of
+from core.datasets.source import Source, has_image_suffix
 from core.errors import BadDataError
 from core.settings import Settings
 from core.vocabulary import AnnotationKind
@@ -22,6 +23,7 @@ _LONGEST_TEXT = 20_000_000  # bytes of one label file or list
 _NO_LABELS = re.compile(
     r"(^|/)(classes|labels|readme[^/]*|.*\.names|train|val|valid|test|predefined_classes|license[^/]*|labelmap|notes)\.txt$", re.I
 )
+_LIST = re.compile(r"(?:^|/)(train|val|valid|test)\.txt$", re.I)  # as darknet writes them, image by image
 _ROW = re.compile(r"^\s*\d+(\s+[-+.\deE]+){4,}\s*$")
 
 
@@ -80,7 +82,7 @@ def _label_files(source: Source) -> list[str]:
 
 def _stems(source: Source) -> dict[str, str]:
     """Images by their path without suffix."""
-    return {path.rpartition(".")[0]: path for path in source.members if is_image(path)}
+    return {path.rpartition(".")[0]: path for path in source.members if has_image_suffix(path)}
 
 
 def _image_stems(label: str) -> list[str]:
@@ -191,7 +193,7 @@ def _complete(names: dict[int, str], rows: dict[str, list[_Row]], file: str, fin
 
 
 def _splits(source: Source, described: dict[str, Any], file: str, images: dict[str, str]) -> dict[str, str]:
-    """The split of each image: as data.yaml says, else as its folder is called."""
+    """The split of each image: as data.yaml says, else as lists such as train.txt do, else as its folder is called."""
     found: dict[str, str] = {}
     both: set[str] = set()
     base = PurePosixPath(file).parent if file else PurePosixPath(".")
@@ -202,6 +204,11 @@ def _splits(source: Source, described: dict[str, Any], file: str, images: dict[s
                 for image in _images_at(source, entry, base, str(described.get("path") or ""), images):
                     if found.setdefault(image, split) != split:
                         both.add(image)
+    if not found:
+        for path in sorted(source.members):
+            if listed := _LIST.search(path):
+                split = SPLIT_NAMES[listed[1].lower()]
+                both |= {image for image in _listed_images(source, path, images) if found.setdefault(image, split) != split}
     for image in both:  # named as training and as validation: not divided at all
         del found[image]
     for image in images.values():
@@ -226,13 +233,21 @@ def _images_at(source: Source, entry: str, base: PurePosixPath, root: str, image
 
 
 def _listed_images(source: Source, path: str, images: dict[str, str]) -> list[str]:
-    by_tail = {PurePosixPath(image).name: image for image in images.values()}
+    """The images that a list names, with paths of whatever host it was written on: as much of each path counts as is needed to tell them."""
+    by_name: dict[str, list[str]] = {}
+    for image in images.values():
+        by_name.setdefault(PurePosixPath(image).name, []).append(image)
     found = []
     for line in source.read(path, _LONGEST_TEXT).decode("utf-8-sig", "replace").splitlines():
-        name = PurePosixPath(line.strip().replace("\\", "/")).name
-        if name in by_tail:
-            found.append(by_tail[name])
+        named = PurePosixPath(line.strip().replace("\\", "/"))
+        candidates = by_name.get(named.name, [])
+        if candidates:
+            found.append(max(candidates, key=lambda image: _common_end(PurePosixPath(image).parts, named.parts)))
     return found
+
+
+def _common_end(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(reversed(one), reversed(other), strict=False)))
 
 
 def _parsed(
@@ -263,7 +278,7 @@ def _parsed(
         findings.warning(
             "no-label-file",
             "",
-            f"{without:,} images have no label file; they count as images without objects.",
+            f"{without:,} {'image has' if without == 1 else 'images have'} no label file; without one there is nothing to be seen on an image.",
             "Add the label files if they are missing.",
         )
     parsed = Parsed(NAME, sets)

@@ -5,6 +5,7 @@ import errno
 import gzip
 import lzma
 import os
+import re
 import shutil
 import stat
 import tarfile
@@ -12,11 +13,13 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
 
 from core.datasets.findings import Findings
+from core.datasets.images import is_dicom
 from core.datasets.source import Source
 from core.datasets.sources.folders import FolderSource
 from core.datasets.sources.limits import BOMB_BYTES, BOMB_RATIO, bomb
@@ -25,6 +28,14 @@ from core.datasets.sources.tars import TarSource
 from core.datasets.sources.zips import ZipSource
 from core.errors import BadDataError, NotFoundError, UnavailableError
 from core.settings import Settings
+
+_FOREIGN = (
+    (b"7z\xbc\xaf\x27\x1c", "7-Zip archive"),
+    (b"Rar!", "RAR archive"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard archive"),
+    (b"\xff\xd8\xff", "single image"),
+    (b"\x89PNG", "single image"),
+)
 
 
 @contextmanager
@@ -36,6 +47,29 @@ def open_source(location: str, settings: Settings, findings: Findings) -> Iterat
         BadDataError: when it is no folder and no archive that can be read, or too large.
         UnavailableError: when a URL cannot be reached.
     """
+    with _opened(location, settings, findings) as source:
+        _find_dicom(source)
+        yield source
+
+
+def _find_dicom(source: Source) -> None:
+    """Look into files without a suffix, or with a number for one: so scanners name DICOM files."""
+    for path, member in source.members.items():
+        name = path.rpartition("/")[2]
+        suffix = name.rpartition(".")[2] if "." in name else ""
+        if member.size <= 132 or (suffix and not suffix.isdecimal()) or name.upper() == "DICOMDIR":
+            continue
+        try:
+            with source.open(path) as file:
+                found = is_dicom(file.read(132))
+        except (OSError, KeyError, zlib.error, EOFError):
+            continue  # whoever wants it will say what is wrong with it
+        if found:
+            source.members[path] = replace(member, is_dicom=True)
+
+
+@contextmanager
+def _opened(location: str, settings: Settings, findings: Findings) -> Iterator[Source]:
     if "://" in location and not location.startswith("file://"):
         with _open_remote(location, settings, findings) as source:
             yield source
@@ -72,6 +106,8 @@ def _open_archive(path: Path, name: str, settings: Settings, findings: Findings)
     except PermissionError as error:
         raise BadDataError(f"{name} may not be read.", "Give read permission to it.") from error
     archive: ZipSource | TarSource
+    if re.search(r"\.(z\d\d|zip\.\d{3}|part\d+\.\w+)$", name, re.I):
+        raise BadDataError(f"{name} is one part of a divided archive.", "Join the parts into one archive first, or unpack them.")
     if magic[:4] in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"):
         archive = ZipSource(path, name, settings, findings)
         try:
@@ -97,6 +133,13 @@ def _open_archive(path: Path, name: str, settings: Settings, findings: Findings)
         finally:
             archive.close()
         return
+    what = next((what for start, what in _FOREIGN if magic.startswith(start)), "")
+    if what == "single image" or name.lower().endswith((".csv", ".json", ".xml", ".yaml", ".txt")):
+        raise BadDataError(f"{name} is {f'a {what}' if what else 'a file of labels'}, not a dataset.", "Give the folder that holds it.")
+    if what:
+        raise BadDataError(
+            f"{name} is a {what}, which cannot be read here.", "Pack it as a zip or a tar (plain, gz, bz2, xz), or unpack it."
+        )
     raise BadDataError(f"{name} is no folder and no archive that can be read.", "Give a folder, a zip or a tar (plain, gz, bz2, xz).")
 
 

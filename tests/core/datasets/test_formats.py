@@ -399,7 +399,7 @@ def test_labelme_rectangles_polygons_and_groups(home: Any, write: Any, picture: 
         shape("dog", [[1, 1], [2, 2]], "line"),
     ]
     dataset = home.bring(write({"a.png": picture(1), "a.json": labelme("a.png", shapes)}))
-    assert said(home, dataset, "boxes")["a.png"] == [("cat", 4, 2, 16, 10)]
+    assert said(home, dataset, "boxes")["a.png"] == [("cat", 4, 2, 16, 10), ("dog", 2, 2, 8, 8), ("dog", 12, 2, 12, 8)]
     assert [masks.area(rle, 32, 24) for _, rle in said(home, dataset, "instances")["a.png"]] == [64, 64]
     assert home.finding(dataset, "shape-not-used").file == "a.json"
 

@@ -1,6 +1,7 @@
 """Import: class folders and label.csv from folders and archives, whole or not at all."""
 
 import io
+import itertools
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from core.datasets import decoding
 from core.datasets.listing import list_datasets
 from core.datasets.storing import StrictError
 from core.db.session import Database
@@ -342,3 +344,42 @@ def test_another_database_sees_the_same(home: Any, folders: Any) -> None:
     dataset = home.bring(folders(cat=3))
     with Database.of(home.settings).read() as session:
         assert [one.id for one in list_datasets(session, "default")[0]] == [dataset.id]
+
+
+def test_many_images_are_decoded_by_processes_that_may_die(
+    home: Any, tmp_path: Path, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = zipped(tmp_path / "many.zip", {f"{'ab'[n % 2]}/{n}.png": picture(n, 20, 18) if n != 7 else b"no image" for n in range(330)})
+    monkeypatch.setattr(decoding, "cores", lambda: 2)
+    send = decoding._Child._send
+    sent = itertools.count()
+
+    def die_once(child: Any, data: bytes) -> None:
+        send(child, data)
+        if next(sent) == 5:
+            child._process.kill()
+
+    monkeypatch.setattr(decoding._Child, "_send", die_once)
+    dataset = home.bring(archive)
+    assert [finding.file for finding in home.findings(dataset)] == ["b/7.png"]
+    records = home.records(dataset)
+    assert len(records) == 329 and [record.position for record in records] == list(range(329))
+    for record in records[::50]:
+        assert home.storage.read(record.key) == picture(int(record.path[2:-4]), 20, 18)
+
+
+def test_an_image_that_ends_its_process_is_left_out(home: Any, tmp_path: Path, picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = zipped(tmp_path / "many.zip", {f"a/{n}.png": picture(n, 20, 18) for n in range(310)})
+    monkeypatch.setattr(decoding, "cores", lambda: 2)
+    ask = decoding._Child._ask
+
+    def crash(child: Any, batch: Any) -> Any:
+        if any(image.path == "a/100.png" for _, image in batch):
+            child._process.kill()
+            child._process.wait()
+        return ask(child, batch)
+
+    monkeypatch.setattr(decoding._Child, "_ask", crash)
+    dataset = home.bring(archive)
+    assert dataset.image_count == 309
+    assert home.finding(dataset, "damaged-image").file == "a/100.png"
