@@ -278,9 +278,7 @@ def _wait(runtime: Runtime, task_id: str) -> Task:
     """Wait for the end of a task, telling its epochs; Ctrl-C leaves it running."""
     cursor = 0
     with runtime.database.read() as session:
-        numbers: dict[str, int] = {
-            job_id: number for job_id, number in session.execute(select(Job.id, Job.number).where(Job.task_id == task_id))
-        }
+        numbers = {row.id: row.number for row in session.execute(select(Job.id, Job.number).where(Job.task_id == task_id))}
     while True:
         with runtime.database.read() as session:
             task = find_task(session, runtime.workspace, task_id)
