@@ -10,6 +10,7 @@ from core.datasets.importing import import_dataset
 from core.db.session import Database
 from core.db.tables import Model
 from core.errors import InvalidInputError, NotFoundError, StationmasterError, UnavailableError
+from core.models.exporting import ExportFormat
 from core.process_identity import own_identity
 from core.settings import Settings
 from core.storage import Storage
@@ -113,12 +114,26 @@ def _beat(work: LightWork, job_id: str, generation: int, ended: threading.Event)
 
 def _predict(work: LightWork) -> dict[str, Any]:
     """`model_id` and the storage key `image_key` → what `worker.reports.inference.predict` says."""
+    model = _model(work)
+    image = work.storage.read(str(work.payload["image_key"]))
+    return predict(model.key, image, storage=work.storage, settings=work.settings)
+
+
+def _export(work: LightWork) -> dict[str, Any]:
+    """`model_id` and `format` → what `worker.reports.export.export_model` says."""
+    from worker.reports.export import export_model  # the ONNX exporter and runtime take a second to import, and few jobs need them
+
+    model = _model(work)
+    return export_model(model.key, model.name, ExportFormat(work.payload["format"]), storage=work.storage, settings=work.settings)
+
+
+def _model(work: LightWork) -> Model:
+    """The model `model_id` of the job's workspace."""
     with work.database.read() as session:
         model = session.get(Model, str(work.payload["model_id"]))
     if model is None or model.workspace != work.claim.workspace:
         raise NotFoundError("That model has been deleted.", "`stationmaster model list` shows those there are.")
-    image = work.storage.read(str(work.payload["image_key"]))
-    return predict(model.key, image, storage=work.storage, settings=work.settings)
+    return model
 
 
 def _import(work: LightWork) -> dict[str, Any]:
@@ -144,4 +159,4 @@ def _import(work: LightWork) -> dict[str, Any]:
     return {"dataset_id": dataset.id}
 
 
-LIGHT: dict[str, Callable[[LightWork], dict[str, Any]]] = {"predict": _predict, "import": _import}
+LIGHT: dict[str, Callable[[LightWork], dict[str, Any]]] = {"predict": _predict, "export": _export, "import": _import}

@@ -29,6 +29,7 @@ HANDLERS: dict[str, Handler] = {
     "model:show": models.show,
     "model:test": models.test,
     "model:download": models.download,
+    "model:export": models.export,
     "model:retrain": models.retrain,
     "model:rename": models.rename,
     "model:delete": models.delete,

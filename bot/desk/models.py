@@ -1,4 +1,4 @@
-"""Models at the desk: list, details, test on an image, download, retrain, rename, delete."""
+"""Models at the desk: list, details, test on an image, download, export, retrain, rename, delete."""
 
 import io
 import zipfile
@@ -10,6 +10,7 @@ from bot.messages import metric_rows, model_buttons, percent
 from core.db.tables import Model
 from core.errors import InvalidInputError
 from core.identifiers import new_id
+from core.models.exporting import ExportFormat
 from core.models.listing import delete_model, find_model, list_models, rename_model
 from core.tasks.light import submit_light_job, wait_light_job
 from core.vocabulary import Flow, TaskType
@@ -17,6 +18,8 @@ from core.wizard.screens import Block, Button, Control, Facts, Picture, Text, To
 
 MAX_IMAGE_BYTES = 50_000_000
 ANSWER_SECONDS = 120.0
+EXPORT_SECONDS = 600.0
+EXPORTS = {ExportFormat.ONNX: "ONNX", ExportFormat.TORCHSCRIPT: "TorchScript", ExportFormat.ZIP: "ONNX with a script"}
 
 
 def list_(office: Office, request: Request) -> Reply:
@@ -95,9 +98,30 @@ def download(office: Office, request: Request) -> Reply:
     place = office.storage.local_path(model.key)
     where = f"It lies at {place}." if place is not None else ""
     return Reply(
-        (Text(f"“{model.name}”: weights, model card and pictures. {where}".strip()),),
+        (Text(f"“{model.name}”: weights, model card and pictures. {where}".strip()), Text("For other programs:", Tone.HINT)),
+        tuple(Button("model:export", title, value=f"{model.id} {format_.value}") for format_, title in EXPORTS.items()),
         files=(Attachment(f"model-{model.id}.zip", packed.getvalue()),),
     )
+
+
+def export(office: Office, request: Request) -> Reply:
+    """A model for other programs, as a file. The work is the light worker's: this waits for it, so call it from a thread."""
+    model = _model(office, request)
+    try:
+        format_ = ExportFormat(request.part(1))
+    except ValueError as error:
+        raise InvalidInputError("This button is from another version.", "Ask for the list again.") from error
+    with office.database.write() as session:
+        payload = {"model_id": model.id, "format": format_.value}
+        job = submit_light_job(session, workspace=model.workspace, person=request.actor.person, kind="export", payload=payload)
+    office.on_start()
+    result = wait_light_job(office.database, job.id, seconds=EXPORT_SECONDS)
+    try:
+        data = office.storage.read(result["key"])
+    finally:
+        office.storage.delete(result["key"].rpartition("/")[0])
+    compared = f"Its numbers differ from the original's by at most {result['largest_difference']:.1g}."
+    return Reply((Text(f"“{model.name}” as {format_.explanation}. {compared}"),), files=(Attachment(result["name"], data),))
 
 
 def retrain(office: Office, request: Request) -> Reply:

@@ -31,7 +31,7 @@ LOOKING = frozenset(
     {"tasks:list", "task:show", "task:jobs", "task:curves", "models:list", "model:show", "datasets:list", "dataset:show", "help:show"}
 )
 # These fetch files, draw, or wait for a worker.
-SLOW = frozenset({"task:jobs", "task:curves", "model:test", "model:download", "dataset:import", "dataset:show"})
+SLOW = frozenset({"task:jobs", "task:curves", "model:test", "model:download", "model:export", "dataset:import", "dataset:show"})
 UPLOADS = {"dataset:import": "Zip or tar archive", "model:test": "Image"}
 BEGINNING = frozenset({"train:begin", "model:retrain"})  # a conversation, in a thread of its own where the press was in none
 # What these begin is told in a thread.

@@ -1,5 +1,6 @@
 """`stationmaster model …`: the models that finished tasks left behind."""
 
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from bot.terminal.commands.runtime import Runtime, WorkspaceOption
 from core.db.tables import Model
 from core.errors import NotFoundError, UnavailableError
 from core.identifiers import new_id
+from core.models.exporting import ExportFormat
 from core.models.listing import delete_model, find_model, list_models, model_json, rename_model
 from core.storage import Storage
 from core.tasks.light import submit_light_job, wait_light_job
@@ -109,24 +111,11 @@ def predict(
     with runtime.database.read() as session:
         found = find_model(session, runtime.workspace, model)
     data = _read(image)
-    if runtime.light_workers() == 0:
-        raise UnavailableError(
-            "No light worker is running, and predictions are its work.",
-            "Start one with `stationmaster up` or `stationmaster worker --kind light`.",
-        )
+    _need_light_worker(runtime, "predictions are")
     key = f"inference/{new_id()}/image"
     runtime.storage.write(key, data)
     try:
-        with runtime.database.write() as session:
-            job = submit_light_job(
-                session,
-                workspace=runtime.workspace,
-                person=runtime.actor.person,
-                kind="predict",
-                payload={"model_id": found.id, "image_key": key},
-            )
-        runtime.wake_queue()
-        result = wait_light_job(runtime.database, job.id, seconds=timeout)
+        result = _done_by_light_worker(runtime, "predict", {"model_id": found.id, "image_key": key}, timeout)
     finally:
         runtime.storage.delete(key)
     answer = _answer(runtime.storage, found, result)
@@ -140,6 +129,58 @@ def predict(
     )
     if answer.get("picture"):
         say(f"Picture: {answer['picture']}")
+
+
+@app.command()
+def export(
+    model: str,
+    out: Annotated[Path, typer.Option(help="The file to write, or a folder to write it into.")],
+    format_: Annotated[ExportFormat, typer.Option("--format", help="For which program.")] = ExportFormat.ONNX,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for it.")] = 600,
+    as_json: JsonOption = False,
+    workspace: WorkspaceOption = "",
+) -> None:
+    """Export a model as ONNX, as TorchScript, or as a zip with a script that runs it without Stationmaster."""
+    runtime = Runtime.load(workspace)
+    with runtime.database.read() as session:
+        found = find_model(session, runtime.workspace, model)
+    if not (out if out.is_dir() else out.resolve().parent).is_dir():
+        raise NotFoundError(f"There is no folder {out.resolve().parent}.", "Make it first, or give another --out.")
+    _need_light_worker(runtime, "exports are")
+    result = _done_by_light_worker(runtime, "export", {"model_id": found.id, "format": format_.value}, timeout)
+    target = out / result["name"] if out.is_dir() else out
+    try:
+        _copy(runtime.storage, result["key"], target)
+    finally:
+        runtime.storage.delete(result["key"].rpartition("/")[0])
+    if as_json:
+        facts = {name: value for name, value in result.items() if name not in ("key", "name")}
+        print_json({"model_id": found.id, "model": found.name, "file": str(target)} | facts)
+        return
+    say(f"Wrote {target}: {format_.explanation}. Its numbers differ from the original's by at most {result['largest_difference']:.1g}.")
+
+
+def _copy(storage: Storage, key: str, target: Path) -> None:
+    try:
+        with storage.open(key) as source, target.open("wb") as file:
+            shutil.copyfileobj(source, file)
+    except OSError as error:
+        raise UnavailableError(f"{target} cannot be written: {error.strerror}.", "Give another --out.") from error
+
+
+def _need_light_worker(runtime: Runtime, what: str) -> None:
+    if runtime.light_workers() == 0:
+        raise UnavailableError(
+            f"No light worker is running, and {what} its work.",
+            "Start one with `stationmaster up` or `stationmaster worker --kind light`.",
+        )
+
+
+def _done_by_light_worker(runtime: Runtime, kind: str, payload: dict[str, Any], seconds: float) -> dict[str, Any]:
+    with runtime.database.write() as session:
+        job = submit_light_job(session, workspace=runtime.workspace, person=runtime.actor.person, kind=kind, payload=payload)
+    runtime.wake_queue()
+    return wait_light_job(runtime.database, job.id, seconds=seconds)
 
 
 def _answer(storage: Storage, model: Model, result: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,163 @@
+"""Exports give the original's numbers, in other programs and without this project."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+from sqlalchemy import select
+
+from bot.desk.desk import Desk
+from core.access import Actor, Place
+from core.db.tables import LightJob, Model
+from core.errors import UnavailableError
+from core.models.exporting import ExportFormat
+from worker import light
+from worker.engine.data import decode
+from worker.reports import export
+from worker.reports.export import export_model
+from worker.reports.inference import load_model, predict
+from worker.reports.model_files import write_model
+from worker.workplace import Workplace
+
+
+def make_model(bench: Any, dataset: Any, **plan: Any) -> None:
+    job = bench.job(dataset, **plan)
+    result, _ = bench.train(job)
+    write_model(job, result, "models/m1", database=bench.database, storage=bench.storage, settings=bench.settings)
+
+
+def exported(bench: Any, format_: ExportFormat) -> bytes:
+    result = export_model("models/m1", "Left & right", format_, storage=bench.storage, settings=bench.settings)
+    assert result["name"].startswith("Left") and result["name"].endswith(format_.suffix) and "&" not in result["name"]
+    assert result["largest_difference"] < 1e-4
+    data: bytes = bench.storage.read(result["key"])
+    assert len(data) == result["bytes"]
+    return data
+
+
+def test_onnx_takes_pictures_as_they_are_decoded_and_gives_the_originals_probabilities(bench: Any) -> None:
+    make_model(bench, bench.stripes(per_class=8), epochs=1)
+    data = exported(bench, ExportFormat.ONNX)
+    card = json.loads({item.key: item.value for item in onnx.load_from_string(data).metadata_props}["model_card"])
+    assert card["classes"] == ["direction 0", "direction 1"] and card["export"]["input"]["shape"] == ["batch", 32, 32, 3]
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    files = [path.read_bytes() for path in sorted((bench.folder / "stripes").rglob("*.png"))[:5]]
+    found = session.run(None, {"images": np.stack([decode(file, 32) for file in files])})[0]
+    model = load_model("models/m1", storage=bench.storage, settings=bench.settings)
+    with torch.inference_mode():
+        expected = model.network(torch.cat([model.prepare(file) for file in files])).softmax(1).numpy()
+    assert np.allclose(found, expected, atol=1e-5)
+
+
+def test_torchscript_carries_its_card(bench: Any) -> None:
+    make_model(bench, bench.several_labels(images=16), epochs=1)
+    files = {"model_card.json": ""}
+    script = torch.jit.load(io.BytesIO(exported(bench, ExportFormat.TORCHSCRIPT)), _extra_files=files)
+    assert len(json.loads(files["model_card.json"])["thresholds"]) == 2
+    path = bench.folder / "several" / "3.png"
+    model = load_model("models/m1", storage=bench.storage, settings=bench.settings)
+    with torch.inference_mode():
+        found = script(torch.from_numpy(decode(path.read_bytes(), 32).copy())[None])
+        assert torch.allclose(found, model.network(model.prepare(path.read_bytes())).sigmoid(), atol=1e-5)
+
+
+def test_the_zips_script_runs_without_this_project_and_says_the_same(bench: Any, tmp_path: Path) -> None:
+    make_model(bench, bench.stripes(per_class=8), epochs=1)
+    with zipfile.ZipFile(io.BytesIO(exported(bench, ExportFormat.ZIP))) as archive:
+        assert set(archive.namelist()) == {"model.onnx", "model_card.json", "predict.py", "requirements.txt", "README.md"}
+        archive.extractall(tmp_path / "elsewhere")
+    pictures = pictures_of_many_kinds(tmp_path)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    # -I keeps the working folder and PYTHONPATH away: what it imports are packages, and of these none may be ours or torch.
+    guard = "import sys, runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__');"
+    guard += " assert not {'torch', 'timm', 'core', 'worker', 'bot'} & set(sys.modules)"
+    command = [sys.executable, "-I", "-c", guard, str(tmp_path / "elsewhere" / "predict.py"), *map(str, pictures)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["picture"] for answer in answers] == [str(path) for path in pictures]
+    for path, answer in zip(pictures, answers, strict=True):
+        ours = predict("models/m1", path.read_bytes(), storage=bench.storage, settings=bench.settings)["labels"]
+        # A turned JPEG is stored here as a JPEG once more, which moves its bytes a little.
+        allowed = 0.02 if path.suffix == ".jpg" else 1e-4
+        confidence = {item["label"]: item["confidence"] for item in answer["labels"]}
+        assert all(abs(confidence[item["label"]] - item["confidence"]) < allowed for item in ours), path.name
+
+
+def pictures_of_many_kinds(folder: Path) -> list[Path]:
+    """A plain one, a wide one, one of 16 bits, a transparent one, and a JPEG that lies on its side."""
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[0:120, 0:160]
+    grey = (127 + 120 * np.sin(x / 9 + y / 31)).astype(np.uint8)
+    pictures = {
+        "plain.png": Image.fromarray(grey),
+        "wide.png": Image.fromarray(random.integers(0, 255, (20, 900, 3), dtype=np.uint8)),
+        "deep.png": Image.fromarray(grey.astype(np.uint16) * 200 + 700),
+        "clear.png": Image.merge("LA", [Image.fromarray(grey), Image.fromarray(255 - grey)]),
+    }
+    for name, picture in pictures.items():
+        picture.save(folder / name)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(grey).convert("RGB").save(folder / "turned.jpg", exif=exif, quality=95)
+    return [*(folder / name for name in pictures), folder / "turned.jpg"]
+
+
+def test_an_export_with_other_numbers_is_not_handed_out(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_model(bench, bench.stripes(per_class=4), epochs=1)
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    with pytest.raises(UnavailableError, match="other numbers"):
+        export_model("models/m1", "m", ExportFormat.TORCHSCRIPT, storage=bench.storage, settings=bench.settings)
+    assert bench.storage.list("exports") == []
+
+
+def test_a_chat_is_sent_the_export_and_the_storage_keeps_none(bench: Any) -> None:
+    make_model(bench, bench.stripes(per_class=4), epochs=1)
+    model = Model(
+        workspace="default",
+        name="Stripes",
+        task_type="single-label",
+        network="test_resnet",
+        pretraining="none",
+        classes=["direction 0", "direction 1"],
+        metrics={},
+        key="models/m1",
+        created_by="slack:U1",
+    )
+    with bench.database.write() as session:
+        session.add(model)
+    worker = threading.Thread(target=serve_one_light_job, args=[bench])
+    worker.start()
+    desk = Desk(bench.database, bench.storage, bench.settings)
+    person, place = Actor("default", "slack:U1", "Ada"), Place("slack", "T1", "C1")
+    offered = [control.value for control in desk.press(person, place, "model:download", model.id).controls]
+    assert offered == [f"{model.id} onnx", f"{model.id} torchscript", f"{model.id} zip"]
+    reply = desk.press(person, place, "model:export", offered[1])
+    worker.join()
+    assert [file.name for file in reply.files] == ["Stripes.pt"]
+    assert torch.jit.load(io.BytesIO(reply.files[0].data))(torch.zeros(1, 32, 32, 3, dtype=torch.uint8)).shape == (1, 2)
+    assert bench.storage.list("exports") == []
+
+
+def serve_one_light_job(bench: Any) -> None:
+    """As the light worker does it, in a thread."""
+    for _ in range(200):
+        with bench.database.read() as session:
+            job = session.scalar(select(LightJob))
+        if job is not None:
+            light._run(Workplace(bench.settings, bench.database, bench.storage), job.id, job.generation)
+            return
+        time.sleep(0.05)

@@ -1,0 +1,96 @@
+"""Runs an exported model without Stationmaster: `python predict.py picture.jpg another.png`.
+
+Needs numpy, pillow and onnxruntime, and beside it model.onnx and model_card.json. Prints one JSON document per picture, on a line of its
+own. With `--masks FOLDER` a model for regions also writes one black and white PNG per picture and class it has found.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+
+def read(path: Path, side: int) -> tuple[Image.Image, tuple[int, int]]:
+    """A picture as RGB, upright, what is transparent white, and its size; JPEGs are decoded at the smallest scale that has `side` pixels."""
+    with Image.open(path) as opened:
+        turned = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        size = (opened.height, opened.width) if turned else opened.size
+        if opened.format == "JPEG":
+            opened.draft("RGB", (side, side))
+        image: Image.Image = ImageOps.exif_transpose(opened)
+        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+            image = in_eight_bits(image)
+        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            layered = image.convert("RGBA")
+            image = Image.new("RGBA", layered.size, "white")
+            image.alpha_composite(layered)
+        return image.convert("RGB"), size
+
+
+def in_eight_bits(image: Image.Image) -> Image.Image:
+    """More than 8 bits of grey, stretched from the darkest to the brightest value; values that fit 8 bits stay as they are."""
+    values = np.nan_to_num(np.asarray(image if image.mode == "F" else image.convert("I"), np.float32), nan=0, posinf=0, neginf=0)
+    low, high = float(values.min()), float(values.max())
+    if high > low and not (image.mode != "F" and low >= 0 and high <= 255):
+        values = (values - low) * (255 / (high - low)) + 0.5
+    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+
+
+def prepare(image: Image.Image, side: int) -> np.ndarray:
+    """Stretched to [1, side, side, 3] of bytes, as the model was trained."""
+    if image.size != (side, side):
+        larger = image.width >= 2 * side and image.height >= 2 * side
+        image = image.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0 if larger else None)
+    return np.asarray(image)[None]
+
+
+def describe(card: dict[str, Any], probabilities: np.ndarray, size: tuple[int, int], masks: Path | None, stem: str) -> dict[str, Any]:
+    """What the model says of one picture; `probabilities` [classes] or, for regions, [classes, side, side]."""
+    classes = card["classes"]
+    if probabilities.ndim == 3:
+        return {"regions": [find_region(*pair, size, masks, stem) for pair in zip(classes, probabilities, strict=True)]}
+    order = np.argsort(-probabilities)
+    labels = [{"label": classes[index], "confidence": float(probabilities[index])} for index in order]
+    if card["task_type"] == "multi-label":
+        thresholds = card.get("thresholds") or [0.5] * len(classes)
+        for label, index in zip(labels, order, strict=True):
+            label["present"] = bool(probabilities[index] >= thresholds[index])
+    return {"labels": labels}
+
+
+def find_region(name: str, probability: np.ndarray, size: tuple[int, int], masks: Path | None, stem: str) -> dict[str, Any]:
+    """The share of the picture that a class covers: where its probability, scaled to the picture's size, is at least one half."""
+    covered = np.asarray(Image.fromarray(probability).resize(size, Image.Resampling.BILINEAR)) >= 0.5
+    found: dict[str, Any] = {"label": name, "share": float(covered.mean()), "pixels": int(covered.sum())}
+    if masks is not None and covered.any():
+        masks.mkdir(parents=True, exist_ok=True)
+        file = masks / f"{stem}-{name.replace('/', '-')}.png"
+        Image.fromarray(covered.astype(np.uint8) * 255).save(file)
+        found["mask"] = str(file)
+    return found
+
+
+def main() -> None:
+    """Read the pictures named on the command line and print what the model says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pictures", nargs="+", type=Path)
+    parser.add_argument("--masks", type=Path, help="folder for the masks of a model for regions")
+    arguments = parser.parse_args()
+    here = Path(__file__).resolve().parent
+    card = json.loads((here / "model_card.json").read_text(encoding="utf-8"))
+    session = onnxruntime.InferenceSession(str(here / "model.onnx"), providers=onnxruntime.get_available_providers())
+    side = card["preprocessing"]["size"][0]
+    for path in arguments.pictures:
+        image, size = read(path, side)
+        probabilities = session.run(["probabilities"], {"images": prepare(image, side)})[0][0]
+        found = {"picture": str(path), **describe(card, probabilities, size, arguments.masks, path.stem)}
+        sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
