@@ -4,28 +4,21 @@ The cache is one memory-mapped file of bytes, [images, size, size, 3], shared by
 lies whole on the device; else batches are gathered on the host by a thread of its own and copied while the last step is computed.
 """
 
-import hashlib
-import os
-import shutil
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from io import BytesIO
-from pathlib import Path
 from queue import Empty, Full, Queue
 
-import filelock
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from core.datasets.records import Record
-from core.errors import UnavailableError
 from core.settings import Settings
 from core.storage import Storage
+from worker.engine.cache import PreparationCancelledError, cached_array, identity_of
 from worker.engine.device import Device, usable_cores
 from worker.engine.errors import UnreadableImageError
 
@@ -34,10 +27,6 @@ Pixels = NDArray[np.uint8]
 _FORMAT = 1  # raise it when the pixels of a cache change their meaning
 _CHUNK = 32  # images decoded by a thread before it asks whether to go on
 _RESIDENT_SHARE = 0.25  # of the device's free memory that the images may take
-
-
-class PreparationCancelledError(Exception):
-    """Preparation was broken off because the job is to stop."""
 
 
 def decode(data: bytes, size: int) -> Pixels:
@@ -76,100 +65,56 @@ def cached_pixels(
         UnavailableError: when the disk has not enough room.
         PreparationCancelledError: when `cancelled()` says so while images are decoded.
     """
-    identity = hashlib.sha256(repr((_FORMAT, fingerprint, size)).encode())
-    identity.update(np.array([record.position for record in records], np.int64).tobytes())
-    folder = settings.cache / "pixels"
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{identity.hexdigest()[:32]}.npy"
-    if (pixels := _open(target, len(records), size)) is not None:
-        return pixels
-    with _locked(folder / f"{target.stem}.lock", cancelled):
-        if (pixels := _open(target, len(records), size)) is not None:
-            return pixels
-        _make_room(folder, len(records) * size * size * 3, settings.min_free_bytes)
-        _decode_all(records, target, size, storage, cancelled)
-    pixels = _open(target, len(records), size)
-    if pixels is None:
-        raise UnavailableError(f"The image cache {folder} loses its files.", "Check STATIONMASTER_CACHE_DIR.")
-    return pixels
+    identity = identity_of(_FORMAT, fingerprint, size, positions=[record.position for record in records])
+    return cached_array(
+        "pixels",
+        identity,
+        (len(records), size, size, 3),
+        lambda pixels: _decode_all(records, pixels, size, storage, cancelled),
+        settings=settings,
+        cancelled=cancelled,
+    )
 
 
-@contextmanager
-def _locked(path: Path, cancelled: Callable[[], bool]) -> Iterator[None]:
-    lock = filelock.FileLock(path)
-    while True:  # another job of this host may be decoding the same images: wait for it, but not deaf
-        try:
-            lock.acquire(timeout=0.5)
-            break
-        except filelock.Timeout:
-            if cancelled():
-                raise PreparationCancelledError from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _open(target: Path, count: int, size: int) -> Pixels | None:
-    try:
-        pixels: Pixels = np.load(target, mmap_mode="r", allow_pickle=False)
-    except (FileNotFoundError, ValueError, EOFError):
-        return None
-    if pixels.shape != (count, size, size, 3) or pixels.dtype != np.uint8:
-        return None
-    os.utime(target)  # the least recently used cache makes room first
-    return pixels
-
-
-def _make_room(folder: Path, needed: int, min_free: int) -> None:
-    # A file that a running job has mapped stays readable for it after it is unlinked.
-    old = sorted(folder.glob("*.npy"), key=lambda path: path.stat().st_mtime)
-    while shutil.disk_usage(folder).free < needed + min_free:
-        if not old:
-            raise UnavailableError(
-                f"The image cache needs {needed / 1e9:.1f} GB, and the disk of {folder} has not so much.",
-                "Free some space, or set STATIONMASTER_CACHE_DIR to a larger disk.",
-            )
-        old.pop(0).unlink(missing_ok=True)
-
-
-def _decode_all(records: Sequence[Record], target: Path, size: int, storage: Storage, cancelled: Callable[[], bool]) -> None:
-    for left_over in target.parent.glob(f"{target.stem}.*.part"):  # of a job that was killed; the lock says that none is at work
-        left_over.unlink(missing_ok=True)
-    temporary = target.with_name(f"{target.stem}.{uuid.uuid4().hex[:8]}.part")
-    stop = threading.Event()
-
+def _decode_all(records: Sequence[Record], pixels: Pixels, size: int, storage: Storage, cancelled: Callable[[], bool]) -> None:
     def read(record: Record) -> bytes:
         path = storage.local_path(record.key)
         return path.read_bytes() if path is not None else storage.read(record.key)
 
-    def decode_chunk(pixels: Pixels, start: int) -> None:
-        for index in range(start, min(start + _CHUNK, len(records))):
+    def decode_one(index: int) -> None:
+        record = records[index]
+        try:
+            pixels[index] = decode(read(record), size)
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise UnreadableImageError(record.path, str(error) or type(error).__name__) from error
+
+    # Pillow decodes and resizes without holding the interpreter's lock, so threads use all cores.
+    with_all_cores(len(records), decode_one, cancelled)
+
+
+def with_all_cores(count: int, work: Callable[[int], None], cancelled: Callable[[], bool]) -> None:
+    """Do `work` for 0 … count − 1, by as many threads as there are cores.
+
+    Raises:
+        PreparationCancelledError: when `cancelled()` says so meanwhile.
+    """
+    stop = threading.Event()
+
+    def do_chunk(start: int) -> None:
+        for index in range(start, min(start + _CHUNK, count)):
             if stop.is_set():
                 return
-            record = records[index]
-            try:
-                pixels[index] = decode(read(record), size)
-            except (OSError, SyntaxError, ValueError, EOFError) as error:
-                raise UnreadableImageError(record.path, str(error) or type(error).__name__) from error
+            work(index)
 
-    try:
-        pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(records), size, size, 3))
-        with ThreadPoolExecutor(usable_cores(), thread_name_prefix="decode") as pool:
-            # Pillow decodes and resizes without holding the interpreter's lock, so threads use all cores.
-            chunks = [pool.submit(decode_chunk, pixels, start) for start in range(0, len(records), _CHUNK)]
-            try:
-                for chunk in chunks:
-                    chunk.result()
-                    if cancelled():
-                        raise PreparationCancelledError
-            finally:
-                stop.set()
-        pixels.flush()
-        del pixels
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with ThreadPoolExecutor(usable_cores(), thread_name_prefix="prepare") as pool:
+        chunks = [pool.submit(do_chunk, start) for start in range(0, count, _CHUNK)]
+        try:
+            for chunk in chunks:
+                chunk.result()
+                if cancelled():
+                    raise PreparationCancelledError
+        finally:
+            stop.set()
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:

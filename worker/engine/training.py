@@ -18,8 +18,9 @@ from core.storage import Storage
 from core.vocabulary import TaskType
 from worker.engine.augment import Augmentation, Normalisation
 from worker.engine.average import WeightAverage
+from worker.engine.cache import PreparationCancelledError
 from worker.engine.checkpoint import CheckpointFolder, newest_state
-from worker.engine.data import ImageSource, PreparationCancelledError, cached_pixels
+from worker.engine.data import ImageSource, cached_pixels
 from worker.engine.device import Device, choose_device
 from worker.engine.errors import TooFewImagesError
 from worker.engine.loop import Run, fit, tell_epoch
