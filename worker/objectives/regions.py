@@ -1,0 +1,241 @@
+"""Segmentation by regions: a sigmoid for each class at each place, learnt by cross-entropy and soft Dice together, judged by Dice.
+
+A place may belong to several classes or to none, so there is no class for the background. The loss is that of nnU-Net (Isensee et al.
+2021) with a sigmoid: L = BCE + 1 − mean over classes of (2 Σ p·t + ε) / (Σ p + Σ t + ε), the sums over the batch (Milletari et al. 2016),
+the mean over the classes that the batch shows.
+
+Judged at the images' own proportions, by pixels counted over all validation images:
+Dice = 2 TP / (2 TP + FP + FN), IoU = TP / (TP + FP + FN). These are torchmetrics' DiceScore and MeanIoU per class (a test compares them),
+counted here because torchmetrics wants masks of all classes as int64, at 8 bytes × classes × pixels an image.
+"""
+
+import heapq
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from core.datasets import masks
+from core.datasets.records import Record
+from core.settings import Settings
+from core.vocabulary import AnnotationKind
+from worker.engine.augment import resample
+from worker.engine.device import Device
+from worker.objectives.objective import Evaluation, StepOutcome, named
+from worker.objectives.region_maps import FIRST_CLASS, Regions, cached_maps, covered_at, regions_of, split_by_class
+
+Rows = NDArray[np.int64]
+
+# Predictions are compared at the images' own size; the masks of larger ones are scaled down to this many pixels on the longer side.
+JUDGED_SIDE = 1024
+SHOWN = 6  # best and as many worst predictions kept for the report
+_EPSILON = 1.0  # pixels: keeps the Dice of tiny masks from jumping
+_RESIDENT_SHARE = 0.1  # of the device's free memory that the maps may take
+
+
+class RegionMasks:
+    """The objective. `score` is the mean Dice over the classes that the validation images show."""
+
+    score_name = "dice"
+    padding = "reflection"  # places beyond the edge are shown mirrored, as nothing else looks natural, and not learnt from
+    baseline: float | None = None  # whoever marks nothing has a Dice of 0
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        kind: AnnotationKind,
+        classes: Sequence[str],
+        size: int,
+        device: Device,
+        settings: Settings,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Raises what `cached_maps` raises."""
+        self.classes = tuple(classes)
+        self._records = records
+        self._regions = [regions_of(record, kind) for record in records]
+        self._maps = cached_maps(records, self._regions, len(classes), size, settings=settings, cancelled=cancelled)
+        free = device.free_bytes()
+        resident = free is not None and self._maps.nbytes <= _RESIDENT_SHARE * free
+        self._on_device = torch.from_numpy(np.array(self._maps)).to(device.torch) if resident else None
+
+    def shares(self, rows: Rows) -> Tensor:
+        """Of each class the share of the pixels of the images `rows` that it covers, [classes]."""
+        covered = torch.zeros(len(self.classes))
+        for row in rows.tolist():
+            record = self._records[row]
+            for number, rle in self._regions[row]:
+                covered[number] += masks.area(rle, record.width, record.height) / (record.width * record.height)
+        return covered / max(1, len(rows))
+
+    def training_step(self, network: nn.Module, images: Tensor, rows: Rows, geometry: NDArray[np.float32]) -> StepOutcome:
+        """See `Objective`; the masks move as the images do, and places from beyond an image's edge do not count."""
+        moved = resample((self._maps_of(rows, images.device) + 1).float(), geometry, padding="zeros", mode="nearest")
+        wanted = split_by_class(moved - 1, len(self.classes))
+        loss = region_loss(network(images).float(), wanted, (moved[:, :1] > 0))
+        return StepOutcome(loss, loss.detach())
+
+    def evaluation_step(self, network: nn.Module, images: Tensor, rows: Rows) -> Tensor:
+        """See `Objective`: the logits, [n, classes, side, side]."""
+        logits: Tensor = network(images)
+        return logits
+
+    def evaluator(self) -> "_Evaluator":
+        """A fresh evaluator."""
+        return _Evaluator(self)
+
+    def wanted(self, rows: Rows, device: torch.device) -> Tensor:
+        """What is true of the images `rows` as they are, [n, classes, size, size]."""
+        return split_by_class(self._maps_of(rows, device), len(self.classes))
+
+    def truth(self, row: int) -> tuple[tuple[int, int], Regions]:
+        """Width and height at which the image `row` is judged, and its masks at that size."""
+        record = self._records[row]
+        size = judged_size(record.width, record.height)
+        if size != (record.width, record.height) and self._regions[row]:
+            scaled = [(number, masks.encode(covered_at(rle, record.width, record.height, size))) for number, rle in self._regions[row]]
+            return size, scaled
+        return size, self._regions[row]
+
+    def _maps_of(self, rows: Rows, device: torch.device) -> Tensor:
+        if self._on_device is not None:
+            return self._on_device[torch.from_numpy(rows).to(device, non_blocking=True)].to(torch.int16)
+        return torch.from_numpy(self._maps[rows].astype(np.int16)).to(device, non_blocking=True)
+
+
+def judged_size(width: int, height: int) -> tuple[int, int]:
+    """The size at which an image of `width` × `height` px is judged: its own, at most `JUDGED_SIDE` on the longer side."""
+    scale = min(1.0, JUDGED_SIDE / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def region_loss(logits: Tensor, wanted: Tensor, judged: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy plus soft Dice loss.
+
+    Args:
+        logits: [n, classes, height, width].
+        wanted: what is true, the same shape, false or true.
+        judged: the places that count, [n, 1, height, width]; all where it is None.
+    """
+    target = wanted.to(logits.dtype)
+    entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    said = logits.sigmoid()
+    if judged is not None:
+        counts = judged.to(logits.dtype)
+        entropy, said, target = entropy * counts, said * counts, target * counts
+        places = counts.sum().clamp(min=1) * logits.shape[1]
+    else:
+        places = torch.tensor(float(entropy.numel()), device=logits.device)
+    true = target.sum((0, 2, 3))
+    dice = (2 * (said * target).sum((0, 2, 3)) + _EPSILON) / (said.sum((0, 2, 3)) + true + _EPSILON)
+    shown = (true > 0).to(logits.dtype)  # the Dice of a class that the batch does not show says nothing of how well it is known
+    return entropy.sum() / places + ((1 - dice) * shown).sum() / shown.sum().clamp(min=1)
+
+
+class _Evaluator:
+    """Counts pixels class by class, and keeps the predictions worth showing."""
+
+    def __init__(self, objective: RegionMasks) -> None:
+        self._objective = objective
+        self._losses: list[Tensor] = []
+        self._weights: list[int] = []
+        self._counts: list[Tensor] = []  # per image [classes, 4]
+        self._rows: list[Rows] = []
+        self._best: list[tuple[float, int, Tensor]] = []  # heaps of (rank, row, map); the least worth keeping first
+        self._worst: list[tuple[float, int, Tensor]] = []
+
+    def update(self, outputs: Tensor, rows: Rows) -> None:
+        logits = outputs.float()
+        self._losses.append(region_loss(logits, self._objective.wanted(rows, logits.device)))
+        self._weights.append(len(rows))
+        self._rows.append(rows)
+        counts = [self._judge(logits[place], int(row)) for place, row in enumerate(rows)]
+        self._counts += counts
+        for place, (row, dice) in enumerate(zip(rows.tolist(), image_dice(torch.stack(counts)).tolist(), strict=True)):
+            self._keep(dice, row, logits[place])
+
+    def _judge(self, logits: Tensor, row: int) -> Tensor:
+        """True and false positives, false and true negatives of each class on one image at its own proportions, [classes, 4]."""
+        (width, height), regions = self._objective.truth(row)
+        said = functional.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)[0] > 0
+        counts = torch.zeros(len(said), 4, dtype=torch.int64)
+        positives = said.flatten(1).sum(1).cpu()
+        counts[:, 1], counts[:, 3] = positives, width * height - positives
+        for number, rle in regions:
+            true = torch.from_numpy(masks.decode(rle, width, height).astype(bool)).to(said.device)
+            hits, all_true = int((said[number] & true).sum()), int(true.sum())
+            # Several masks of a class would be united by the import; one is all there is.
+            counts[number, 0], counts[number, 1] = hits, counts[number, 1] - hits
+            counts[number, 2], counts[number, 3] = all_true - hits, counts[number, 3] - (all_true - hits)
+        return counts
+
+    def _keep(self, dice: float, row: int, logits: Tensor) -> None:
+        for heap, rank in ((self._best, dice), (self._worst, -dice)):
+            if len(heap) < SHOWN or rank > heap[0][0]:
+                item = (rank, row, surest_class(logits))
+                heapq.heappush(heap, item) if len(heap) < SHOWN else heapq.heapreplace(heap, item)
+
+    def compute(self) -> Evaluation:
+        counts = torch.stack(self._counts)
+        total = counts.sum(0)
+        metrics, remarks = region_metrics(total), {}
+        never = [name for index, name in enumerate(self._objective.classes) if _is_missed(total[index])]
+        if never:
+            remarks["never-predicted"] = (
+                f"The network never marks {named(never)}, although the validation images show {'it' if len(never) == 1 else 'them'}.",
+                "Add images of the class, train longer, or look whether its masks are right.",
+            )
+        weights = torch.tensor(self._weights, dtype=torch.float32)
+        loss = float((torch.stack([loss.cpu() for loss in self._losses]) * weights).sum() / weights.sum())
+        shown = sorted(self._best, key=lambda item: -item[0]) + sorted(self._worst, key=lambda item: -item[0])
+        details = {
+            "rows": torch.from_numpy(np.concatenate(self._rows)),
+            "counts": total,
+            "image_dice": image_dice(counts),
+            "shown_rows": torch.tensor([row for _, row, _ in shown]),
+            "shown_maps": torch.stack([map_ for _, _, map_ in shown]),
+        }
+        return Evaluation(loss, metrics["dice"], metrics, details, remarks)
+
+
+def surest_class(logits: Tensor) -> Tensor:
+    """From logits [classes, height, width] to one map [height, width] of `FIRST_CLASS` + the likeliest class, 0 where none is likely, on the host."""
+    most, index = logits.max(0)
+    kept = torch.where(most > 0, index + FIRST_CLASS, 0)
+    return kept.to(torch.uint8 if len(logits) < 255 else torch.int16).cpu()
+
+
+def dice_and_iou(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Dice and IoU from counts [..., 4] of true and false positives, false and true negatives; NaN where there is nothing to find and nothing found."""
+    true, false, missed = counts[..., 0].double(), counts[..., 1].double(), counts[..., 2].double()
+    return 2 * true / (2 * true + false + missed), true / (true + false + missed)
+
+
+def image_dice(counts: Tensor) -> Tensor:
+    """How well each image was done, [n] from [n, classes, 4]: the mean Dice over the classes that it shows or is said to show; 1 where there are none."""
+    dice, _ = dice_and_iou(counts)
+    return dice.nanmean(-1).nan_to_num(1.0).float()
+
+
+def region_metrics(counts: Tensor) -> dict[str, Any]:
+    """Means over the classes that the images show, from counts [classes, 4]; where they show none, over those that were said.
+
+    Nothing to find and nothing found counts as 1.
+    """
+    dice, iou = dice_and_iou(counts)
+    true, false, missed = counts[:, 0].double(), counts[:, 1].double(), counts[:, 2].double()
+    shown = true + missed > 0
+    counted = shown if bool(shown.any()) else true + false > 0
+    if not bool(counted.any()):
+        return {"dice": 1.0, "iou": 1.0}
+    values = {"dice": dice, "iou": iou, "recall": true / (true + missed), "precision": true / (true + false)}
+    return {name: float(value[counted].nan_to_num(0.0).mean()) for name, value in values.items()}
+
+
+def _is_missed(counts: Tensor) -> bool:
+    """Whether the images show the class and the network has marked it nowhere."""
+    return bool(counts[0] + counts[2] > 0) and bool(counts[0] + counts[1] == 0)
