@@ -1,6 +1,6 @@
 """One job from its plan to its best weights: what `worker.jobs` calls."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from worker.networks import build
 from worker.objectives.classification import classification_objective
 from worker.objectives.detection import Detection
 from worker.objectives.objective import Objective
+from worker.objectives.regions import RegionMasks
 
 # The learning rates of the recipes were found at batches of this size; larger ones gain little time on small networks and cost accuracy.
 _USUAL_BATCH = 64
@@ -70,14 +71,18 @@ def train(job: TrainingJob, *, database: Database, storage: Storage, settings: S
     elif job.spec.pretraining != "none" and job.task_type in (TaskType.SINGLE_LABEL, TaskType.MULTI_LABEL):
         quieten_outputs(network)
     network = network.to(device.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    objective = build_objective(job, records, validation_rows.tolist(), device)
-    # ---------------------------------------------------------------- its images, decoded once
+    # ---------------------------------------------------------------- what is true of its images, and their pixels, worked out once
+
+    def cancelled() -> bool:
+        return bool(link.asked())
+
     try:
-        pixels = cached_pixels(
-            records, fingerprint, plan.image_size, storage=storage, settings=settings, cancelled=lambda: bool(link.asked())
-        )
+        objective = build_objective(job, records, validation_rows.tolist(), device, settings, cancelled)
+        pixels = cached_pixels(records, fingerprint, plan.image_size, storage=storage, settings=settings, cancelled=cancelled)
     except PreparationCancelledError:
-        return TrainingResult(link.asked(), baseline=objective.baseline)
+        return TrainingResult(link.asked())
+    if isinstance(objective, RegionMasks) and not job.parent_model_key:
+        start_at_shares(network, objective.shares(train_rows))
     # ---------------------------------------------------------------- a fresh start, or where the last one stopped
     optimizer = build_optimizer(network, plan)
     average = WeightAverage(network, plan.ema_decay) if plan.ema_decay else None
@@ -139,8 +144,20 @@ def read_records(job: TrainingJob, database: Database) -> tuple[list[Record], st
     return records, dataset.fingerprint or dataset.id
 
 
-def build_objective(job: TrainingJob, records: Sequence[Record], validation: Sequence[int], device: Device) -> Objective:
-    """The objective of the job's task type."""
+def build_objective(
+    job: TrainingJob,
+    records: Sequence[Record],
+    validation: Sequence[int],
+    device: Device,
+    settings: Settings,
+    cancelled: Callable[[], bool],
+) -> Objective:
+    """The objective of the job's task type.
+
+    Raises:
+        PreparationCancelledError: when `cancelled()` says so while what is true of the images is worked out.
+        UnavailableError: when the disk has no room for that.
+    """
     if job.task_type in (TaskType.SINGLE_LABEL, TaskType.MULTI_LABEL):
         return classification_objective(
             records, validation, job.classes, job.plan, device.torch, several=job.task_type is TaskType.MULTI_LABEL
@@ -149,7 +166,7 @@ def build_objective(job: TrainingJob, records: Sequence[Record], validation: Seq
         return Detection(records, job.classes, device.torch, instances=False)
     if job.spec.instances_only:
         return Detection(records, job.classes, device.torch, instances=True)
-    raise UnavailableError(f"{job.task_type.title} cannot be trained yet.", "Choose one of the classifications.")
+    return RegionMasks(records, job.annotation_kind, job.classes, job.plan.image_size, device, settings, cancelled)
 
 
 def batch_size_of(job: TrainingJob, images: int, device: Device) -> int:
@@ -178,6 +195,17 @@ def quieten_outputs(network: nn.Module) -> None:
         nn.init.trunc_normal_(layers[-1].weight, std=0.01)
         if layers[-1].bias is not None:
             nn.init.zeros_(layers[-1].bias)
+
+
+@torch.no_grad()
+def start_at_shares(network: nn.Module, shares: torch.Tensor) -> None:
+    """Let new outputs for regions say at first of every place how much of the images each class covers (Lin et al. 2017, 4.1).
+
+    Else the first epochs are spent on learning that most places show nothing.
+    """
+    outputs = [module for module in network.modules() if isinstance(module, nn.Conv2d) and module.out_channels == len(shares)]
+    if outputs and outputs[-1].bias is not None:
+        outputs[-1].bias.copy_(shares.clamp(1e-4, 1 - 1e-4).logit())
 
 
 def start_from_parent(network: nn.Module, storage: Storage, model_key: str) -> None:
