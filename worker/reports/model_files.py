@@ -26,9 +26,10 @@ from worker.link import TrainingJob, TrainingResult
 from worker.reports import pictures
 from worker.reports.detection_pictures import detection_pictures
 from worker.reports.reading import Reading, read_curves
+from worker.reports.region_pictures import region_pictures
 
 CARD_FORMAT = 1
-SCORE_TITLES = {"accuracy": "Accuracy", "map": "Mean average precision", "ap": "Average precision (50:95)"}
+SCORE_TITLES = {"accuracy": "Accuracy", "map": "Mean average precision", "ap": "Average precision (50:95)", "dice": "Dice"}
 _CASES = 8
 _CASE_SIDE = 160  # px
 _SOFTWARE = ("stationmaster", "torch", "torchvision", "timm", "torchmetrics", "faster-coco-eval", "safetensors", "numpy", "pillow")
@@ -81,6 +82,8 @@ def score_name_of(job: TrainingJob) -> str:
     """By what the best epoch of a job was chosen."""
     if job.task_type is TaskType.SINGLE_LABEL:
         return "accuracy"
+    if job.task_type is TaskType.OBJECT_SEGMENTATION and not job.spec.instances_only:
+        return "dice"
     return "map" if job.task_type is TaskType.MULTI_LABEL else "ap"
 
 
@@ -88,6 +91,8 @@ def task_pictures(job: TrainingJob, best: Best, records: Sequence[Record], stora
     """The pictures that a task type has besides its curves, by name."""
     if job.task_type in (TaskType.SINGLE_LABEL, TaskType.MULTI_LABEL):
         return class_pictures(job, best) | case_pictures(job, best, records, storage)
+    if job.task_type is TaskType.OBJECT_SEGMENTATION and not job.spec.instances_only:
+        return region_pictures(best.details, job.annotation_kind, job.classes, records, storage)
     return detection_pictures(best.details, job.classes, records, storage, instances=job.spec.instances_only)
 
 
