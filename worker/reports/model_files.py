@@ -147,9 +147,33 @@ def model_card(
         "spec": {**asdict(job.spec), "task_types": [task_type.value for task_type in job.spec.task_types]},
         "software": {"python": platform.python_version()} | {name: found for name in _SOFTWARE if (found := _version(name))},
     }
+    if "counts" in best.details:
+        card["per_class"] = per_class(best.details["counts"], job.classes, "dice" if score_name_of(job) == "dice" else "f1")
     if "thresholds" in best.details:
         card["thresholds"] = [round(float(value), 6) for value in best.details["thresholds"]]
     return card
+
+
+def per_class(counts: Tensor, classes: Sequence[str], overlap: str) -> dict[str, dict[str, float | None]]:
+    """Of each class the numbers that follow from its true and false positives and false negatives, [classes, 3 or more].
+
+    `overlap` is what 2 TP / (2 TP + FP + FN) is called there: F1 of labels, Dice of pixels. None where nothing is to be found and nothing was.
+    """
+    found: dict[str, dict[str, float | None]] = {}
+    for name, (true, false, missed) in zip(classes, counts[:, :3].tolist(), strict=True):
+        found[name] = {
+            overlap: _share(2 * true, 2 * true + false + missed),
+            "iou": _share(true, true + false + missed),
+            "precision": _share(true, true + false),
+            "recall": _share(true, true + missed),
+        }
+        if overlap != "dice":
+            del found[name]["iou"]
+    return found
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
 
 
 def class_pictures(job: TrainingJob, best: Best) -> dict[str, bytes]:

@@ -1,0 +1,286 @@
+"""Regions: what is wanted follows the images, the numbers are those of torchmetrics, and whatever an image shows or does not, it trains."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchmetrics.segmentation import DiceScore, MeanIoU
+
+from core.datasets import masks
+from core.datasets.records import Record
+from core.db.tables import Dataset
+from core.settings import Settings
+from core.tasks.hyperparameters import TrainingPlan
+from core.vocabulary import AnnotationKind, TaskType
+from core.zoo.spec import ModelSpec
+from worker.engine.augment import Augmentation, Normalisation
+from worker.engine.device import Device
+from worker.objectives.region_maps import cached_maps, layers_of, regions_of
+from worker.objectives.regions import RegionMasks, image_dice, region_loss, region_metrics
+from worker.reports.model_files import write_model
+
+CPU = Device(torch.device("cpu"), "CPU", False)
+SEGMENTER = ModelSpec(
+    network="unet-test_resnet",
+    pretraining="none",
+    library="segmentation-models-pytorch",
+    family="U-Net",
+    variation="test",
+    task_types=(TaskType.OBJECT_SEGMENTATION,),
+    recipe="segmenter",
+    parameters=1,
+    gmacs=1,
+    input_size=64,
+    licence="",
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+)
+
+
+def record(position: int, covers: dict[int, np.ndarray], width: int = 64, height: int = 64) -> Record:
+    value = {"masks": [[number, masks.encode(mask)] for number, mask in covers.items()]}
+    return Record(position, f"{position}.png", f"k{position}", width, height, "", "", value)
+
+
+def block(top: int, left: int, bottom: int, right: int, width: int = 64, height: int = 64) -> np.ndarray:
+    mask = np.zeros((height, width), np.uint8)
+    mask[top:bottom, left:right] = 1
+    return mask
+
+
+def objective(settings: Settings, records: list[Record], classes: int = 2, size: int = 64) -> RegionMasks:
+    return RegionMasks(records, AnnotationKind.REGIONS, [f"c{n}" for n in range(classes)], size, CPU, settings)
+
+
+# ---------------------------------------------------------------- what is wanted
+
+
+class Says(nn.Module):
+    """A network that looks at the images and says what it was told to: a stand-in for learning."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits, self.seen = logits, torch.empty(0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen = images
+        return self.logits.requires_grad_()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"horizontal_flip": True},
+        {"resized_crop": True},
+        {"translation": True, "translation_percent": 20},
+        {"rotation": True, "rotation_degrees": 180},
+        {"horizontal_flip": True, "resized_crop": True, "translation": True, "translation_percent": 20, "rotation": True},
+    ],
+)
+def test_masks_move_exactly_as_the_images_do(settings: Settings, change: dict[str, Any]) -> None:
+    """The images are drawn from the masks, so that wherever a moved image is bright, and only there, the class is wanted."""
+    random = np.random.default_rng(1)
+    covers = [block(*sorted_corners(random)) for _ in range(6)]
+    made = objective(settings, [record(place, {0: cover}) for place, cover in enumerate(covers)], classes=1)
+    plan = TrainingPlan(**(dict.fromkeys(("horizontal_flip", "resized_crop", "translation", "rotation", "colour_jitter"), False) | change))
+    normalisation = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    images = torch.from_numpy(np.stack(covers) * 255)[:, None].repeat(1, 3, 1, 1)
+    moved, geometry = Augmentation(plan, normalisation, "zeros")(images, np.random.default_rng(3))
+    # What is right everywhere costs nothing; what is wrong anywhere costs more.
+    logits = (moved[:, :1] > 0.5).float() * 40 - 20
+    rows = np.arange(6)
+    right = made.training_step(Says(logits), moved, rows, geometry)
+    wrong = made.training_step(Says(logits.roll(6, 3).clone()), moved, rows, geometry)
+    # The images are sampled between pixels and the masks at the nearest one: they may differ along edges only.
+    right_loss, wrong_loss = float(right.plain_loss), float(wrong.plain_loss)
+    assert right_loss < 0.4 and wrong_loss > 1.5 * right_loss + 0.3
+
+
+def sorted_corners(random: np.random.Generator) -> tuple[int, int, int, int]:
+    top, left = random.integers(4, 24, 2)
+    height, width = random.integers(16, 34, 2)
+    return int(top), int(left), int(top + height), int(left + width)
+
+
+def test_places_from_beyond_an_images_edge_do_not_count(settings: Settings) -> None:
+    made = objective(settings, [record(0, {0: block(0, 0, 64, 64)})], classes=1)
+    half_out = np.array([[[1, 0, 1], [0, 1, 0], [0, 0, 1]]], np.float32)  # what was right of the middle is now on the left
+    logits = torch.full((1, 1, 64, 64), 20.0)
+    logits[:, :, :, 32:] = -20.0  # whatever is said of the half beyond the edge
+    loss = made.training_step(Says(logits), torch.zeros(1, 3, 64, 64), np.array([0]), half_out).plain_loss
+    assert float(loss) < 1e-3
+
+
+def test_classes_that_overlap_keep_their_places(settings: Settings) -> None:
+    covers = {0: block(0, 0, 40, 40), 1: block(20, 20, 60, 60), 2: block(0, 50, 10, 60)}
+    one = record(0, covers)
+    assert layers_of(regions_of(one, AnnotationKind.REGIONS), 64, 64) == [0, 1, 0]
+    made = objective(settings, [one, record(1, {})], classes=3)
+    wanted = made.wanted(np.array([0, 1]), torch.device("cpu"))
+    assert (wanted[0].numpy() == np.stack(list(covers.values())).astype(bool)).all() and not wanted[1].any()
+
+
+def test_maps_take_a_byte_a_pixel_and_are_worked_out_once(settings: Settings) -> None:
+    records = [record(place, {place % 3: block(10, 10, 30, 30), 3: block(40, 0, 50, 64)}) for place in range(5)]
+    regions = [regions_of(one, AnnotationKind.REGIONS) for one in records]
+    maps = cached_maps(records, regions, 4, 32, settings=settings)
+    assert maps.shape == (5, 1, 32, 32) and maps.dtype == np.uint8 and isinstance(maps, np.memmap)
+    assert cached_maps(records, regions, 4, 32, settings=settings).filename == maps.filename
+    assert len(list((settings.cache / "masks").glob("*.npy"))) == 1
+    many = cached_maps(records, regions, 300, 32, settings=settings)
+    assert many.dtype == np.uint16
+
+
+def test_instances_are_united_by_class() -> None:
+    value = {
+        "objects": [
+            [0, masks.encode(block(0, 0, 10, 10))],
+            [0, masks.encode(block(20, 20, 30, 30))],
+            [1, masks.encode(block(40, 0, 50, 9))],
+        ]
+    }
+    one = Record(0, "a", "a", 64, 64, "", "", value)
+    found = regions_of(one, AnnotationKind.INSTANCES)
+    assert [(number, masks.area(rle, 64, 64)) for number, rle in found] == [(0, 200), (1, 90)]
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def evaluated(settings: Settings, records: list[Record], logits: Tensor, classes: int) -> Any:
+    evaluator = objective(settings, records, classes, logits.shape[-1]).evaluator()
+    half = len(records) // 2
+    evaluator.update(logits[:half], np.arange(half))
+    evaluator.update(logits[half:], np.arange(half, len(records)))
+    return evaluator.compute()
+
+
+def test_dice_and_iou_are_those_of_torchmetrics_at_the_images_own_proportions(settings: Settings) -> None:
+    random = np.random.default_rng(0)
+    sizes = [(64, 64), (200, 30), (40, 90), (64, 64)]
+    covers = []
+    for width, height in sizes:
+        covers.append({number: (random.random((height, width)) < 0.3).astype(np.uint8) for number in (0, 2)})
+    records = [record(place, cover, *sizes[place]) for place, cover in enumerate(covers)]
+    logits = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    found = evaluated(settings, records, logits, 3)
+    dice = DiceScore(3, average="none", aggregation_level="global", input_format="one-hot")
+    iou = MeanIoU(3, per_class=True, input_format="one-hot")
+    flat_said, flat_true = [], []
+    for place, (width, height) in enumerate(sizes):
+        said = nn.functional.interpolate(logits[place][None], (height, width), mode="bilinear", align_corners=False) > 0
+        true = torch.zeros(1, 3, height, width, dtype=torch.bool)
+        for number, cover in covers[place].items():
+            true[0, number] = torch.from_numpy(cover.astype(bool))
+        dice.update(said.int(), true.int())
+        flat_said.append(said.flatten(2))
+        flat_true.append(true.flatten(2))
+    per_class = dice.compute()
+    iou.update(torch.cat(flat_said, 2)[..., None].int(), torch.cat(flat_true, 2)[..., None].int())
+    assert found.metrics["dice"] == pytest.approx(float(per_class[[0, 2]].mean()), abs=1e-6) and found.score == found.metrics["dice"]
+    assert found.metrics["iou"] == pytest.approx(float(iou.compute()[[0, 2]].mean()), abs=1e-6)
+
+
+def test_a_class_that_is_never_marked_is_remarked_on(settings: Settings) -> None:
+    records = [record(place, {0: block(0, 0, 32, 64), 1: block(40, 0, 64, 64)}) for place in range(2)]
+    logits = torch.full((2, 2, 64, 64), -9.0)
+    logits[:, 0, :32] = 9.0
+    found = evaluated(settings, records, logits, 2)
+    assert found.metrics["dice"] == pytest.approx(0.5)
+    what, remedy = found.remarks["never-predicted"]
+    assert "“c1”" in what and "“c0”" not in what and remedy
+
+
+def test_nothing_there_and_nothing_said_is_right() -> None:
+    counts = torch.zeros(2, 1, 4, dtype=torch.int64)
+    counts[1, 0, 1] = 50  # something was said of an image that shows nothing
+    assert image_dice(counts).tolist() == [1.0, 0.0]
+    assert region_metrics(counts[0])["dice"] == 1.0 and region_metrics(counts.sum(0))["dice"] == 0.0
+
+
+def test_the_loss_falls_from_wrong_to_right_and_is_finite_without_objects() -> None:
+    wanted = torch.zeros(2, 2, 8, 8, dtype=torch.bool)
+    wanted[:, 0, :4] = True
+    right = region_loss(wanted.float() * 20 - 10, wanted)
+    unsure = region_loss(torch.zeros(2, 2, 8, 8), wanted)
+    wrong = region_loss(10 - wanted.float() * 20, wanted)
+    assert float(right) < 0.01 < float(unsure) < float(wrong)
+    empty = torch.zeros(2, 2, 8, 8, requires_grad=True)
+    loss = region_loss(empty, torch.zeros(2, 2, 8, 8, dtype=torch.bool))
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(empty.grad).all() and float(empty.grad.min()) > 0
+
+
+# ---------------------------------------------------------------- whole trainings
+
+
+def blobs(bench: Any, images: int = 16, size: tuple[int, int] = (48, 48), classes: int = 2, mode: str = "RGB", name: str = "blobs") -> Any:
+    """COCO: a bright disc in one of two halves of grey levels; every fourth image shows none."""
+    random = np.random.default_rng(5)
+    folder: Path = bench.folder / name
+    (folder / "images").mkdir(parents=True)
+    width, height = size
+    listed, annotations = [], []
+    y, x = np.mgrid[0:height, 0:width]
+    for number in range(images):
+        grey = random.integers(0, 40, (height, width)).astype(np.uint16)
+        listed.append({"id": number, "file_name": f"{number}.png", "width": width, "height": height})
+        if number % 4 != 3:
+            label = number % classes
+            radius = min(size) // 4
+            disc = (x - random.integers(radius, width - radius)) ** 2 + (y - random.integers(radius, height - radius)) ** 2 < radius**2
+            grey[disc] = 120 + 100 * label
+            rle = {"size": [height, width], "counts": masks.encode(disc.astype(np.uint8))}
+            annotations.append({"id": number, "image_id": number, "category_id": label, "iscrowd": 0, "segmentation": rle})
+        picture = Image.fromarray(grey * 256) if mode == "I;16" else Image.fromarray(grey.astype(np.uint8)).convert(mode)
+        picture.save(folder / "images" / f"{number}.png")
+    categories = [{"id": number, "name": f"disc {number}"} for number in range(classes)]
+    (folder / "instances.json").write_text(json.dumps({"images": listed, "categories": categories, "annotations": annotations}))
+    return bench.import_folder(folder, name)
+
+
+def segmentation_job(bench: Any, dataset: Any, **plan: Any) -> Any:
+    job = bench.job(dataset, spec=SEGMENTER, **({"image_size": 64, "batch_size": 4, "learning_rate": 5e-3} | plan))
+    with bench.database.read() as session:
+        chosen = next(one for one in session.get_one(Dataset, dataset.id).annotation_sets if one.kind == "instances")
+    return replace(
+        job,
+        task_type=TaskType.OBJECT_SEGMENTATION,
+        annotation_set_id=chosen.id,
+        annotation_kind=AnnotationKind.INSTANCES,
+        classes=tuple(chosen.classes),
+    )
+
+
+def test_from_masks_to_a_model_that_marks_them(bench: Any) -> None:
+    job = segmentation_job(bench, blobs(bench, images=24), epochs=10)
+    result, link = bench.train(job)
+    assert (result.score or 0) > 0.6, [values["dice"] for _, values in link.epochs]
+    report = write_model(job, result, "models/m1", database=bench.database, storage=bench.storage, settings=bench.settings)
+    assert set(report) == {"curves", "classes", "best_and_worst"}
+    card = json.loads(bench.storage.read("models/m1/model_card.json"))
+    assert card["metrics"]["dice"] == result.score and set(card["per_class"]) == {"disc 0", "disc 1"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"classes": 1},
+        {"mode": "I;16"},
+        {"mode": "L"},
+        {"size": (160, 20)},
+        {"images": 3},
+    ],
+    ids=["one class", "16 bits", "grey", "very wide", "three images"],
+)
+def test_odd_data_trains(bench: Any, data: dict[str, Any]) -> None:
+    job = segmentation_job(bench, blobs(bench, **({"images": 8} | data)), epochs=1)
+    result, link = bench.train(job)
+    assert result.score is not None and len(link.epochs) == 1 and np.isfinite(link.epochs[0][1]["val_loss"])
+    assert write_model(job, result, "models/m1", database=bench.database, storage=bench.storage, settings=bench.settings)
