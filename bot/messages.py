@@ -293,6 +293,7 @@ def task_facts(task: Task, dataset_name: str) -> Facts:
 
 
 SHOWN_FINDINGS = 8
+MADE = {"import": "imported", "combine": "combined"}  # light jobs that make a dataset, and what it then has been
 
 
 def light_message(
@@ -306,10 +307,11 @@ def light_message(
     key = f"light:{job.id}"
     name = str(job.payload.get("name", ""))
     if job.state == "error":
-        what = f"“{name}” could not be imported: {job.error}" if job.kind == "import" else job.error
+        made = MADE.get(job.kind, "")
+        what = f"“{name}” could not be {made}: {job.error}" if made else job.error
         return Message(key, (Text(f"{what} {job.error_remedy}".strip(), Tone.ERROR),))
     if dataset is None:
-        return Message(key, (Text("Done." if job.kind != "import" else f"“{name}” was imported, and has been deleted since."),))
+        return Message(key, (Text(f"“{name}” was {MADE[job.kind]}, and has been deleted since." if job.kind in MADE else "Done."),))
     held = dataset.state == "held"
     images = f"{dataset.image_count:,} {'image' if dataset.image_count == 1 else 'images'}"
     ready = (

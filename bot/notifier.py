@@ -168,7 +168,7 @@ class Notifier:
 
     def _light_message(self, job: LightJob) -> Message:
         with self.database.read() as session:
-            dataset = session.get(Dataset, str(job.result.get("dataset_id", ""))) if job.kind == "import" else None
+            dataset = session.get(Dataset, str(job.result.get("dataset_id", ""))) if job.kind in messages.MADE else None
             findings = findings_of(session, dataset.id, limit=messages.SHOWN_FINDINGS + 1) if dataset else []
             counts = count_findings(session, dataset.id) if dataset else {}
         return messages.light_message(job, dataset, findings, counts)

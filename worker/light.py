@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from core.datasets.combining import choose_parts, combine_datasets
 from core.datasets.importing import import_dataset
+from core.datasets.listing import find_dataset
+from core.datasets.statistics import dataset_statistics
 from core.db.session import Database
 from core.db.tables import Model
 from core.errors import InvalidInputError, NotFoundError, StationmasterError, UnavailableError
@@ -16,6 +19,7 @@ from core.settings import Settings
 from core.storage import Storage
 from core.tasks.lifecycle import FencedError
 from core.tasks.light import LightClaim, claim_light_job, fail_light_job, finish_light_job, heartbeat_light_job
+from core.vocabulary import AnnotationKind
 from worker.database_link import is_database_away
 from worker.failures import explain
 from worker.reports.inference import predict
@@ -159,4 +163,39 @@ def _import(work: LightWork) -> dict[str, Any]:
     return {"dataset_id": dataset.id}
 
 
-LIGHT: dict[str, Callable[[LightWork], dict[str, Any]]] = {"predict": _predict, "export": _export, "import": _import}
+def _combine(work: LightWork) -> dict[str, Any]:
+    """`name`, `datasets` (their ids), `kind`, `only` and `rename` → `dataset_id`."""
+    payload = work.payload
+    with work.database.read() as session:
+        datasets = [find_dataset(session, work.claim.workspace, dataset_id) for dataset_id in payload["datasets"]]
+    dataset = combine_datasets(
+        work.database,
+        work.storage,
+        work.settings,
+        workspace=work.claim.workspace,
+        person=work.claim.created_by,
+        name=str(payload["name"]),
+        parts=choose_parts(datasets, AnnotationKind(payload["kind"])),
+        only=payload["only"],
+        rename=payload["rename"],
+        origin=work.claim.job_id,
+        progress=lambda done, total: work.tell(done=done, total=total),
+    )
+    return {"dataset_id": dataset.id}
+
+
+def _statistics(work: LightWork) -> dict[str, Any]:
+    """`dataset_id` and `annotation_set_id` → the storage keys of their statistics."""
+    dataset_id = str(work.payload["dataset_id"])
+    with work.database.read() as session:
+        find_dataset(session, work.claim.workspace, dataset_id)
+    _, keys = dataset_statistics(work.database, work.storage, dataset_id, str(work.payload["annotation_set_id"]))
+    return {"json_key": keys.json_key, "png_key": keys.png_key}
+
+
+LIGHT: dict[str, Callable[[LightWork], dict[str, Any]]] = {
+    "predict": _predict,
+    "import": _import,
+    "combine": _combine,
+    "statistics": _statistics,
+}

@@ -44,7 +44,7 @@ def show(office: Office, request: Request) -> Reply:
     chosen = chosen or next(iter(dataset.annotation_sets), None)
     if chosen is None:
         return Reply((Text(f"“{dataset.name}” has {dataset.image_count:,} images and no annotations."),), _manage(dataset), private=True)
-    pages = max(1, -(-dataset.image_count // PREVIEW_PER_PAGE))
+    pages = max(1, -(-chosen.image_count // PREVIEW_PER_PAGE))
     page = min(max(1, int(parts[2])), pages) if len(parts) > 2 and parts[2].isascii() and parts[2].isdigit() and len(parts[2]) < 9 else 1
     buttons: list[Control] = []
     for step, label in ((-1, "◀ Previous images"), (1, "More images ▶")):
@@ -52,6 +52,8 @@ def show(office: Office, request: Request) -> Reply:
             buttons.append(Button("dataset:show", label, value=f"{dataset.id} {chosen.id} {page + step}"))
     others = [item for item in dataset.annotation_sets if item is not chosen]
     buttons += [Button("dataset:show", f"Show {item.name}"[:60], value=f"{dataset.id} {item.id} 1") for item in others[:5]]
+    buttons.append(Button("dataset:statistics", "Statistics", value=f"{dataset.id} {chosen.id}"))
+    buttons.append(Button("dataset:combine", "Combine", value=f"{dataset.id} {chosen.id}"))
     return Reply((dataset_facts(dataset, chosen), preview(dataset, chosen, page)), (*buttons, *_manage(dataset)), private=True)
 
 

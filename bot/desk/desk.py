@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from bot.desk import datasets, home, jobs, models, tasks
+from bot.desk import dataset_work, datasets, home, jobs, models, tasks
 from bot.desk.office import Office
 from bot.desk.reply import Reply, Request, Upload
 from core.access import Actor, Place
@@ -39,6 +39,8 @@ HANDLERS: dict[str, Handler] = {
     "dataset:keep": datasets.keep,
     "dataset:drop": datasets.drop,
     "dataset:findings": datasets.findings,
+    "dataset:statistics": dataset_work.statistics,
+    "dataset:combine": dataset_work.combine,
     "dataset:rename": datasets.rename,
     "dataset:delete": datasets.delete,
 }

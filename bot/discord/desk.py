@@ -25,7 +25,7 @@ from core.tasks.listing import find_task
 from core.wizard.screens import Confirm, Form, Screen
 
 BEGINNINGS = ("train:begin", "model:retrain")  # these open a wizard
-DIALOGS = ("rename", "delete", "import", "test")  # verbs that ask for something first
+DIALOGS = ("rename", "delete", "import", "combine", "test")  # verbs that ask for something first
 TAKES_FILE = ("dataset:import", "model:test")
 MEND = "form:mend"  # open a dialog again with what was typed
 THREAD_NAME = "Training with {}"

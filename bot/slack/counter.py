@@ -24,18 +24,44 @@ logger = logging.getLogger(__name__)
 
 # These ask for something before they act.
 ASKING = frozenset(
-    {"task:rename", "task:delete", "model:test", "model:rename", "model:delete", "dataset:import", "dataset:rename", "dataset:delete"}
+    {
+        "task:rename",
+        "task:delete",
+        "model:test",
+        "model:rename",
+        "model:delete",
+        "dataset:import",
+        "dataset:combine",
+        "dataset:rename",
+        "dataset:delete",
+    }
 )
 # These show something to the presser alone: in a dialog, where the press was on a message that all see.
 LOOKING = frozenset(
-    {"tasks:list", "task:show", "task:jobs", "task:curves", "models:list", "model:show", "datasets:list", "dataset:show", "help:show"}
+    {
+        "tasks:list",
+        "task:show",
+        "task:jobs",
+        "task:curves",
+        "models:list",
+        "model:show",
+        "datasets:list",
+        "dataset:show",
+        "dataset:statistics",
+        "help:show",
+    }
 )
 # These fetch files, draw, or wait for a worker.
-SLOW = frozenset({"task:jobs", "task:curves", "model:test", "model:download", "model:export", "dataset:import", "dataset:show"})
+SLOW = frozenset(
+    {"task:jobs", "task:curves", "model:test", "model:download", "model:export", "dataset:import", "dataset:show", "dataset:statistics"}
+)
 UPLOADS = {"dataset:import": "Zip or tar archive", "model:test": "Image"}
 BEGINNING = frozenset({"train:begin", "model:retrain"})  # a conversation, in a thread of its own where the press was in none
 # What these begin is told in a thread.
-NEEDS_THREAD = frozenset({"dataset:import"})
+NEEDS_THREAD = {
+    "dataset:import": "brings in a dataset. What is found in it follows in this thread.",
+    "dataset:combine": "combines datasets. What comes of it follows in this thread.",
+}
 TITLES = {"task": "Training", "tasks": "Trainings", "model": "Model", "models": "Models", "dataset": "Dataset", "datasets": "Datasets"}
 
 
@@ -149,7 +175,7 @@ class Counter:
         root = ""
         try:
             if name in NEEDS_THREAD and not caller.thread:
-                caller, root = self._rooted(caller, f"<@{caller.user}> brings in a dataset. What is found in it follows in this thread.")
+                caller, root = self._rooted(caller, f"<@{caller.user}> {NEEDS_THREAD[name]}")
             reply = self.ask(caller, actor, action, "", values, files)
         except StationmasterError as error:
             if root:

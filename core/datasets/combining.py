@@ -11,7 +11,7 @@ from core.datasets.names import ClassList, class_name, clean_name
 from core.datasets.parsed import Parsed, ParsedImage, ParsedSet, Rle
 from core.datasets.records import Record, load_records
 from core.datasets.source import Member
-from core.datasets.storing import Progress, refuse_taken_name, store_parsed
+from core.datasets.storing import Progress, made_for, refuse_taken_name, store_parsed
 from core.db.session import Database
 from core.db.tables import AnnotationSet, Dataset
 from core.errors import InvalidInputError
@@ -81,6 +81,41 @@ def choose_parts(datasets: Sequence[Dataset], kind: AnnotationKind | None = None
     raise InvalidInputError(what, f"They have {have}.")
 
 
+def read_renames(pairs: Sequence[str]) -> dict[str, str]:
+    """New names of labels from texts such as `OLD=NEW`.
+
+    Raises:
+        InvalidInputError: for a text without `=`.
+    """
+    renamed = {}
+    for pair in pairs:
+        old, separator, new = pair.partition("=")
+        if not separator:
+            raise InvalidInputError(f"A label is renamed with OLD=NEW; “{pair[:60]}” was given.")
+        renamed[old.strip()] = new.strip()
+    return renamed
+
+
+def check_labels(parts: Sequence[Part], only: Sequence[str], rename: Mapping[str, str]) -> tuple[AnnotationKind, dict[str, str]]:
+    """The kind of a combination, and the new names of labels as they will be stored.
+
+    Raises:
+        InvalidInputError: for labels that no part has, or parts of different kinds.
+    """
+    kinds = {part.annotation_set.kind for part in parts}
+    if len(kinds) != 1:
+        raise InvalidInputError("Only annotation sets of one kind can be combined.", f"These are {', '.join(sorted(kinds))}.")
+    kind = AnnotationKind(kinds.pop())
+    renamed = {old: class_name(new) for old, new in rename.items()}
+    known = {label for part in parts for label in part.annotation_set.classes}
+    unknown = [label for label in (*only, *renamed) if label not in known]
+    if unknown:
+        raise InvalidInputError(f"No part has the label “{unknown[0][:100]}”.", f"They have {', '.join(sorted(known))[:500]}.")
+    if not all(renamed.values()):
+        raise InvalidInputError("A label cannot be renamed to nothing.", "Leave it out with a choice of the others.")
+    return kind, renamed
+
+
 def combine_datasets(
     database: Database,
     storage: Storage,
@@ -92,12 +127,13 @@ def combine_datasets(
     parts: Sequence[Part],
     only: Sequence[str] = (),
     rename: Mapping[str, str] | None = None,
+    origin: str = "",
     progress: Progress | None = None,
 ) -> Dataset:
     """Make the dataset `name` of the images and labels of several; the parts stay as they are.
 
     `only` chooses labels, by their names in the parts, all if empty: images of other single labels are left out, other labels and objects
-    are taken off their images. `rename` gives labels new names; two of one name become one class.
+    are taken off their images. `rename` gives labels new names; two of one name become one class. `origin` as for an import.
 
     Raises:
         InvalidInputError: for labels that no part has, parts of different kinds, or a name that cannot be.
@@ -106,18 +142,10 @@ def combine_datasets(
         UnavailableError: as for an import.
     """
     name = clean_name(name)
+    if origin and (made := made_for(database, workspace, name, origin)):
+        return made
     refuse_taken_name(database, workspace, name)
-    kinds = {part.annotation_set.kind for part in parts}
-    if len(kinds) != 1:
-        raise InvalidInputError("Only annotation sets of one kind can be combined.", f"These are {', '.join(sorted(kinds))}.")
-    kind = AnnotationKind(kinds.pop())
-    renamed = {old: class_name(new) for old, new in (rename or {}).items()}
-    known = {label for part in parts for label in part.annotation_set.classes}
-    unknown = [label for label in (*only, *renamed) if label not in known]
-    if unknown:
-        raise InvalidInputError(f"No part has the label “{unknown[0][:100]}”.", f"They have {', '.join(sorted(known))[:500]}.")
-    if not all(renamed.values()):
-        raise InvalidInputError("A label cannot be renamed to nothing.", "Leave it out with a choice of the others.")
+    kind, renamed = check_labels(parts, only, rename or {})
     classes = ClassList()
     source = _StoredSource(name, storage)
     parsed = Parsed("combined", [])
@@ -141,7 +169,17 @@ def combine_datasets(
                 parsed.images.append(ParsedImage(path, [raw], record.split, record.group))
     parsed.sets.append(ParsedSet(parts[0].annotation_set.name.partition(" from ")[0], kind, classes.names))
     return store_parsed(
-        database, storage, settings, parsed, source, Findings(), workspace=workspace, person=person, name=name, progress=progress
+        database,
+        storage,
+        settings,
+        parsed,
+        source,
+        Findings(),
+        workspace=workspace,
+        person=person,
+        name=name,
+        origin=origin,
+        progress=progress,
     )
 
 

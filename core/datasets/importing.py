@@ -2,9 +2,6 @@
 
 import gc
 
-from sqlalchemy import select
-from sqlalchemy.orm import selectinload
-
 from core.datasets import sweeping
 from core.datasets.decoding import Decoders
 from core.datasets.findings import Findings
@@ -14,7 +11,7 @@ from core.datasets.names import clean_name
 from core.datasets.parsed import Parsed
 from core.datasets.source import Source, images_of
 from core.datasets.sources.opening import open_source
-from core.datasets.storing import Progress, refuse_taken_name, store_parsed
+from core.datasets.storing import Progress, made_for, refuse_taken_name, store_parsed
 from core.db.session import Database
 from core.db.tables import Dataset
 from core.errors import BadDataError, InvalidInputError
@@ -56,7 +53,7 @@ def import_dataset(
     """
     name = clean_name(name)
     pattern = compile_pattern(group_pattern)
-    if origin and (made := _made_for(database, workspace, name, origin)):
+    if origin and (made := made_for(database, workspace, name, origin)):
         return made
     refuse_taken_name(database, workspace, name)
     sweeping.sweep(database, storage, settings)
@@ -107,11 +104,3 @@ def parse(source: Source, settings: Settings, findings: Findings, format: str = 
     finally:
         if collecting:
             gc.enable()
-
-
-def _made_for(database: Database, workspace: str, name: str, origin: str) -> Dataset | None:
-    with database.read() as session:
-        found = session.scalar(
-            select(Dataset).where(Dataset.workspace == workspace, Dataset.name == name).options(selectinload(Dataset.annotation_sets))
-        )
-    return found if found is not None and found.statistics.get("origin") == origin else None

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, selectinload
 
 from core.clock import now
 from core.datasets import image_store, sweeping
@@ -60,6 +60,15 @@ def refuse_taken_name(database: Database, workspace: str, name: str) -> None:
         )
     if state:
         raise name_taken(name)
+
+
+def made_for(database: Database, workspace: str, name: str, origin: str) -> Dataset | None:
+    """The dataset `name` if it was made for `origin`, such as an earlier attempt of the same job."""
+    with database.read() as session:
+        found = session.scalar(
+            select(Dataset).where(Dataset.workspace == workspace, Dataset.name == name).options(selectinload(Dataset.annotation_sets))
+        )
+    return found if found is not None and found.statistics.get("origin") == origin else None
 
 
 def name_taken(name: str) -> ConflictError:

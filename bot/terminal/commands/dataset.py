@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bot.terminal.commands.output import JsonOption, err, out, print_facts, print_json, print_table, say
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption
 from core.datasets import listing
-from core.datasets.combining import choose_parts, combine_datasets
+from core.datasets.combining import choose_parts, combine_datasets, read_renames
 from core.datasets.exporting import WRITERS, export_dataset
 from core.datasets.facts import dataset_json, finding_json
 from core.datasets.findings import findings_csv
@@ -316,12 +316,6 @@ def combine_command(
     runtime = Runtime.load(workspace)
     with runtime.database.read() as session:
         datasets = [listing.find_dataset(session, runtime.workspace, one) for one in dataset_names]
-    renamed = {}
-    for pair in rename or []:
-        old, separator, new = pair.partition("=")
-        if not separator:
-            raise InvalidInputError(f"--rename takes OLD=NEW; “{pair[:60]}” was given.")
-        renamed[old] = new
     with _progress("Combining") as advance:
         made = combine_datasets(
             runtime.database,
@@ -332,7 +326,7 @@ def combine_command(
             name=name,
             parts=choose_parts(datasets, kind),
             only=only or [],
-            rename=renamed,
+            rename=read_renames(rename or []),
             progress=advance,
         )
     with runtime.database.read() as session:

@@ -68,7 +68,7 @@ class DatasetStep:
                 )
             )
         if annotation_set is not None:
-            pages = max(1, -(-dataset.image_count // PREVIEW_PER_PAGE))
+            pages = max(1, -(-annotation_set.image_count // PREVIEW_PER_PAGE))
             shown = min(context.choices.preview_page, pages)
             blocks += [dataset_facts(dataset, annotation_set), preview(dataset, annotation_set, shown)]
             if shown > 1:
@@ -149,8 +149,8 @@ def dataset_facts(dataset: Dataset, annotation_set: AnnotationSet) -> Facts:
 def preview(dataset: Dataset, annotation_set: AnnotationSet, page: int) -> Picture:
     """One page of annotated examples, 1-based."""
     first = (page - 1) * PREVIEW_PER_PAGE + 1
-    last = min(dataset.image_count, page * PREVIEW_PER_PAGE)
+    last = min(annotation_set.image_count, page * PREVIEW_PER_PAGE)
     return Picture(
-        f"Images {first:,}–{last:,} of {dataset.image_count:,}, with their annotations",
+        f"Images {first:,}–{last:,} of {annotation_set.image_count:,}, with their annotations",
         preview=PreviewReference(dataset.id, annotation_set.id, page),
     )

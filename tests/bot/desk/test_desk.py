@@ -157,8 +157,9 @@ def test_an_upload_is_stored_and_its_import_queued_once_committed(
 
 
 def test_chats_may_not_import_what_the_operator_has_not_opened(
-    database: Database, storage: Storage, settings: Settings, ada: Actor, place: Place
+    database: Database, storage: Storage, settings: Settings, ada: Actor
 ) -> None:
+    place = Place("slack", "C1", "1.0")
     opened = Desk(database, storage, settings.model_copy(update={"chat_import_prefixes": "s3://ours/"}))
     for source in ("/etc/passwd", "file:///etc/passwd", "http://169.254.169.254/", "s3://theirs/x", "s3://ours/../theirs"):
         with pytest.raises(NotAllowedError):

@@ -263,3 +263,15 @@ async def test_a_search_shows_its_leaderboard_and_the_curves_of_a_job(world: Any
     await world.ada.select(listed.response, [f"{search.task.id} 2"], custom_id=menu["custom_id"])
     assert "job 2 of 8" in world.words(listed.response) and "Best epoch" in world.words(listed.response)
     assert any(name.endswith(".png") for sent in world.requests for name, _ in sent.files)
+
+
+async def test_datasets_are_combined_through_a_dialog(world: Any, add_dataset: Callable[..., Any], said: Any) -> None:
+    add_dataset("pets")
+    add_dataset("zoo")
+    listed = await world.ada.slash(world.channel, "datasets")
+    shown = await world.ada.click(listed.response, label="pets")
+    opened = await world.ada.click(shown.response, label="Combine")
+    assert [item["component"]["custom_id"] for item in opened.modal["components"]] == ["name", "others", "only", "rename"]
+    asked = await world.ada.submit_modal(opened, {"name": "animals", "others": "zoo"})
+    assert "“animals” is being made of 2 datasets" in world.words(asked.followups[0])
+    assert [job.kind for job in jobs(world)] == ["combine"]
