@@ -195,6 +195,7 @@ def _statistics(work: LightWork) -> dict[str, Any]:
 
 LIGHT: dict[str, Callable[[LightWork], dict[str, Any]]] = {
     "predict": _predict,
+    "export": _export,
     "import": _import,
     "combine": _combine,
     "statistics": _statistics,
