@@ -23,6 +23,8 @@ from core.tasks.lifecycle import (
     resume_ending,
     stop_job,
 )
+from core.tasks.states import State
+from core.tasks.sweeping import checkpoints_of
 from core.tuning.lineage import begin_slice, latest_copy, save_diverged
 from core.tuning.population import slice_end
 from core.tuning.scores import why_enough
@@ -80,11 +82,13 @@ def _run(workplace: Workplace, job_id: str, generation: int) -> None:
         result = _train(workplace, link, claim, job_id, generation)
     finally:
         link.stop()
-    if result is not None and result.asked is Ask.STOP_DISCARD:
-        with workplace.database.read() as session:
-            job = session.get(Job, job_id)
-        if job is not None:
-            workplace.storage.delete(f"tasks/{job.task_id}/jobs/{job.number}")
+    if result is not None and result.asked in (Ask.PAUSE, Ask.SLICE):
+        return
+    with workplace.database.read() as session:
+        task = session.get(Task, claim.task_id)
+        ended = task is not None and State(task.state).ended
+    if ended:
+        workplace.storage.delete(checkpoints_of(claim.task_id))
 
 
 def _train(workplace: Workplace, link: DatabaseLink, claim: Claim, job_id: str, generation: int) -> TrainingResult | None:
@@ -173,7 +177,6 @@ def _complete(
     for file in storage.list(folder):  # what workers left that were lost while they made it
         if not file.startswith(f"{key}/"):
             storage.delete(file)
-    storage.delete(f"tasks/{completion.task_id}/jobs")
 
 
 def _load(workplace: Workplace, job_id: str, generation: int) -> TrainingJob:

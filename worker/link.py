@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from core.events import Progress
 from core.tasks.hyperparameters import TrainingPlan
 from core.tasks.journal import FencedError as FencedError  # what the link raises
+from core.tasks.sweeping import checkpoints_of
 from core.vocabulary import AnnotationKind, TaskType
 from core.zoo.spec import ModelSpec
 
@@ -64,7 +65,7 @@ class TrainingJob:
 
     def checkpoint_folder_of(self, number: int) -> str:
         """Storage folder of the checkpoints of another job of the task."""
-        return f"tasks/{self.task_id}/jobs/{number}/checkpoint"
+        return f"{checkpoints_of(self.task_id)}/{number}/checkpoint"
 
     @property
     def split_key(self) -> str:

@@ -25,6 +25,7 @@ from core.storage import Storage
 from core.tasks import lease
 from core.tasks.dispatcher import dispatch
 from core.tasks.reconcile import reconcile
+from core.tasks.sweeping import sweep_checkpoints
 from core.wizard.conversation import expire_drafts
 
 logger = logging.getLogger(__name__)
@@ -49,8 +50,16 @@ def _sweep_datasets(database: Database, settings: Settings) -> None:
     sweep(database, Storage.of(settings), settings)
 
 
+def _sweep_checkpoints(database: Database, settings: Settings) -> None:
+    sweep_checkpoints(database, Storage.of(settings))
+
+
 # Whoever has a chore adds it here.
-CHORES: list[Chore] = [Chore("expire drafts", 600, expire_drafts), Chore("sweep what imports left", 600, _sweep_datasets)]
+CHORES: list[Chore] = [
+    Chore("expire drafts", 600, expire_drafts),
+    Chore("sweep what imports left", 600, _sweep_datasets),
+    Chore("sweep checkpoints", 600, _sweep_checkpoints),
+]
 
 
 class Duties:
