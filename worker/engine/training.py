@@ -63,13 +63,9 @@ def train(job: TrainingJob, *, database: Database, storage: Storage, settings: S
     # ---------------------------------------------------------------- on what, and with which network
     device = choose_device()
     torch.manual_seed(plan.seed)
-    network = build(
-        job.spec, job.task_type, len(job.classes), settings=settings, image_size=plan.image_size, pretrained=not job.parent_model_key
-    )
-    if job.parent_model_key:
-        start_from_parent(network, storage, job.parent_model_key)
-    elif job.spec.pretraining != "none" and job.task_type in (TaskType.SINGLE_LABEL, TaskType.MULTI_LABEL):
-        quieten_outputs(network)
+    checkpoints = CheckpointFolder(storage, job.checkpoint_folder, job.generation)
+    saved = checkpoints.load()
+    network = begin_network(job, storage, settings, learnt=saved is not None or job.copy is not None)
     network = network.to(device.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]
     # ---------------------------------------------------------------- what is true of its images, and their pixels, worked out once
 
@@ -86,9 +82,7 @@ def train(job: TrainingJob, *, database: Database, storage: Storage, settings: S
     # ---------------------------------------------------------------- a fresh start, or where the last one stopped
     optimizer = build_optimizer(network, plan)
     average = WeightAverage(network, plan.ema_decay) if plan.ema_decay else None
-    checkpoints = CheckpointFolder(storage, job.checkpoint_folder, job.generation)
     try:
-        saved = checkpoints.load()
         if saved is None:
             state = State(batch_size=batch_size_of(job, len(train_rows), device))
             state.begin_epoch(device.torch)
@@ -126,6 +120,28 @@ def train(job: TrainingJob, *, database: Database, storage: Storage, settings: S
         checkpoints.close()
     score = state.best_score if state.best_epoch else None
     return TrainingResult(asked, score, dict(state.best_metrics), objective.baseline)
+
+
+def begin_network(job: TrainingJob, storage: Storage, settings: Settings, *, learnt: bool) -> nn.Module:
+    """The job's network with the weights it starts from, on the host; where it has `learnt` already, those follow from its checkpoint.
+
+    Raises:
+        StationmasterError: when weights that are needed are not to be had.
+    """
+    fresh = not learnt
+    network: nn.Module = build(
+        job.spec,
+        job.task_type,
+        len(job.classes),
+        settings=settings,
+        image_size=job.plan.image_size,
+        pretrained=fresh and not job.parent_model_key,
+    )
+    if fresh and job.parent_model_key:
+        start_from_parent(network, storage, job.parent_model_key)
+    elif fresh and job.spec.pretraining != "none" and job.task_type in (TaskType.SINGLE_LABEL, TaskType.MULTI_LABEL):
+        quieten_outputs(network)
+    return network
 
 
 def read_records(job: TrainingJob, database: Database) -> tuple[list[Record], str]:
