@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -11,6 +12,9 @@ from core.db.tables import Job, Lineage, Task
 from core.tasks.hyperparameters import FIELDS, value_text
 from core.tasks.states import State
 from core.tuning.search import TUNED, Values, values_of
+
+
+_SCORES = ("accuracy", "map", "ap", "dice")
 
 
 @dataclass(frozen=True)
@@ -110,9 +114,14 @@ def standings(session: Session, task: Task) -> Standings:
         )
         for row in rows
     )
-    named = (name for row in rows if row.score is not None for name, value in row.metrics.items() if value == row.score)
     copies = session.scalar(select(func.count()).where(Lineage.task_id == task.id)) or 0
-    return Standings(jobs, next(named, ""), copies)
+    best = max((row for row in rows if row.score is not None), key=lambda row: row.score, default=None)
+    return Standings(jobs, _score_name(best.metrics, best.score) if best is not None else "", copies)
+
+
+def _score_name(metrics: dict[str, Any], score: float) -> str:
+    """The metric that is the score; others may happen to have the same value, so those that objectives judge by come first."""
+    return next((name for name in (*_SCORES, *metrics) if metrics.get(name) == score), "")
 
 
 def values_text(values: Values, names: Sequence[str] = TUNED) -> str:

@@ -29,7 +29,10 @@ def assert_same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.
 
 
 def numbers(link: Any) -> list[dict[str, Any]]:
-    return [{name: value for name, value in values.items() if name not in ("seconds", "images_per_second", "peak_memory_bytes")} for _, values in link.epochs]
+    return [
+        {name: value for name, value in values.items() if name not in ("seconds", "images_per_second", "peak_memory_bytes")}
+        for _, values in link.epochs
+    ]
 
 
 def test_it_learns_what_only_the_images_tell(bench: Any) -> None:
