@@ -13,7 +13,6 @@ from core.tasks.hyperparameters import FIELDS, value_text
 from core.tasks.states import State
 from core.tuning.search import TUNED, Values, values_of
 
-
 _SCORES = ("accuracy", "map", "ap", "dice")
 
 
