@@ -88,8 +88,10 @@ def export_model(model_key: str, name: str, format_: ExportFormat, *, storage: S
     """
     torch.set_num_threads(usable_cores())
     model = load_model(model_key, storage=storage, settings=settings)
-    if model.task_type is TaskType.OBJECT_DETECTION:
-        raise UnavailableError("Models that find boxes cannot be exported yet.", "Use them here, or load model.safetensors by hand.")
+    if model.task_type is TaskType.OBJECT_DETECTION or model.gives_instances:
+        raise UnavailableError(
+            "Models that find single objects cannot be exported yet.", "Use them here, or load model.safetensors by hand."
+        )
     checked = _torchscript(model) if format_ is ExportFormat.TORCHSCRIPT else _onnx(model)
     data = _packed(model, checked.data) if format_ is ExportFormat.ZIP else checked.data
     file = f"{_file_name(name)}{format_.suffix}"

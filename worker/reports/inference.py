@@ -24,6 +24,8 @@ from worker.engine.device import usable_cores
 from worker.networks import build
 from worker.reports.activation import activation_map
 from worker.reports.found_objects import drawing_of, find_objects
+from worker.reports.found_regions import drawing_of as drawing_of_regions
+from worker.reports.found_regions import find_regions
 from worker.reports.pictures import heat_over
 
 _LABELS = 5  # named where one label is to be chosen
@@ -86,8 +88,8 @@ def predict(model_key: str, image: bytes, *, storage: Storage, settings: Setting
 
     Returns:
         `labels`: the five most confident, or for several labels an image all of them with `present` (at or above the class's threshold);
-        of a detector one per object, with what `find_objects` says of it; each with `label` and `confidence`. `picture_key`: where a heat
-        map of the first label lies, or the drawing of the objects; missing where the network has no map.
+        of a detector one per object, with what `find_objects` says of it; for regions one per class that is seen, as `find_regions` says; each with `label` and `confidence`. `picture_key`: where a heat
+        map of the first label lies, or the drawing of objects or regions; missing where the network has no map.
 
     Raises:
         BadDataError: when the image cannot be read.
@@ -101,6 +103,10 @@ def predict(model_key: str, image: bytes, *, storage: Storage, settings: Setting
         with Image.open(BytesIO(upright)) as opened:
             objects = find_objects(model.network, images, opened.size, model.classes, model.card.get("thresholds", ()))
             return {"labels": objects, "picture_key": _kept(drawing_of(opened, objects, model.classes), storage)}
+    if model.task_type is TaskType.OBJECT_SEGMENTATION:
+        with Image.open(BytesIO(upright)) as opened:
+            regions = find_regions(model.network, images, opened.size, model.classes)
+            return {"labels": regions, "picture_key": _kept(drawing_of_regions(opened, regions, model.classes), storage)}
     logits, heat = activation_map(model.network, images)
     several = model.task_type is TaskType.MULTI_LABEL
     confidences = logits.sigmoid() if several else logits.softmax(0)

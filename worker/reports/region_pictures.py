@@ -101,6 +101,14 @@ def covered(picture: Image.Image, covers: Covers) -> Image.Image:
     return Image.fromarray(pixels.round().astype(np.uint8))
 
 
+def with_legend(picture: Image.Image, used: Sequence[int], classes: Sequence[str]) -> Image.Image:
+    """The picture under a line that names the colours of the classes `used`."""
+    page = Image.new("RGB", (picture.width, picture.height + 30), "white")
+    _legend(ImageDraw.Draw(page), used, classes, page.width)
+    page.paste(picture, (0, 30))
+    return page
+
+
 def _legend(draw: ImageDraw.ImageDraw, used: Sequence[int], classes: Sequence[str], width: int) -> None:
     x = float(_GAP)
     for place, index in enumerate(used):

@@ -1,6 +1,10 @@
 """Regions: what is wanted follows the images, the numbers are those of torchmetrics, and whatever an image shows or does not, it trains."""
 
+import io
 import json
+import subprocess
+import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ from torchmetrics.segmentation import DiceScore, MeanIoU
 from core.datasets import masks
 from core.datasets.records import Record
 from core.db.tables import Dataset
+from core.models.exporting import ExportFormat
 from core.settings import Settings
 from core.tasks.hyperparameters import TrainingPlan
 from core.vocabulary import AnnotationKind, TaskType
@@ -23,6 +28,8 @@ from worker.engine.augment import Augmentation, Normalisation
 from worker.engine.device import Device
 from worker.objectives.region_maps import cached_maps, layers_of, regions_of
 from worker.objectives.regions import RegionMasks, image_dice, region_loss, region_metrics
+from worker.reports.export import export_model
+from worker.reports.inference import predict
 from worker.reports.model_files import write_model
 
 CPU = Device(torch.device("cpu"), "CPU", False)
@@ -266,6 +273,21 @@ def test_from_masks_to_a_model_that_marks_them(bench: Any) -> None:
     assert set(report) == {"curves", "classes", "best_and_worst"}
     card = json.loads(bench.storage.read("models/m1/model_card.json"))
     assert card["metrics"]["dice"] == result.score and set(card["per_class"]) == {"disc 0", "disc 1"}
+    path = bench.folder / "blobs" / "images" / "0.png"
+    answer = predict("models/m1", path.read_bytes(), storage=bench.storage, settings=bench.settings)
+    shown = np.asarray(Image.open(path).convert("L")) >= 100
+    largest = answer["labels"][0]
+    said = masks.decode(largest["mask"]["counts"], 48, 48).astype(bool)
+    assert largest["pixels"] == said.sum() and (said & shown).sum() > 0.5 * (said | shown).sum()
+    assert Image.open(io.BytesIO(bench.storage.read(answer["picture_key"]))).width == 640
+    # What runs elsewhere marks the same places.
+    exported = export_model("models/m1", "m", ExportFormat.ZIP, storage=bench.storage, settings=bench.settings)
+    zipfile.ZipFile(io.BytesIO(bench.storage.read(exported["key"]))).extractall(bench.folder / "out")
+    command = [sys.executable, "-I", str(bench.folder / "out" / "predict.py"), str(path), "--masks", str(bench.folder / "marks")]
+    elsewhere = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)["regions"]
+    region = next(one for one in elsewhere if one["label"] == largest["label"])
+    assert region["pixels"] == pytest.approx(largest["pixels"], rel=0.1)
+    assert Image.open(region["mask"]).size == (48, 48)
 
 
 @pytest.mark.parametrize(

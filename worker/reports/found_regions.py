@@ -1,0 +1,64 @@
+"""What a model for regions marks on one image: each class's place as a mask at the image's own size, and a picture of them."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from PIL import Image
+from torch import Tensor, nn
+
+from core.datasets import masks
+from worker.objectives.regions import judged_size
+from worker.reports.region_pictures import covered, fitted, with_legend
+
+_SIDE = 640  # px, of the picture
+
+
+@torch.inference_mode()
+def find_regions(network: nn.Module, images: Tensor, size: tuple[int, int], classes: Sequence[str]) -> list[dict[str, Any]]:
+    """The classes that cover anything, the largest first.
+
+    Args:
+        network: in eval mode, for regions.
+        images: one normalised image, [1, 3, side, side].
+        size: width and height of the image in pixels.
+        classes: their names.
+
+    Returns:
+        For each `label`, `confidence` (the mean probability over its pixels), `share` of the image and `pixels` that it covers, and `mask`,
+        COCO's run-length encoding: `size` [height, width] and `counts`. Of images larger than `JUDGED_SIDE` it is that of the scaled image.
+    """
+    width, height = judged_size(*size)
+    found = []
+    logits = network(images).float()
+    for index, name in enumerate(classes):
+        probability = functional.interpolate(logits[:, index : index + 1], (height, width), mode="bilinear", align_corners=False).sigmoid()[
+            0, 0
+        ]
+        inside = probability > 0.5
+        pixels = int(inside.sum())
+        if pixels:
+            found.append(
+                {
+                    "label": name,
+                    "confidence": float(probability[inside].mean()),
+                    "share": pixels / (width * height),
+                    "pixels": pixels,
+                    "mask": {"size": [height, width], "counts": masks.encode(inside.numpy())},
+                }
+            )
+    return sorted(found, key=lambda region: -region["share"])
+
+
+def drawing_of(image: Image.Image, regions: Sequence[dict[str, Any]], classes: Sequence[str]) -> bytes:
+    """The image with the regions in their classes' colours under a legend, as PNG."""
+    picture = fitted(image, *image.size, side=_SIDE)
+    covers = []
+    for region in regions:
+        height, width = region["mask"]["size"]
+        covers.append((classes.index(region["label"]), masks.decode(region["mask"]["counts"], width, height).astype(bool)))
+    out = BytesIO()
+    with_legend(covered(picture, covers), [index for index, _ in covers], classes).save(out, "PNG")
+    return out.getvalue()
