@@ -19,6 +19,7 @@ class Settings(BaseSettings):
     storage_url: str = Field("", description="fsspec URL of images, checkpoints and models; empty means a folder under `home`")
     cache_dir: Path | None = Field(None, description="Host-local cache of decoded images; empty means a folder under `home`")
     weights_dir: Path | None = Field(None, description="Folder that holds pre-trained weights, for hosts that cannot reach a hub")
+    presets_dir: Path | None = Field(None, description="Folder of your own prepared applications; empty means `presets` under `home`")
     offline: bool = Field(False, description="Never try to download weights")
     allow_licences: str = Field(
         "", description="SPDX licences of weights allowed besides Apache-2.0, MIT and BSD, comma-separated; * allows all"
@@ -74,7 +75,7 @@ class Settings(BaseSettings):
         "", description="Comma-separated ids of channels the bot works in, dm for direct messages; empty means everywhere"
     )
 
-    @field_validator("home", "cache_dir", "weights_dir")
+    @field_validator("home", "cache_dir", "weights_dir", "presets_dir")
     @classmethod
     def _expand(cls, folder: Path | None) -> Path | None:
         # No shell has seen what stands in .env.

@@ -1,5 +1,6 @@
 """Find, list, rename and delete models."""
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -40,6 +41,25 @@ def list_models(session: Session, workspace: str, *, search: str = "", offset: i
     if not offset and len(rows) < limit:
         return rows, len(rows)  # a search goes over all names: not twice where once will do
     return rows, session.scalar(select(func.count()).select_from(Model).where(*condition)) or 0
+
+
+def class_changes(before: Sequence[str], after: Sequence[str]) -> str:
+    """What becomes of a model's classes when it learns on from other annotations; empty where they stay as they are."""
+    if list(before) == list(after):
+        return ""
+    kept = [name for name in after if name in set(before)]
+    new = [name for name in after if name not in set(before)]
+    gone = [name for name in before if name not in set(after)]
+    parts = [f"{len(kept)} of the model's {len(before)} classes are kept with what was learnt of them"]
+    if new:
+        parts.append(f"new: {_some(new)}")
+    if gone:
+        parts.append(f"dropped: {_some(gone)}")
+    return "; ".join(parts) + "."
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def rename_model(session: Session, actor: Actor, model: Model, name: str) -> None:

@@ -12,7 +12,7 @@ from core.tuning.search import SEARCH_FIELDS, draw, grid, made
 from core.vocabulary import DataType, Flow, Tuning
 from core.wizard.context import StepContext
 from core.wizard.draft import Choices, Selection
-from core.zoo import catalogue, presets, weights
+from core.zoo import catalogue, weights
 from core.zoo.devices import host_device
 from core.zoo.estimates import learn
 from core.zoo.facts import DatasetFacts, facts_of
@@ -78,10 +78,10 @@ def chosen_spec(context: StepContext) -> ModelSpec:
     """
     choices = context.choices
     if choices.flow == Flow.SPECIALIZED:
-        preset = presets.find(choices.preset)
-        if preset is None:
+        if context.preset is None:
             raise InvalidInputError("No application has been chosen yet.", "Go back and choose one.")
-        network, pretraining = preset.network, preset.pretraining
+        spec = context.preset.spec(context.settings)
+        network, pretraining = spec.network, spec.pretraining
     elif choices.flow == Flow.RETRAINING:
         if not choices.source_model_id:
             raise InvalidInputError("No model to retrain has been chosen yet.", "Go back and choose one.")
@@ -133,7 +133,8 @@ def training_jobs(context: StepContext, spec: ModelSpec) -> JobsChoice:
     tuning = chosen_tuning(context)
     if tuning == Tuning.AUTO:
         # In the wizard auto asks for nothing; values given in a script with auto overrule the recipe one by one.
-        recipe = auto_plan(spec, context.task_type, facts, entered if choices.overrides_recipe else {}, seed=seed)
+        own = context.preset.recipe if context.preset is not None else {}
+        recipe = auto_plan(spec, context.task_type, facts, {**own, **(entered if choices.overrides_recipe else {})}, seed=seed)
         return auto_choice(recipe, spec, facts, host_device(), context.settings.auto_gpu_hours)
     if tuning == Tuning.MANUAL:
         return JobsChoice([manual_plan(spec, facts, Hyperparameters(**entered))], None, "")
@@ -161,6 +162,8 @@ def compose(context: StepContext) -> NewTask:
         raise InvalidInputError(
             "This dataset has one class only: there is nothing to tell apart.", "Choose a dataset with at least two classes."
         )
+    if context.class_mismatch:
+        raise InvalidInputError(context.class_mismatch)
     if not choices.name:
         raise InvalidInputError("The task has no name yet.", "Go back and give it one.")
     if context.choices.source_model_id and choices.flow == Flow.RETRAINING:

@@ -7,11 +7,14 @@ from sqlalchemy.orm import Session
 
 from core.access import Actor
 from core.datasets.listing import find_dataset
-from core.db.tables import AnnotationSet, Dataset
+from core.db.tables import AnnotationSet, Dataset, Model
 from core.errors import InvalidInputError, NotFoundError
+from core.models.listing import find_model
 from core.settings import Settings
 from core.vocabulary import AnnotationKind, Flow, TaskType
 from core.wizard.draft import Choices, Selection
+from core.zoo import presets
+from core.zoo.presets import Preset
 
 
 @dataclass
@@ -51,6 +54,28 @@ class StepContext:
     def tells_instances(self) -> bool:
         """Whether the chosen annotations have a mask for each object."""
         return self.annotation_set is not None and self.annotation_set.kind == AnnotationKind.INSTANCES
+
+    @property
+    def preset(self) -> Preset | None:
+        """The chosen application, in specialized training."""
+        return presets.find(self.choices.preset, self.settings) if self.choices.flow == Flow.SPECIALIZED and self.choices.preset else None
+
+    @property
+    def source_model(self) -> Model | None:
+        """The model that learns on, in retraining; None when it has been deleted meanwhile."""
+        if self.choices.flow != Flow.RETRAINING or not self.choices.source_model_id:
+            return None
+        try:
+            return find_model(self.session, self.actor.workspace, self.choices.source_model_id)
+        except NotFoundError:
+            return None
+
+    @property
+    def class_mismatch(self) -> str:
+        """What the chosen annotations lack for the chosen application, as a sentence; empty when nothing."""
+        if self.preset is None or self.annotation_set is None:
+            return ""
+        return self.preset.mismatch([str(name) for name in self.annotation_set.classes])
 
     def forget_dataset(self) -> None:
         """Look the dataset up again after the choice has changed."""

@@ -1,5 +1,6 @@
 """One job from its plan to its best weights: what `worker.jobs` calls."""
 
+import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -28,6 +29,7 @@ from worker.engine.schedule import build_optimizer
 from worker.engine.state import State, unpack, unpack_weights
 from worker.link import JobLink, TrainingJob, TrainingResult
 from worker.networks import build
+from worker.networks.inheriting import inherit
 from worker.objectives.classification import classification_objective
 from worker.objectives.detection import Detection
 from worker.objectives.objective import Objective
@@ -137,10 +139,11 @@ def begin_network(job: TrainingJob, storage: Storage, settings: Settings, *, lea
         image_size=job.plan.image_size,
         pretrained=fresh and not job.parent_model_key,
     )
-    if fresh and job.parent_model_key:
-        start_from_parent(network, storage, job.parent_model_key)
-    elif fresh and job.spec.pretraining != "none" and job.task_type in (TaskType.SINGLE_LABEL, TaskType.MULTI_LABEL):
+    features = bool(job.parent_model_key) or job.spec.pretraining != "none"
+    if fresh and features and job.task_type in (TaskType.SINGLE_LABEL, TaskType.MULTI_LABEL):
         quieten_outputs(network)
+    if fresh and job.parent_model_key:
+        start_from_parent(network, job, storage, settings)
     return network
 
 
@@ -224,20 +227,19 @@ def start_at_shares(network: nn.Module, shares: torch.Tensor) -> None:
         outputs[-1].bias.copy_(shares.clamp(1e-4, 1 - 1e-4).logit())
 
 
-def start_from_parent(network: nn.Module, storage: Storage, model_key: str) -> None:
-    """Load what fits of a finished model's weights: all but the outputs, where the classes differ.
+def start_from_parent(network: nn.Module, job: TrainingJob, storage: Storage, settings: Settings) -> None:
+    """Load a finished model's weights; of its outputs those of the classes that the job has too, by name.
 
     Raises:
-        UnavailableError: when the model's file is gone.
+        UnavailableError: when the model's files are gone, or do not fit this network.
     """
     try:
-        weights = load_safetensors(storage.read(f"{model_key}/model.safetensors"))
+        card = json.loads(storage.read(f"{job.parent_model_key}/model_card.json"))
+        weights = load_safetensors(storage.read(f"{job.parent_model_key}/model.safetensors"))
     except FileNotFoundError as error:
         raise UnavailableError("The model to start from has been deleted.", "Choose another model.") from error
-    own = network.state_dict()
-    network.load_state_dict(
-        {name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape}, strict=False
-    )
+    wider = build(job.spec, job.task_type, len(job.classes) + 1, settings=settings, image_size=job.plan.image_size, pretrained=False)
+    inherit(network, job.classes, wider, weights, [str(name) for name in card["classes"]])
 
 
 def retell_last_epoch(run: Run) -> None:

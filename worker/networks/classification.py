@@ -17,7 +17,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from core.errors import UnavailableError
 from core.zoo.spec import ModelSpec
-from worker.networks import loading, naming
+from worker.networks import domains, loading, naming
 from worker.networks.measuring import Memory
 from worker.networks.rows import NetworkRow, WeightRow
 
@@ -34,6 +34,37 @@ LICENCE_BY_SOURCE = {
 }
 # Families of the reference flow are listed even without weights.
 REFERENCE = r"convnext|densenet|(tf_)?efficientnet|inception|(tf_)?mobilenet|resn(e|ex)t\d|seresne|swin|vgg"
+# Modules of timm that add no choice: superseded by their neighbours, made for text beside images, or for other input than squares.
+LEFT_OUT = frozenset(
+    [
+        "byoanet",
+        "deepseek_vit",
+        "gemma4_vit",
+        "ghostnet",
+        "mlp_mixer",
+        "naflexvit",
+        "qwen3_vit",
+        "rdnet",
+        "repghost",
+        "rexnet",
+        "selecsls",
+        "sequencer",
+        "shvit",
+        "starnet",
+        "swiftformer",
+        "tnt",
+        "tresnet",
+        "twins",
+        "vision_transformer_hybrid",
+        "vision_transformer_relpos",
+        "visformer",
+        "vitamin",
+        "volo",
+        "xception",
+        "xception_aligned",
+        "xcit",
+    ]
+)
 LARGEST = 450_000_000  # parameters; networks beyond this are no sensible start for a few thousand images on one device
 
 
@@ -41,8 +72,8 @@ LARGEST = 450_000_000  # parameters; networks beyond this are no sensible start 
 
 
 def timm_networks() -> list[str]:
-    """timm's networks that classify images, its own test networks left out."""
-    return [name for name in timm.list_models() if not name.startswith("test_")]
+    """timm's networks that classify images and that the zoo lists."""
+    return [name for name in timm.list_models() if not name.startswith("test_") and timm_module(name) not in LEFT_OUT]
 
 
 def timm_module(network: str) -> str:
@@ -136,6 +167,8 @@ def _timm_weights(row: NetworkRow, tags: list[str], default_tag: str, facts: dic
             accuracy=original.accuracy,
             accuracy_source="package",
         )
+    for domain in domains.of_network(row.network):
+        weights[domain.pretraining] = domain.row()
     return sorted(weights.values(), key=_best_first)
 
 
@@ -290,6 +323,8 @@ def _converted(spec: ModelSpec, config: Any, weights: loading.Weights, path: Pat
 
 def timm_config(spec: ModelSpec) -> Any:
     """timm's description of an entry's weights; of added weights and from scratch, the network's own."""
+    if like := domains.tag_like(spec.source):
+        return timm.get_pretrained_cfg(f"{spec.network}.{like}")
     if spec.source.startswith("hub:"):
         for name in timm.list_pretrained(f"{spec.network}.*"):
             config = timm.get_pretrained_cfg(name)

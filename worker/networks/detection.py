@@ -292,8 +292,12 @@ def _pyramid_row(
 
 
 def backbone_weights(network: str, weights: list[WeightRow], most: int) -> list[WeightRow]:
-    """The same weights, of which only the backbone's part is used: their accuracy as a classifier says nothing of this network."""
+    """The best of the same weights, and those of one domain, of which only the backbone's part is used.
+
+    Their accuracy as a classifier says nothing of this network.
+    """
     allowed = [row for row in weights if row.licence in ("Apache-2.0", "MIT", "BSD-3-Clause")]
+    chosen = allowed[:most] + [row for row in allowed[most:] if row.data_types]
     return [
         WeightRow(
             network=network,
@@ -306,5 +310,5 @@ def backbone_weights(network: str, weights: list[WeightRow], most: int) -> list[
             interpolation=row.interpolation,
             data_types=row.data_types,
         )
-        for row in allowed[:most]
+        for row in chosen
     ]

@@ -67,6 +67,7 @@ def put(weights: Mapping[str, Tensor], network: nn.Module, heads: tuple[str, ...
         UnavailableError: when any other tensor of the network is missing or of another shape; the first few are named.
     """
     own = network.state_dict()
+    weights = {name: _in_colour(value, own[name]) if name in own else value for name, value in weights.items()}
     fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     lacking = [name for name in own if name not in fitting and not name.startswith(heads) and not name.endswith("num_batches_tracked")]
     if lacking:
@@ -76,6 +77,13 @@ def put(weights: Mapping[str, Tensor], network: nn.Module, heads: tuple[str, ...
             "Check that the file belongs to this network.",
         )
     network.load_state_dict(fitting, strict=False)
+
+
+def _in_colour(given: Tensor, wanted: Tensor) -> Tensor:
+    """A first convolution that has learnt from grey images, spread over three channels: of a grey image in colour its answers are the same."""
+    if given.ndim == wanted.ndim == 4 and given.shape[1] == 1 and wanted.shape[1] == 3 and given.shape[0] == wanted.shape[0]:
+        return given.expand(-1, 3, -1, -1) / 3
+    return given
 
 
 def hash_in(url: str) -> str:

@@ -16,6 +16,7 @@ from core.db.tables import Event, Job, Task
 from core.errors import ConflictError, InvalidInputError, StationmasterError
 from core.events import Progress
 from core.models.listing import find_model
+from core.settings import Settings
 from core.tasks.actions import remove_task, rename_task, stop_task
 from core.tasks.creation import create_task
 from core.tasks.hyperparameters import FIELDS, parse_fields, value_text
@@ -74,7 +75,7 @@ def create(
     with runtime.database.write() as session:
         choices = Choices(
             flow=flow,
-            task_type=_task_type(session, runtime.workspace, flow, task_type, preset, model),
+            task_type=_task_type(session, runtime.settings, runtime.workspace, flow, task_type, preset, model),
             preset=preset,
             source_model_id=find_model(session, runtime.workspace, model).id if model else "",
             selection=Selection.MANUAL if network else Selection.AUTO,
@@ -222,11 +223,13 @@ def _pairs(given: list[str]) -> dict[str, str]:
     return pairs
 
 
-def _task_type(session: Session, workspace: str, flow: Flow, given: TaskType | None, preset: str, model: str) -> TaskType:
+def _task_type(
+    session: Session, settings: Settings, workspace: str, flow: Flow, given: TaskType | None, preset: str, model: str
+) -> TaskType:
     if flow == Flow.SPECIALIZED:
-        found = presets.find(preset)
+        found = presets.find(preset, settings)
         if found is None:
-            known = ", ".join(item.slug for item in presets.all_presets())
+            known = ", ".join(item.slug for item in presets.all_presets(settings))
             raise InvalidInputError(
                 f"There is no application “{preset[:60]}”." if preset else "--flow specialized needs --preset.",
                 f"There are: {known}." if known else "None is installed here yet.",

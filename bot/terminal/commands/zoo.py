@@ -1,19 +1,21 @@
 """`stationmaster zoo …`: which networks and pre-trainings there are, and which to take."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from sqlalchemy.orm import Session
 
-from bot.terminal.commands.output import JsonOption, print_facts, print_json, print_table
+from bot.terminal.commands.output import JsonOption, print_facts, print_json, print_table, say
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption, load_settings
 from core.datasets.listing import annotation_sets_for, find_dataset
 from core.errors import InvalidInputError
+from core.settings import Settings
 from core.vocabulary import AnnotationKind, DataType, TaskType
-from core.zoo import catalogue, weights
+from core.zoo import catalogue, presets, weights
 from core.zoo.devices import host_device
 from core.zoo.estimates import learn
 from core.zoo.facts import DatasetFacts, facts_of
+from core.zoo.presets import Preset
 from core.zoo.recommend import recommend
 from core.zoo.spec import ModelSpec
 
@@ -78,6 +80,29 @@ def show(
             ("normalisation", f"mean {spec.mean}, std {spec.std}"),
         )
     )
+
+
+@app.command("presets")
+def list_presets(json: JsonOption = False) -> None:
+    """List the prepared applications of specialized training, the operator's among them."""
+    settings = load_settings()
+    found = presets.all_presets(settings)
+    if json:
+        print_json([preset_json(preset, settings) for preset in found])
+    else:
+        print_table(
+            ("application", "title", "task type", "classes", "network"),
+            ((item.slug, item.title, item.task_type, ", ".join(item.classes), item.spec(settings).name) for item in found),
+            empty="None.",
+        )
+    for problem in presets.problems(settings):
+        say(problem)
+
+
+def preset_json(preset: Preset, settings: Settings) -> dict[str, Any]:
+    """An application's facts as scripts read them, with the network and pre-training that it comes to here."""
+    spec = preset.spec(settings)
+    return {**preset.model_dump(mode="json"), "preset": preset.slug, "network": spec.network, "pretraining": spec.pretraining}
 
 
 @app.command("recommend")

@@ -3,6 +3,7 @@
 from core.datasets.listing import annotation_sets_for, find_dataset, list_datasets
 from core.db.tables import AnnotationSet, Dataset
 from core.errors import InvalidInputError
+from core.models.listing import class_changes
 from core.vocabulary import AnnotationKind
 from core.wizard.context import StepContext
 from core.wizard.draft import Choices
@@ -70,7 +71,8 @@ class DatasetStep:
         if annotation_set is not None:
             pages = max(1, -(-annotation_set.image_count // PREVIEW_PER_PAGE))
             shown = min(context.choices.preview_page, pages)
-            blocks += [dataset_facts(dataset, annotation_set), preview(dataset, annotation_set, shown)]
+            blocks += [dataset_facts(dataset, annotation_set), *_about_classes(context, annotation_set)]
+            blocks.append(preview(dataset, annotation_set, shown))
             if shown > 1:
                 controls.append(Button("choose:preview-page", "◀ Previous images", value=str(shown - 1)))
             if shown < pages:
@@ -104,7 +106,9 @@ class DatasetStep:
         """A dataset and, where it has several that fit, an annotation set."""
         if context.dataset is None:
             return "Choose a dataset first."
-        return "" if context.annotation_set else "Choose which annotation set to learn from."
+        if context.annotation_set is None:
+            return "Choose which annotation set to learn from."
+        return context.class_mismatch
 
     def options(self, context: StepContext, target: str, query: str, offset: int, limit: int) -> OptionPage:
         """Datasets with at least one fitting annotation set; or the annotation sets of the chosen one."""
@@ -115,6 +119,17 @@ class DatasetStep:
             context.session, context.actor.workspace, task_type=context.task_type, search=query, offset=offset, limit=limit
         )
         return OptionPage(tuple(Option(item.id, item.name, count(item.image_count, "image")) for item in datasets), total)
+
+
+def _about_classes(context: StepContext, annotation_set: AnnotationSet) -> list[Text]:
+    """How the classes go with what the flow brings along: an application's, or those of the model that learns on."""
+    if context.class_mismatch:
+        return [Text(context.class_mismatch, Tone.ERROR)]
+    if context.preset is not None and (foreign := context.preset.foreign(annotation_set.classes)):
+        return [Text(f"Learnt besides what the application knows: {', '.join(foreign[:12])}.", Tone.HINT)]
+    if context.source_model is not None and (changes := class_changes(context.source_model.classes, annotation_set.classes)):
+        return [Text(changes, Tone.HINT)]
+    return []
 
 
 def _about(item: AnnotationSet) -> str:

@@ -8,7 +8,7 @@ from core.models.listing import find_model, list_models
 from core.vocabulary import FLOW_TEXTS, Flow, TaskType
 from core.wizard.context import StepContext
 from core.wizard.draft import Choices
-from core.wizard.screens import Menu, Option, OptionPage, Text, Tone
+from core.wizard.screens import Block, Facts, Menu, Option, OptionPage, Text, Tone
 from core.wizard.steps.step import FIRST_OPTIONS, Input, View, matching
 from core.zoo import presets
 
@@ -100,7 +100,7 @@ class PresetStep:
 
     def prepare(self, context: StepContext) -> None:
         """The preset settles the task type."""
-        preset = presets.find(context.choices.preset) if context.choices.preset else None
+        preset = presets.find(context.choices.preset, context.settings) if context.choices.preset else None
         context.choices.preset = preset.slug if preset else ""
         if preset:
             context.choices.task_type = preset.task_type
@@ -110,16 +110,28 @@ class PresetStep:
         page = self.options(context, "preset", "", 0, FIRST_OPTIONS)
         if not page.total:
             return View((Text("No prepared application is installed here yet. Go back and choose general training.", Tone.WARNING),), ())
-        preset = presets.find(context.choices.preset) if context.choices.preset else None
-        blocks = [Text("A prepared application brings its network and pre-training; you bring the images.")]
+        preset = presets.find(context.choices.preset, context.settings) if context.choices.preset else None
+        blocks: list[Block] = [Text("A prepared application brings its network and pre-training; you bring the images.")]
         if preset:
-            blocks.append(Text(f"{preset.description} Classes: {', '.join(preset.classes)}.", Tone.HINT))
+            spec = preset.spec(context.settings)
+            blocks.append(
+                Facts(
+                    (
+                        ("What it tells", preset.description),
+                        ("Task type", preset.task_type.title),
+                        ("Classes", ", ".join(preset.classes)),
+                        ("Network", spec.network),
+                        ("Pre-training", spec.pretrained_on),
+                    ),
+                    title=preset.title,
+                )
+            )
         menu = Menu("choose:preset", "Application", page.options, page.total, context.choices.preset, preset.title if preset else "")
         return View(tuple(blocks), (menu,))
 
     def act(self, context: StepContext, given: Input) -> None:
         """Choose an application."""
-        preset = presets.find(given.value)
+        preset = presets.find(given.value, context.settings)
         if preset is None:
             raise InvalidInputError(f"There is no application “{given.value[:60]}”.", "Choose one of the list.")
         context.choices.preset = preset.slug
@@ -131,7 +143,9 @@ class PresetStep:
 
     def options(self, context: StepContext, target: str, query: str, offset: int, limit: int) -> OptionPage:
         """The applications."""
-        return matching([Option(item.slug, item.title, item.description) for item in presets.all_presets()], query, offset, limit)
+        return matching(
+            [Option(item.slug, item.title, item.description) for item in presets.all_presets(context.settings)], query, offset, limit
+        )
 
 
 class SourceModelStep:

@@ -1,6 +1,7 @@
 """The end of the way: a name, a review of everything, and Start."""
 
 from core.errors import InvalidInputError
+from core.models.listing import class_changes
 from core.tuning.search import Search, search_rows
 from core.vocabulary import FLOW_TEXTS
 from core.wizard.composition import compose
@@ -119,6 +120,12 @@ class ReviewStep:
         ]
         if why := new.search.get("why"):
             rows.insert(7, ("Why", why))
+        if context.preset is not None:
+            rows.insert(2, ("Application", context.preset.title))
+        if context.source_model is not None:
+            rows.insert(2, ("Learns on from", context.source_model.name))
+            if changes := class_changes(context.source_model.classes, annotation_set.classes):
+                rows.append(("Classes", changes))
         if choices.description:
             rows.insert(1, ("Description", choices.description))
         search = Search.from_json(new.search)

@@ -1,0 +1,134 @@
+"""Specialized training and retraining: what the application or the model brings along is not asked, and what does not match is told."""
+
+import pytest
+from sqlalchemy import select
+
+from core.access import Actor, Place
+from core.db.session import Database
+from core.db.tables import Job, Model, Task
+from core.settings import Settings
+from core.storage import Storage
+from core.wizard.conversation import Conversation, Press
+from core.wizard.screens import Facts, Screen, Text
+
+
+class Walk:
+    """Presses on one conversation; `screen` is what is seen."""
+
+    def __init__(self, conversation: Conversation, actor: Actor, place: Place) -> None:
+        self.conversation, self.actor = conversation, actor
+        self.screen = conversation.begin(actor, place)
+
+    def press(self, action: str, value: str = "") -> Screen:
+        self.screen = self.conversation.handle(self.actor, Press(self.screen.draft_id, self.screen.version, action, value))
+        return self.screen
+
+    @property
+    def words(self) -> str:
+        parts = [self.screen.title, self.screen.notice.body if self.screen.notice else ""]
+        for block in self.screen.blocks:
+            if isinstance(block, Text):
+                parts.append(block.body)
+            elif isinstance(block, Facts):
+                parts += [block.title, *(f"{name}: {value}" for name, value in block.rows)]
+        return "\n".join(parts)
+
+    def menus(self) -> set[str]:
+        return {menu.action for menu in self.screen.menus()}
+
+
+@pytest.fixture
+def walk(database: Database, storage: Storage, settings: Settings, ada: Actor, place: Place) -> Walk:
+    return Walk(Conversation(database, storage, settings), ada, place)
+
+
+@pytest.fixture
+def model(database: Database) -> Model:
+    model = Model(
+        workspace="default",
+        name="Pets",
+        task_type="single-label",
+        network="tf_efficientnet_lite0",
+        pretraining="imagenet-1k",
+        classes=["cat", "dog", "horse"],
+        metrics={},
+        key="models/pets",
+        created_by="terminal:ada",
+    )
+    with database.write() as session:
+        session.add(model)
+    return model
+
+
+def test_specialized_training_end_to_end(walk: Walk, add_dataset, database: Database) -> None:
+    chests = add_dataset("chests", classes=("Pneumothorax", "no finding"))
+    asked = set()
+    walk.press("choose:flow", "specialized")
+    walk.press("next")
+    walk.press("choose:preset", "pneumothorax")
+    assert "PTX, normal" in walk.words
+    assert "tf_efficientnet_lite1" in walk.words
+    walk.press("next")
+    walk.press("choose:dataset", chests.id)
+    while walk.screen.title != "Everything right?":
+        asked |= walk.menus()
+        walk.press("next")
+    assert not {"choose:data-type", "choose:preference", "choose:network", "choose:family"} & asked
+    assert "Application: Pneumothorax on chest X-ray" in walk.words
+    walk.press("start")
+    with database.read() as session:
+        task = session.scalars(select(Task)).one()
+        job = session.scalars(select(Job)).one()
+    assert (task.flow, task.preset, task.network, task.pretraining) == (
+        "specialized",
+        "pneumothorax",
+        "tf_efficientnet_lite1",
+        "imagenet-1k",
+    )
+    assert (job.plan["rotation"], job.plan["rotation_degrees"]) == (True, 7)
+
+
+def test_a_dataset_whose_classes_do_not_match_is_told_what_is_missing(walk: Walk, add_dataset, database: Database) -> None:
+    wrong = add_dataset("wrong", classes=("normal", "effusion"))
+    walk.press("choose:flow", "specialized")
+    walk.press("next")
+    walk.press("choose:preset", "pneumothorax")
+    walk.press("next")
+    walk.press("choose:dataset", wrong.id)
+    assert "lack PTX" in walk.words
+    walk.press("next")
+    assert walk.screen.title == "Which dataset?"
+    assert "lack PTX" in walk.words
+
+
+def test_retraining_end_to_end_says_what_becomes_of_the_classes(walk: Walk, add_dataset, model: Model, database: Database) -> None:
+    pets = add_dataset("pets", classes=("dog", "cat", "rabbit"))
+    asked = set()
+    walk.press("choose:flow", "retraining")
+    walk.press("next")
+    walk.press("choose:source-model", model.id)
+    walk.press("next")
+    walk.press("choose:dataset", pets.id)
+    assert "2 of the model's 3 classes are kept" in walk.words
+    assert "new: rabbit" in walk.words
+    assert "dropped: horse" in walk.words
+    while walk.screen.title != "Everything right?":
+        asked |= walk.menus()
+        walk.press("next")
+    assert not {"choose:data-type", "choose:preference", "choose:network", "choose:family"} & asked
+    assert "Learns on from: Pets" in walk.words
+    walk.press("start")
+    with database.read() as session:
+        task = session.scalars(select(Task)).one()
+    assert (task.flow, task.source_model_id, task.network) == ("retraining", model.id, "tf_efficientnet_lite0")
+
+
+def test_the_operators_own_application_is_offered(walk: Walk, settings: Settings) -> None:
+    (settings.home / "presets").mkdir(parents=True)
+    (settings.home / "presets" / "moles.toml").write_text(
+        'title = "Moles"\ndescription = "Which kind of mole."\ntask_type = "single-label"\ndata_type = "photo"\n'
+        'classes = ["naevus", "melanoma"]\nnetworks = ["resnet18.none"]\n'
+    )
+    walk.press("choose:flow", "specialized")
+    walk.press("next")
+    assert "moles" in {option.value for menu in walk.screen.menus() for option in menu.options}
