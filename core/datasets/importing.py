@@ -5,7 +5,7 @@ import gc
 from core.datasets import sweeping
 from core.datasets.decoding import Decoders
 from core.datasets.findings import Findings
-from core.datasets.formats import find_reader, label_csv
+from core.datasets.formats import coco, find_reader, label_csv, labelme
 from core.datasets.grouping import apply_groups, compile_pattern
 from core.datasets.names import clean_name
 from core.datasets.parsed import Parsed
@@ -60,6 +60,7 @@ def import_dataset(
     findings = Findings()
     with open_source(source, settings, findings) as opened, Decoders(len(images_of(opened))) as decoders:
         parsed = parse(opened, settings, findings, format, group_column)
+        _notice_unlisted(parsed, opened, findings)
         apply_groups(parsed, opened, pattern, findings)
         if len(parsed.images) > settings.max_images:
             raise BadDataError(
@@ -81,6 +82,22 @@ def import_dataset(
             origin=origin,
             decoders=decoders,
             progress=progress,
+        )
+
+
+def _notice_unlisted(parsed: Parsed, source: Source, findings: Findings) -> None:
+    """Say how many images nothing was said of, where what is said of images stands in files of its own."""
+    if parsed.format not in (label_csv.NAME, coco.NAME, labelme.NAME):
+        return
+    listed = {image.path for image in parsed.images}
+    unlisted = sorted(path for path in images_of(source) if path not in listed)
+    if unlisted:
+        images = "image is" if len(unlisted) == 1 else "images are"
+        findings.warning(
+            "unlisted-image",
+            unlisted[0],
+            f"{len(unlisted):,} {images} not named by any label, and not part of the dataset.",
+            "Add labels for them, or a line without objects.",
         )
 
 
