@@ -1,6 +1,8 @@
 """Import: a folder, an archive or a URL becomes a dataset."""
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from core.datasets import sweeping
 from core.datasets.decoding import Decoders
@@ -67,22 +69,25 @@ def import_dataset(
                 f"{opened.name} holds more than {settings.max_images:,} images.",
                 "Split it into several datasets, or raise STATIONMASTER_MAX_IMAGES.",
             )
-        return store_parsed(
-            database,
-            storage,
-            settings,
-            parsed,
-            opened,
-            findings,
-            workspace=workspace,
-            person=person,
-            name=name,
-            strict=strict,
-            hold=hold,
-            origin=origin,
-            decoders=decoders,
-            progress=progress,
-        )
+        try:
+            return store_parsed(
+                database,
+                storage,
+                settings,
+                parsed,
+                opened,
+                findings,
+                workspace=workspace,
+                person=person,
+                name=name,
+                strict=strict,
+                hold=hold,
+                origin=origin,
+                decoders=decoders,
+                progress=progress,
+            )
+        finally:
+            gc.unfreeze()
 
 
 def _notice_unlisted(parsed: Parsed, source: Source, findings: Findings) -> None:
@@ -111,13 +116,23 @@ def parse(source: Source, settings: Settings, findings: Findings, format: str = 
     reader = find_reader(source, format)
     if group_column and reader.name != label_csv.NAME:
         raise InvalidInputError(f"A group column needs a label.csv; {source.name} is {reader.name}.", "Use a group pattern, or groups.csv.")
-    # Readers make millions of objects and hardly a cycle: going through all of them again and again would be a third of the time.
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with _uncollected():
         if group_column:
             return label_csv.read(source, settings, findings, group_column=group_column)
         return reader.read(source, settings, findings)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Within the block nothing is searched for cycles, and what it has made is not afterwards either.
+
+    Readers make millions of objects and hardly a cycle: going through all of them again and again would be a third of the time.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        gc.freeze()  # until the import ends
     finally:
         if collecting:
             gc.enable()

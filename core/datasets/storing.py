@@ -208,6 +208,8 @@ def _store_images(
 
 def storable(text: str) -> str:
     """Text that every database takes: file names may hold bytes that are no Unicode, and NUL."""
+    if text.isascii() and "\0" not in text:
+        return text
     return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
