@@ -47,13 +47,14 @@ PICTURE_NAMES = {
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a task stands right now, beyond its row: place in the queue (1 = next), device, last progress; of a search all its jobs."""
+    """Where a task stands right now, beyond its row: place in the queue (1 = next), device, last progress, curves; of a search all its jobs."""
 
     place: int = 0
     workers: int | None = None
     device: str = ""
     progress: Progress | None = None
     search: Standings | None = None
+    curves: Picture | None = None
 
 
 def progress_message(task: Task, standing: Standing) -> Message:
@@ -175,6 +176,7 @@ def _running(standing: Standing) -> tuple[Block, ...]:
             progress.fraction, f"{progress.fraction:.0%} · epoch {min(progress.epoch, progress.epochs)} of {progress.epochs}{left}"
         ),
         Facts(tuple(rows)),
+        *((standing.curves,) if standing.curves is not None else ()),
     )
 
 

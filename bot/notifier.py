@@ -14,6 +14,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from bot import messages
+from bot.curves import LiveCurves
 from bot.links import NO_LINKS, Links
 from bot.messages import Standing
 from bot.posting import ChatError, Poster
@@ -66,6 +67,9 @@ class Notifier:
     workers: Callable[[], int | None] = lambda: None
     links: Links = NO_LINKS
     _threads: dict[tuple[str, str], _Thread] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._curves = LiveCurves(self.storage)
 
     def tick(self) -> bool:
         """Go over all open threads once; returns whether any is still open."""
@@ -142,6 +146,7 @@ class Notifier:
             self._save(poster.face, task_id, cursor=rows[-1].number, done=final)
         if final:
             self._threads.pop((poster.face, task_id), None)
+            self._curves.forget(task_id)
 
     def tell_light_jobs(self, poster: Poster) -> bool:
         """Tell the ends of imports and the like in the threads they were asked for in; returns whether any is still awaited."""
@@ -177,7 +182,10 @@ class Notifier:
         search = standings(session, task) if task.search.get("tuning") else None
         if task.state == State.WAITING:
             return Standing(place=place_in_queue(session, task), workers=self.workers(), search=search)
-        return Standing(device=thread.device, progress=thread.progress, search=search)
+        curves = None
+        if task.state == State.RUNNING and search is None and thread.progress is not None:
+            curves = self._curves.of(session, task, thread.progress.metric_name)
+        return Standing(device=thread.device, progress=thread.progress, search=search, curves=curves)
 
     def _message(self, task: Task, model: Model | None, number: int, event: object, standing: Standing) -> Message | None:
         if isinstance(event, Noticed):

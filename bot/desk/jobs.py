@@ -1,14 +1,14 @@
 """The training jobs of a task at the desk: the whole leaderboard with the pictures of the search, and every job's curves."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from bot.curves import curves_picture, kept_picture
 from bot.desk.office import Office
 from bot.desk.reply import Reply, Request
-from bot.messages import METRIC_NAMES, PICTURE_NAMES, job_text, percent
+from bot.messages import PICTURE_NAMES, job_text, percent
 from core.db.tables import Epoch, Event, Job, Task
 from core.errors import InvalidInputError, NotFoundError
 from core.events import Noticed
@@ -64,7 +64,8 @@ def curves(office: Office, request: Request) -> Reply:
         blocks.append(Text(f"{job.error} {job.error_remedy}".strip(), Tone.ERROR))
     if history:
         best = max(range(len(history)), key=lambda place: history[place]["score"]) + 1
-        blocks.append(_curves_picture(office.storage, task, job, found.score_name, history, best))
+        name, alt = f"job-{job.number}", f"Curves of job {job.number}"
+        blocks.append(curves_picture(office.storage, task, job, found.score_name, history, name=name, alt=alt))
         blocks.append(Facts((("Best epoch", f"{best}, {percent(history[best - 1]['score'])}"),)))
     else:
         blocks.append(Text("It has not finished an epoch yet."))
@@ -97,28 +98,7 @@ def _search_pictures(storage: Storage, task: Task, search: Search, found: Standi
     # Half a second to import: only whoever draws pays it.
     from core.tuning.pictures import lineage_picture, scores_picture
 
-    pictures = [_kept(storage, task, "scores", PICTURE_NAMES["scores"], scores_picture(found))]
+    pictures = [kept_picture(storage, task, "scores", PICTURE_NAMES["scores"], scores_picture(found))]
     if search.tuning == Tuning.POPULATION:
-        pictures.append(_kept(storage, task, "lineage", PICTURE_NAMES["lineage"], lineage_picture(found, copies)))
+        pictures.append(kept_picture(storage, task, "lineage", PICTURE_NAMES["lineage"], lineage_picture(found, copies)))
     return pictures
-
-
-def _curves_picture(storage: Storage, task: Task, job: Job, score_name: str, history: Sequence[dict[str, Any]], best: int) -> Picture:
-    from core.figures import curves
-
-    drawn = curves(
-        history,
-        score_name=score_name,
-        score_title=METRIC_NAMES.get(score_name, "Score"),
-        baseline=next((float(value) for name, value in job.metrics.items() if name.startswith("baseline_")), None),
-        best_epoch=best,
-        reading="",
-    )
-    return _kept(storage, task, f"job-{job.number}", f"Curves of job {job.number}", drawn)
-
-
-def _kept(storage: Storage, task: Task, name: str, alt: str, drawn: bytes) -> Picture:
-    """The picture beside the task's other files, where faces fetch it; it goes with the task."""
-    key = f"tasks/{task.id}/pictures/{name}.png"
-    storage.write(key, drawn)
-    return Picture(alt, key=key)

@@ -18,6 +18,7 @@ from core.wizard.screens import Button, Control, Form, Menu, Message, OptionPage
 BACK = "↩ back"
 FOLLOW = "terminal:follow"
 UPLOADS = {"model:test": "Path of the image"}  # presses that bring a file along
+AWAITED = ("dataset:import",)  # presses whose end is told in the thread
 
 
 class Counter:
@@ -58,6 +59,8 @@ class Counter:
             following = self._press(answer)
             if following is not None:
                 self._show(following)
+                if answer.action in AWAITED:
+                    return None
                 # A mere sentence leaves the buttons as they are.
                 reply = following if following.controls or following.screen else reply
         return reply.screen

@@ -12,7 +12,7 @@ from bot.terminal.pictures import PictureShelf
 from bot.terminal.render import message_panel
 from core.access import Place
 from core.process_identity import is_provably_dead, own_identity
-from core.wizard.screens import Button, Facts, Message, ProgressBar
+from core.wizard.screens import Button, Facts, Message, Picture, ProgressBar
 
 FACE = "terminal"
 TICK_SECONDS = 0.5
@@ -66,7 +66,9 @@ class TerminalPoster:
 
     def _show_progress(self, message: Message) -> None:
         if self.console.is_terminal:
-            panel = message_panel(message, self.pictures)
+            # What is drawn in place must fit the window; a terminal has no room for pictures there.
+            slim = replace(message, blocks=tuple(block for block in message.blocks if not isinstance(block, Picture)))
+            panel = message_panel(slim, self.pictures)
             if self._live is None:
                 self._live = Live(panel, console=self.console, auto_refresh=False)
                 self._live.start()

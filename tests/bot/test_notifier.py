@@ -1,17 +1,20 @@
 """What a task's thread is told: everything that matters, once, in order, and never too often."""
 
+import io
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from PIL import Image
 
+import bot.curves
 import bot.notifier
 from bot.notifier import ChatError, Notifier
 from core.access import Actor, Place
 from core.clock import now
 from core.db.session import Database
-from core.db.tables import Delivery, Job, Task
+from core.db.tables import Delivery, Epoch, Job, Task
 from core.events import Noticed, Progress
 from core.settings import Settings
 from core.storage import Storage
@@ -20,7 +23,7 @@ from core.tasks.creation import NewTask, create_task
 from core.tasks.hyperparameters import TrainingPlan
 from core.tasks.lifecycle import NewModel, claim_job, complete_task, fail_job, finish_job, record_event
 from core.vocabulary import TaskType
-from core.wizard.screens import Facts, Message, ProgressBar, Text
+from core.wizard.screens import Facts, Message, Picture, ProgressBar, Text
 
 
 @dataclass
@@ -182,6 +185,32 @@ def test_a_whole_training_is_one_changing_message_and_a_result(thread: Thread, c
     assert "Accuracy: 98.6 %" in result and "baseline: 11.4 %" in result and f"models/{thread.task.id}" in result
     assert list(thread.channel.posts.values())[1].announcement == "“Pets” is trained: accuracy 98.6 %."
     assert not thread.notifier.tick(), "nothing is open any more"
+
+
+def test_the_latest_curves_stand_in_the_progress_message(thread: Thread, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained(epochs: int) -> list[Picture]:
+        with thread.database.write() as session:
+            values = {"train_loss": 1 / epochs, "val_loss": 1.2 / epochs, "score": 1 - 0.3 / epochs, "train_accuracy": 0.8}
+            session.add(Epoch(job_id=thread.job.id, number=epochs, values=values))
+        thread.tell(progress(epochs + 1, epochs / 10, metric=0.9, metric_name="accuracy"))
+        clock.passes(5)
+        thread.notifier.tick()
+        (message,) = thread.channel.posts.values()
+        return [block for block in message.blocks if isinstance(block, Picture)]
+
+    thread.claim()
+    assert trained(1) == [], "one epoch is no curve"
+    (picture,) = trained(2)
+    assert "2 epochs" in picture.alt
+    with Image.open(io.BytesIO(thread.notifier.storage.read(picture.key))) as drawn:
+        assert drawn.width > 600
+    assert trained(3) == [picture], "drawn again only after a while"
+    monkeypatch.setattr(bot.curves, "DRAW_SECONDS", 0)
+    assert "4 epochs" in trained(4)[0].alt
+    thread.finish()
+    thread.notifier.tick()
+    progress_message, _ = thread.channel.posts.values()
+    assert not any(isinstance(block, Picture) for block in progress_message.blocks), "the result has the final ones"
 
 
 def test_progress_is_not_edited_more_often_than_every_three_seconds(thread: Thread, clock: Clock) -> None:

@@ -62,10 +62,18 @@ def test_from_train_to_the_model_with_a_terminal_that_closes_in_mid_training(
     person = sit_down()
     to_the_tuning(person)
     type_hyperparameters(person, "150")
+    person.choose("Manual assignment")
+    person.type("0.01")  # learning rate
+    person.choose("cosine")
+    person.type("")  # weight decay and momentum stay as they are
+    person.type("")
+    person.choose("off")  # early stop
     person.choose("[ Back ]")  # nothing is lost on the way back and forth
     person.see("Which network?")
     person.choose("[ Next ]")
     person.see("Training epochs 150")
+    person.see("Learning rate 0.01")
+    person.see("Early stop off")
     person.choose("[ Next ]")
     person.choose("Edit names")
     person.type("Which way do they run?")
@@ -74,7 +82,7 @@ def test_from_train_to_the_model_with_a_terminal_that_closes_in_mid_training(
     person.choose("[ Next ]")
     person.see("Validation data percentage 25 %")
     person.choose("[ Start ]")
-    person.see("of 150 ·", seconds=200)
+    person.see("of 150, about", seconds=200)
 
     person.leave()  # the bot of this face is gone; the training is not
     person = sit_down()

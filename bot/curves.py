@@ -1,0 +1,79 @@
+"""Curves of a job that may still be training, drawn for its thread and for whoever asks."""
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from bot.messages import METRIC_NAMES
+from core.db.tables import Epoch, Job, Task
+from core.errors import StationmasterError
+from core.storage import Storage
+from core.wizard.screens import Picture
+
+logger = logging.getLogger(__name__)
+
+FEWEST_EPOCHS = 2  # one point is no curve
+DRAW_SECONDS = 20.0  # between two drawings of a thread: each is half a second's work and an upload
+
+
+def kept_picture(storage: Storage, task: Task, name: str, alt: str, drawn: bytes) -> Picture:
+    """A picture beside the task's other files, where faces fetch it; it goes with the task."""
+    key = f"tasks/{task.id}/pictures/{name}.png"
+    storage.write(key, drawn)
+    return Picture(alt, key=key)
+
+
+def curves_picture(
+    storage: Storage, task: Task, job: Job, score_name: str, history: Sequence[dict[str, Any]], *, name: str, alt: str
+) -> Picture:
+    """Loss and score of `history`, a job's epochs from the first on."""
+    from core.figures import curves  # half a second to import: only whoever draws pays it
+
+    best = max(range(len(history)), key=lambda place: history[place]["score"]) + 1
+    drawn = curves(
+        history,
+        score_name=score_name,
+        score_title=METRIC_NAMES.get(score_name, "Score"),
+        baseline=next((float(value) for metric, value in job.metrics.items() if metric.startswith("baseline_")), None),
+        best_epoch=best,
+        reading="",
+    )
+    return kept_picture(storage, task, name, alt, drawn)
+
+
+class LiveCurves:
+    """The latest curves of each running task with one job, drawn again when there are new epochs, but not too often."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self._drawn: dict[str, tuple[int, float, Picture]] = {}
+
+    def of(self, session: Session, task: Task, score_name: str) -> Picture | None:
+        """The picture for the thread's progress message; None before there is a curve, or where it cannot be kept."""
+        known = self._drawn.get(task.id)
+        if known is not None and time.monotonic() - known[1] < DRAW_SECONDS:
+            return known[2]
+        job = session.scalars(select(Job).where(Job.task_id == task.id).order_by(Job.number)).first()
+        if job is None:
+            return None
+        history = list(session.scalars(select(Epoch.values).where(Epoch.job_id == job.id).order_by(Epoch.number)))
+        if len(history) < FEWEST_EPOCHS:
+            return None
+        if known is None or known[0] != len(history):
+            alt = f"Curves of {len(history)} epochs so far, with the baseline"
+            try:
+                picture = curves_picture(self.storage, task, job, score_name, history, name="live", alt=alt)
+            except (OSError, StationmasterError) as error:
+                # The numbers are worth telling without their picture.
+                logger.warning("the curves of task %s could not be kept: %s", task.id, error)
+                return None
+            self._drawn[task.id] = (len(history), time.monotonic(), picture)
+        return self._drawn[task.id][2]
+
+    def forget(self, task_id: str) -> None:
+        """The task has ended."""
+        self._drawn.pop(task_id, None)
