@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bot.posting import ChatError, Poster
 from core.access import Place
 from core.errors import InvalidInputError
-from core.settings import Settings
+from core.settings import Settings, entries
 from core.wizard.screens import Message, Text
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class Links:
             InvalidInputError: for anything but pairs such as `slack:T1/C1=discord:42`.
         """
         pairs = []
-        for entry in (part.strip() for part in settings.announcement_links.split(",") if part.strip()):
+        for entry in entries(settings.announcement_links):
             ends = [_channel(end) for end in entry.split("=")]
             if len(ends) != 2 or None in ends:
                 raise InvalidInputError(

@@ -95,3 +95,8 @@ class Settings(BaseSettings):
     def cache(self) -> Path:
         """The host-local cache folder in force."""
         return self.cache_dir or self.home / "cache"
+
+
+def entries(setting: str) -> tuple[str, ...]:
+    """The entries of a comma-separated setting, without blanks at their ends."""
+    return tuple(entry for part in setting.split(",") if (entry := part.strip()))

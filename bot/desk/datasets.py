@@ -13,6 +13,7 @@ from core.datasets.storing import refuse_taken_name
 from core.db.tables import Dataset
 from core.errors import InvalidInputError, NotAllowedError
 from core.identifiers import new_id
+from core.settings import entries
 from core.tasks.light import submit_light_job
 from core.wizard.screens import Button, Control, Facts, Field, Form, Text, Tone
 from core.wizard.steps.dataset import PREVIEW_PER_PAGE, dataset_facts, preview
@@ -187,7 +188,7 @@ def _allowed_uri(office: Office, source: str) -> str:
     Raises:
         NotAllowedError: for a place that the operator has not opened: paths of the host and inner addresses are none of a chat's business.
     """
-    prefixes = [prefix.strip() for prefix in office.settings.chat_import_prefixes.split(",") if prefix.strip()]
+    prefixes = entries(office.settings.chat_import_prefixes)
     if any(source.startswith(prefix) for prefix in prefixes) and ".." not in PurePath(source).parts:
         return source
     allowed = (

@@ -7,17 +7,12 @@ import discord
 
 from core.access import Actor, Place
 from core.errors import NotAllowedError
-from core.settings import Settings
+from core.settings import Settings, entries
 
 FACE = "discord"
 DIRECT = "dm"  # in the list of channels: direct messages with the bot
 
 Interaction = discord.Interaction[discord.Client]
-
-
-def names(setting: str) -> frozenset[str]:
-    """The entries of a comma-separated setting."""
-    return frozenset(item.strip() for item in setting.split(",") if item.strip())
 
 
 def data_of(interaction: Interaction) -> Mapping[str, Any]:
@@ -40,14 +35,14 @@ def actor_of(interaction: Interaction, settings: Settings) -> Actor:
         NotAllowedError: for somebody whom the operator's lists do not let in, or where it cannot be told whose data are meant.
     """
     user = interaction.user
-    people, channels = names(settings.discord_people), names(settings.discord_channels)
+    people, channels = entries(settings.discord_people), entries(settings.discord_channels)
     if people and str(user.id) not in people:
         raise NotAllowedError(
             "This bot works for certain people only, and you are not on its list.", "Ask the operator (STATIONMASTER_DISCORD_PEOPLE)."
         )
     place = place_of(interaction)
     here = {place.channel, place.thread} | ({DIRECT} if interaction.guild_id is None else set())
-    if channels and not channels & here:
+    if channels and here.isdisjoint(channels):
         raise NotAllowedError(
             "This bot works in certain channels only, and this is none of them.", "Ask the operator (STATIONMASTER_DISCORD_CHANNELS)."
         )
@@ -66,9 +61,9 @@ def workspace_of(interaction: Interaction, settings: Settings) -> str:
 def is_admin(interaction: Interaction, settings: Settings) -> bool:
     """Whether the person may act on what others made: by the server's permissions, by a role, or by the operator's list."""
     user = interaction.user
-    if str(user.id) in names(settings.discord_admins):
+    if str(user.id) in entries(settings.discord_admins):
         return True
     if not isinstance(user, discord.Member):
         return False
-    wanted = names(settings.discord_admin_roles)
+    wanted = entries(settings.discord_admin_roles)
     return interaction.permissions.manage_guild or any(str(role.id) in wanted or role.name in wanted for role in user.roles)

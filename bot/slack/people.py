@@ -12,7 +12,7 @@ from slack_sdk.errors import SlackClientError
 from bot.slack.caller import FACE, Caller
 from core.access import Actor
 from core.errors import NotAllowedError
-from core.settings import Settings
+from core.settings import Settings, entries
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +27,9 @@ class People:
         self.settings = settings
         self.client_of = client_of
         self.per_team = per_team
-        self._admins = names(settings.slack_admins)
-        self._people = names(settings.slack_people)
-        self._channels = names(settings.slack_channels)
+        self._admins = entries(settings.slack_admins)
+        self._people = entries(settings.slack_people)
+        self._channels = entries(settings.slack_channels)
         self._known: dict[tuple[str, str], tuple[float, Actor]] = {}
         self._lock = threading.Lock()
 
@@ -79,8 +79,3 @@ class People:
             logger.warning("Slack does not say who %s is: %s", caller.user, error)
             return None
         return user if isinstance(user, dict) else None
-
-
-def names(setting: str) -> frozenset[str]:
-    """The entries of a comma-separated setting."""
-    return frozenset(item.strip() for item in setting.split(",") if item.strip())

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from core.errors import UnavailableError
-from core.settings import Settings
+from core.settings import Settings, entries
 from core.zoo.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def allowed(spec: ModelSpec, settings: Settings) -> bool:
     """Whether the licence of the weights is on the allow-list: Apache-2.0, MIT, BSD, and what the operator added."""
     if spec.pretraining == NONE:
         return True
-    more = {licence.strip() for licence in settings.allow_licences.split(",") if licence.strip()}
+    more = set(entries(settings.allow_licences))
     return spec.licence in ALLOWED_LICENCES or spec.licence in more or "*" in more
 
 
