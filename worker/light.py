@@ -1,9 +1,12 @@
 """RQ's entry point for light jobs, and what there is of them. Like `worker.jobs` it never raises: the database knows how a job ended."""
 
 import logging
+import shutil
+import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from core.datasets.combining import choose_parts, combine_datasets
@@ -20,6 +23,7 @@ from core.storage import Storage
 from core.tasks.lifecycle import FencedError
 from core.tasks.light import LightClaim, claim_light_job, fail_light_job, finish_light_job, heartbeat_light_job
 from core.vocabulary import AnnotationKind
+from core.zoo.added import AddedWeights
 from worker.database_link import is_database_away
 from worker.failures import explain
 from worker.reports.inference import predict
@@ -193,10 +197,23 @@ def _statistics(work: LightWork) -> dict[str, Any]:
     return {"json_key": keys.json_key, "png_key": keys.png_key}
 
 
+def _add_weights(work: LightWork) -> dict[str, Any]:
+    """`upload_key` of the file and `weights`, an `AddedWeights` without file and hash → the accepted one, by field."""
+    from worker.networks.adding import add_weights  # imports every library of networks
+
+    key = str(work.payload["upload_key"])
+    with tempfile.TemporaryDirectory(prefix="stationmaster-weights-") as folder, work.storage.open(key) as source:
+        file = Path(folder) / key.rpartition("/")[2]
+        with file.open("wb") as target:
+            shutil.copyfileobj(source, target)
+        return asdict(add_weights(file, AddedWeights.from_json(work.payload["weights"]), work.settings))
+
+
 LIGHT: dict[str, Callable[[LightWork], dict[str, Any]]] = {
     "predict": _predict,
     "export": _export,
     "import": _import,
     "combine": _combine,
     "statistics": _statistics,
+    "add-weights": _add_weights,
 }

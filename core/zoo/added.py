@@ -1,10 +1,15 @@
 """The operator's own weights: files under `home/zoo`, each checked against its network before `zoo add` accepted it."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from filelock import FileLock
+
+from core.errors import ConflictError, InvalidInputError, NotFoundError
 from core.settings import Settings
 from core.zoo.spec import ModelSpec
 
@@ -24,6 +29,11 @@ class AddedWeights:
     std: tuple[float, float, float]
     data_types: tuple[str, ...] = ()
 
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> "AddedWeights":
+        """From what `asdict` and JSON made of it."""
+        return cls(**{**row, **{name: tuple(row[name]) for name in ("mean", "std", "data_types")}})
+
 
 def folder(settings: Settings) -> Path:
     """Where the files and their list lie."""
@@ -37,7 +47,7 @@ def read(settings: Settings) -> list[AddedWeights]:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
-    return [AddedWeights(**row | {name: tuple(row[name]) for name in ("mean", "std", "data_types")}) for row in rows]
+    return [AddedWeights.from_json(row) for row in rows]
 
 
 def write(settings: Settings, rows: list[AddedWeights]) -> None:
@@ -74,3 +84,49 @@ def load(settings: Settings, networks: Mapping[str, ModelSpec]) -> tuple[ModelSp
             )
         )
     return tuple(found)
+
+
+def check_name(network: str, pretraining: str, settings: Settings) -> None:
+    """Whether weights may be added under this name.
+
+    Raises:
+        InvalidInputError: when it is no name; ConflictError: when the network has a pre-training of that name.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,59}", pretraining) or pretraining == "none":
+        raise InvalidInputError(
+            f"A pre-training is named by small letters, digits and hyphens, up to 60; “{pretraining[:80]}” was given.",
+            "For example --pretraining our-x-rays.",
+        )
+    from core.zoo import catalogue  # it reads this module's entries
+
+    if any(spec.pretraining == pretraining for spec in catalogue.of_network(network, settings)):
+        raise ConflictError(
+            f"{network} has a pre-training “{pretraining}” already.", "Give another name, or `stationmaster zoo remove` it."
+        )
+
+
+def append(settings: Settings, row: AddedWeights) -> None:
+    """Add an accepted file to the list."""
+    with _lock(settings):
+        write(settings, [*read(settings), row])
+
+
+def remove(settings: Settings, network: str, pretraining: str) -> AddedWeights:
+    """Take added weights off the list, and delete their file.
+
+    Raises:
+        NotFoundError: when they are none of the operator's.
+    """
+    with _lock(settings):
+        rows = read(settings)
+        gone = next((row for row in rows if (row.network, row.pretraining) == (network, pretraining)), None)
+        if gone is None:
+            raise NotFoundError(f"{network}.{pretraining} was not added here.", "`stationmaster zoo list --search` shows what there is.")
+        write(settings, [row for row in rows if row is not gone])
+        (folder(settings) / gone.file).unlink(missing_ok=True)
+    return gone
+
+
+def _lock(settings: Settings) -> FileLock:
+    folder(settings).mkdir(parents=True, exist_ok=True)
+    return FileLock(folder(settings) / "added.lock")

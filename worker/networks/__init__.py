@@ -12,7 +12,7 @@ from core.zoo import weights
 from core.zoo.spec import ModelSpec
 from worker.networks import classification
 
-__all__ = ["build"]
+__all__ = ["build", "library_of"]
 
 
 def build(
@@ -40,14 +40,14 @@ def build(
         )
     if image_size is not None and not spec.accepts_size(image_size):
         raise InvalidInputError(f"{spec.network} takes {spec.sizes_text}; {image_size} px were given.")
-    library = _library(spec)
+    library = library_of(spec)
     network: nn.Module = library.build(spec, classes, image_size)
     if pretrained and spec.pretraining != weights.NONE:
         library.load(network, spec, weights.obtain(spec, settings), image_size)
     return network
 
 
-def _library(spec: ModelSpec) -> ModuleType:
+def library_of(spec: ModelSpec) -> ModuleType:
     """The module of this package that builds an entry. They are imported when they are needed: some of their libraries take seconds."""
     if spec.library == "transformers":
         return importlib.import_module("worker.networks.detection_transformers")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from bot.messages import metric_rows
+from bot.terminal.commands.light_work import done_by_light_worker, need_light_worker
 from bot.terminal.commands.output import JsonOption, print_facts, print_json, print_table, say
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption
 from core.db.tables import Model
@@ -15,7 +16,6 @@ from core.identifiers import new_id
 from core.models.exporting import ExportFormat
 from core.models.listing import delete_model, find_model, list_models, model_json, rename_model
 from core.storage import Storage
-from core.tasks.light import submit_light_job, wait_light_job
 
 app = typer.Typer(help="Models: list, show, rename, delete, predict.", no_args_is_help=True)
 
@@ -111,11 +111,11 @@ def predict(
     with runtime.database.read() as session:
         found = find_model(session, runtime.workspace, model)
     data = _read(image)
-    _need_light_worker(runtime, "predictions are")
+    need_light_worker(runtime, "predictions are")
     key = f"inference/{new_id()}/image"
     runtime.storage.write(key, data)
     try:
-        result = _done_by_light_worker(runtime, "predict", {"model_id": found.id, "image_key": key}, timeout)
+        result = done_by_light_worker(runtime, "predict", {"model_id": found.id, "image_key": key}, timeout)
     finally:
         runtime.storage.delete(key)
     answer = _answer(runtime.storage, found, result)
@@ -146,8 +146,8 @@ def export(
         found = find_model(session, runtime.workspace, model)
     if not (out if out.is_dir() else out.resolve().parent).is_dir():
         raise NotFoundError(f"There is no folder {out.resolve().parent}.", "Make it first, or give another --out.")
-    _need_light_worker(runtime, "exports are")
-    result = _done_by_light_worker(runtime, "export", {"model_id": found.id, "format": format_.value}, timeout)
+    need_light_worker(runtime, "exports are")
+    result = done_by_light_worker(runtime, "export", {"model_id": found.id, "format": format_.value}, timeout)
     target = out / result["name"] if out.is_dir() else out
     try:
         _copy(runtime.storage, result["key"], target)
@@ -166,21 +166,6 @@ def _copy(storage: Storage, key: str, target: Path) -> None:
             shutil.copyfileobj(source, file)
     except OSError as error:
         raise UnavailableError(f"{target} cannot be written: {error.strerror}.", "Give another --out.") from error
-
-
-def _need_light_worker(runtime: Runtime, what: str) -> None:
-    if runtime.light_workers() == 0:
-        raise UnavailableError(
-            f"No light worker is running, and {what} its work.",
-            "Start one with `stationmaster up` or `stationmaster worker --kind light`.",
-        )
-
-
-def _done_by_light_worker(runtime: Runtime, kind: str, payload: dict[str, Any], seconds: float) -> dict[str, Any]:
-    with runtime.database.write() as session:
-        job = submit_light_job(session, workspace=runtime.workspace, person=runtime.actor.person, kind=kind, payload=payload)
-    runtime.wake_queue()
-    return wait_light_job(runtime.database, job.id, seconds=seconds)
 
 
 def _answer(storage: Storage, model: Model, result: dict[str, Any]) -> dict[str, Any]:

@@ -1,17 +1,23 @@
 """`stationmaster zoo …`: which networks and pre-trainings there are, and which to take."""
 
+import shutil
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from sqlalchemy.orm import Session
 
+from bot.terminal.commands.light_work import done_by_light_worker, need_light_worker
 from bot.terminal.commands.output import JsonOption, print_facts, print_json, print_table, say
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption, load_settings
 from core.datasets.listing import annotation_sets_for, find_dataset
-from core.errors import InvalidInputError
+from core.errors import InvalidInputError, NotFoundError
+from core.identifiers import new_id
 from core.settings import Settings
 from core.vocabulary import AnnotationKind, DataType, TaskType
-from core.zoo import catalogue, presets, weights
+from core.zoo import added, catalogue, presets, weights
+from core.zoo.added import AddedWeights
 from core.zoo.devices import host_device
 from core.zoo.estimates import learn
 from core.zoo.facts import DatasetFacts, facts_of
@@ -80,6 +86,75 @@ def show(
             ("normalisation", f"mean {spec.mean}, std {spec.std}"),
         )
     )
+
+
+@app.command()
+def add(
+    network: Annotated[str, typer.Argument(help="Name of the network that the weights belong to.")],
+    file: Annotated[Path, typer.Argument(help="The weights: .safetensors, .pth, .pt or .bin.")],
+    pretraining: Annotated[str, typer.Option("--pretraining", help="What to call them, for example our-x-rays.")],
+    licence: Annotated[str, typer.Option("--licence", help="Their licence, as SPDX writes it.")],
+    pretrained_on: Annotated[str, typer.Option("--pretrained-on", help="What they have seen, in words.")] = "",
+    data_type: Annotated[
+        list[DataType] | None, typer.Option("--data-type", help="Kinds of images they have seen; may be repeated.")
+    ] = None,
+    input_size: Annotated[int, typer.Option("--input-size", min=16, max=2048, help="Default: the network's.")] = 0,
+    mean: Annotated[str, typer.Option("--mean", help="Of the preprocessing, RGB on 0 to 1.")] = "0.485,0.456,0.406",
+    std: Annotated[str, typer.Option("--std", help="Of the preprocessing, RGB on 0 to 1.")] = "0.229,0.224,0.225",
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the check.")] = 600,
+    json: JsonOption = False,
+) -> None:
+    """Add your own weights. A light worker tries them on their network before they are accepted."""
+    runtime = Runtime.load()
+    spec = catalogue.find_spec(network, catalogue.NONE, runtime.settings)
+    added.check_name(spec.network, pretraining, runtime.settings)
+    if input_size and not spec.accepts_size(input_size):
+        raise InvalidInputError(f"{spec.network} takes {spec.sizes_text}; {input_size} px were given.")
+    if not licence.strip():
+        raise InvalidInputError("The licence is missing.", "Name it as SPDX does, for example Apache-2.0; of your own, LicenseRef-own.")
+    wanted = AddedWeights(
+        network=spec.network,
+        pretraining=pretraining,
+        file="",
+        sha256="",
+        licence=licence.strip(),
+        pretrained_on=pretrained_on or pretraining,
+        input_size=input_size or spec.input_size,
+        mean=_three(mean, "--mean"),
+        std=_three(std, "--std"),
+        data_types=tuple(kind.value for kind in data_type or ()),
+    )
+    need_light_worker(runtime, "checking weights is")
+    key = f"uploads/{new_id()}/weights{file.suffix.lower()}"
+    try:
+        with file.open("rb") as source, runtime.storage.writing(key) as target:
+            shutil.copyfileobj(source, target)
+    except OSError as error:
+        raise NotFoundError(f"{file} cannot be read: {error.strerror or error}.", "Give the path of the weights' file.") from error
+    done_by_light_worker(runtime, "add-weights", {"upload_key": key, "weights": asdict(wanted)}, timeout)
+    spec = catalogue.find_spec(spec.network, pretraining, runtime.settings)
+    if json:
+        print_json(catalogue.entry_json(spec, runtime.settings))
+        return
+    print_facts((("added", spec.name), ("parameters", f"{spec.parameters:,}"), ("licence of the weights", spec.licence)))
+    if not weights.allowed(spec, runtime.settings):
+        say(f"{spec.licence} is not on the allow-list: set STATIONMASTER_ALLOW_LICENCES={spec.licence} to have it chosen.")
+
+
+@app.command()
+def remove(name: Annotated[str, typer.Argument(help="network.pretraining of weights that were added here.")]) -> None:
+    """Remove weights that were added with `zoo add`; models trained from them stay."""
+    network, _, pretraining = name.rpartition(".")
+    added.remove(load_settings(), network, pretraining)
+    say(f"Removed {name}.")
+
+
+def _three(text: str, option: str) -> tuple[float, float, float]:
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InvalidInputError(f"{option} takes three numbers; “{text[:60]}” was given.", f"For example {option} 0.5,0.5,0.5.") from error
+    return red, green, blue
 
 
 @app.command("presets")
