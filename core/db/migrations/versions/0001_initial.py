@@ -246,12 +246,11 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('tasks', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_tasks_annotation_set_id'), ['annotation_set_id'], unique=False)
-        batch_op.create_index('ix_tasks_created', ['workspace', 'created_at'], unique=False)
+        batch_op.create_index('ix_tasks_created', ['workspace', 'created_at', 'id', 'folded_name'], unique=False)
         batch_op.create_index(batch_op.f('ix_tasks_dataset_id'), ['dataset_id'], unique=False)
         batch_op.create_index('ix_tasks_finished', ['workspace', 'finished_at'], unique=False)
         batch_op.create_index('ix_tasks_name', ['workspace', 'name'], unique=False)
         batch_op.create_index('ix_tasks_person', ['workspace', 'created_by', 'state'], unique=False)
-        batch_op.create_index('ix_tasks_search', ['workspace', 'folded_name'], unique=False)
         batch_op.create_index('ix_tasks_state_created', ['workspace', 'state', 'created_at'], unique=False)
 
     op.create_table('deliveries',
@@ -357,7 +356,6 @@ def downgrade() -> None:
     op.drop_table('deliveries')
     with op.batch_alter_table('tasks', schema=None) as batch_op:
         batch_op.drop_index('ix_tasks_state_created')
-        batch_op.drop_index('ix_tasks_search')
         batch_op.drop_index('ix_tasks_person')
         batch_op.drop_index('ix_tasks_name')
         batch_op.drop_index('ix_tasks_finished')
