@@ -23,6 +23,7 @@ HANDLERS: dict[str, Handler] = {
     "task:jobs": jobs.jobs,
     "task:curves": jobs.curves,
     "task:hyperparameters": tasks.hyperparameters,
+    "task:report": tasks.report,
     "task:rename": tasks.rename,
     "task:delete": tasks.delete,
     "models:list": models.list_,

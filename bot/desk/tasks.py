@@ -1,4 +1,4 @@
-"""Tasks at the desk: list, details, stop, hyperparameters as a file, rename, delete."""
+"""Tasks at the desk: list, details, stop, hyperparameters and report as files, rename, delete."""
 
 import json
 
@@ -9,7 +9,8 @@ from bot.desk.office import Office, delete_form, page_of, pager, rename_form
 from bot.desk.reply import Attachment, Reply, Request
 from bot.messages import duration, leaderboard_button, metric_rows, model_buttons, task_buttons, task_facts
 from core.db.tables import Dataset, Job, Task
-from core.errors import InvalidInputError
+from core.errors import InvalidInputError, NotFoundError
+from core.models.listing import report_key
 from core.tasks.actions import remove_task, rename_task, stop_task
 from core.tasks.hyperparameters import TrainingPlan
 from core.tasks.listing import find_task, list_tasks, place_in_queue, task_json
@@ -69,9 +70,19 @@ def show(office: Office, request: Request) -> Reply:
     ways = (button for button in task_buttons(task) if button.action != "task:show")
     controls: list[Control] = [*ways, all_jobs, Button("task:hyperparameters", "Hyperparameters", value=task.id)]
     if task.model_id:
-        controls += model_buttons(task.model_id)
+        controls += [Button("task:report", "Training report", value=task.id), *model_buttons(task.model_id)]
     controls += [Button("task:rename", "Rename", value=task.id), Button("task:delete", "Delete", style="danger", value=task.id)]
     return Reply(tuple(blocks), tuple(controls), private=True)
+
+
+def report(office: Office, request: Request) -> Reply:
+    """The training report as a PDF."""
+    with office.database.read() as session:
+        task = find_task(session, request.actor.workspace, request.part(0))
+        key = report_key(session, task)
+    if not office.storage.exists(key):
+        raise NotFoundError("The file of the report is gone.", "It was deleted from the storage.")
+    return Reply((Text(f"The training report of “{task.name}”."),), files=(Attachment(f"training-report-{task.id}.pdf", key=key),))
 
 
 def stop(office: Office, request: Request) -> Reply:

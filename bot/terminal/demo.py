@@ -63,6 +63,13 @@ SAMPLES = {
             "Augmentation": {"horizontal_flip": "off", "resized_crop": "off", "rotation": "off", "colour_jitter": "off"},
         },
     ),
+    TaskType.OBJECT_SEGMENTATION: Sample(
+        "scattered-digits",
+        "600 photographs with handwritten digits scattered over them",
+        "unet-tf_efficientnet_lite0",
+        "Mark handwritten digits",
+        annotations="regions",
+    ),
 }
 
 

@@ -13,6 +13,7 @@ from core.errors import ConflictError, InvalidInputError, NotFoundError
 from core.storage import Storage
 
 NAME_LENGTH = 100
+REPORT_FILE = "training_report.pdf"  # in the model's folder
 
 
 def find_model(session: Session, workspace: str, name_or_id: str) -> Model:
@@ -30,6 +31,18 @@ def find_model(session: Session, workspace: str, name_or_id: str) -> Model:
         remedy = f"Did you mean {' or '.join(near)}?" if near else "`stationmaster model list` shows all there are."
         raise NotFoundError(f"There is no model “{name_or_id[:100]}”.", remedy)
     return model
+
+
+def report_key(session: Session, task: Task) -> str:
+    """Where the training report of a task lies in the storage.
+
+    Raises:
+        ConflictError: while the task has left no model.
+    """
+    model = session.get(Model, task.model_id) if task.model_id else None
+    if model is None:
+        raise ConflictError(f"“{task.name}” has no training report: it comes with the model.", "Wait until the training has finished.")
+    return f"{model.key}/{REPORT_FILE}"
 
 
 def list_models(session: Session, workspace: str, *, search: str = "", offset: int = 0, limit: int = 50) -> tuple[list[Model], int]:

@@ -16,6 +16,7 @@ from core.clock import now
 from core.datasets.records import Record
 from core.db.session import Database
 from core.errors import ConflictError
+from core.models.listing import REPORT_FILE
 from core.settings import Settings
 from core.storage import Storage
 from core.vocabulary import TaskType
@@ -27,6 +28,7 @@ from worker.reports import pictures
 from worker.reports.detection_pictures import detection_pictures
 from worker.reports.reading import Reading, read_curves
 from worker.reports.region_pictures import region_pictures
+from worker.reports.training_report import training_report
 
 CARD_FORMAT = 1
 SCORE_TITLES = {"accuracy": "Accuracy", "map": "Mean average precision", "ap": "Average precision (50:95)", "dice": "Dice"}
@@ -41,7 +43,7 @@ def write_model(
     """Make the model folder `key` from the best checkpoint of `job`: model.safetensors, model_card.json and pictures.
 
     Returns:
-        Storage keys of the pictures by name: curves, and what the task type has.
+        Storage keys by name: of the pictures (curves, and what the task type has) and of `training_report`, a PDF.
 
     Raises:
         ConflictError: when the job has no finished epoch.
@@ -75,6 +77,8 @@ def write_model(
         storage.write(report[name], picture)
     card = model_card(job, best, history, reading, baseline, fingerprint, records)
     storage.write(f"{key}/model_card.json", json.dumps(card, indent=2, ensure_ascii=False).encode())
+    report["training_report"] = f"{key}/{REPORT_FILE}"
+    storage.write(report["training_report"], training_report(card, drawn, records, best.details["rows"].tolist()))
     return report
 
 

@@ -1,7 +1,8 @@
-"""`stationmaster task …`: create, list, show, stop, rename and delete training tasks."""
+"""`stationmaster task …`: create, list, show, report, stop, rename and delete training tasks."""
 
 import time
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,9 +14,9 @@ from bot.terminal.commands.output import JsonOption, print_facts, print_json, pr
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption
 from core.datasets.listing import annotation_sets_for, find_dataset
 from core.db.tables import Event, Job, Task
-from core.errors import ConflictError, InvalidInputError, StationmasterError
+from core.errors import ConflictError, InvalidInputError, NotFoundError, StationmasterError, UnavailableError
 from core.events import Progress
-from core.models.listing import find_model
+from core.models.listing import find_model, report_key
 from core.settings import Settings
 from core.tasks.actions import remove_task, rename_task, stop_task
 from core.tasks.creation import create_task
@@ -29,7 +30,7 @@ from core.wizard.context import StepContext
 from core.wizard.draft import Choices, Selection
 from core.zoo import catalogue, presets
 
-app = typer.Typer(help="Training tasks: create, list, show, stop, rename, delete.", no_args_is_help=True)
+app = typer.Typer(help="Training tasks: create, list, show, report, stop, rename, delete.", no_args_is_help=True)
 
 POLL_SECONDS = 0.5
 
@@ -177,6 +178,30 @@ def stop(
         print_json(facts)
     else:
         say(f"“{found.name}” is {found.state}." + (" Its worker finishes the step it is at." if found.state == State.STOPPING else ""))
+
+
+@app.command()
+def report(
+    task: str,
+    out: Annotated[Path, typer.Option(help="The PDF to write.")],
+    as_json: JsonOption = False,
+    workspace: WorkspaceOption = "",
+) -> None:
+    """Write the training report of a finished task as a PDF."""
+    runtime = Runtime.load(workspace)
+    with runtime.database.read() as session:
+        found = find_task(session, runtime.workspace, task)
+        key = report_key(session, found)
+    try:
+        out.write_bytes(runtime.storage.read(key))
+    except FileNotFoundError as error:
+        raise NotFoundError("The file of the report is gone.", "It was deleted from the storage.") from error
+    except OSError as error:
+        raise UnavailableError(f"{out} cannot be written: {error.strerror}.", "Give another --out.") from error
+    if as_json:
+        print_json({"task_id": found.id, "task": found.name, "file": str(out)})
+    else:
+        say(f"Wrote {out}.")
 
 
 @app.command()

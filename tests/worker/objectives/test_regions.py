@@ -270,7 +270,7 @@ def test_from_masks_to_a_model_that_marks_them(bench: Any) -> None:
     result, link = bench.train(job)
     assert (result.score or 0) > 0.6, [values["dice"] for _, values in link.epochs]
     report = write_model(job, result, "models/m1", database=bench.database, storage=bench.storage, settings=bench.settings)
-    assert set(report) == {"curves", "classes", "best_and_worst"}
+    assert set(report) == {"curves", "classes", "best_and_worst", "training_report"}
     card = json.loads(bench.storage.read("models/m1/model_card.json"))
     assert card["metrics"]["dice"] == result.score and set(card["per_class"]) == {"disc 0", "disc 1"}
     path = bench.folder / "blobs" / "images" / "0.png"

@@ -33,7 +33,8 @@ def png(width: int = 32, height: int = 32, colour: tuple[int, int, int] = (200, 
 def test_what_a_model_leaves_and_says(bench: Any) -> None:
     job = bench.job(bench.stripes(per_class=40), epochs=5)
     result, report = make_model(bench, job)
-    assert set(report) == {"curves", "confusion_matrix", "best_and_worst"}
+    assert set(report) == {"curves", "confusion_matrix", "best_and_worst", "training_report"}
+    assert bench.storage.read(report.pop("training_report")).startswith(b"%PDF")
     for key in report.values():
         with Image.open(io.BytesIO(bench.storage.read(key))) as picture:
             assert picture.format == "PNG" and min(picture.size) > 200
@@ -75,7 +76,7 @@ def test_a_loaded_model_computes_what_was_judged(bench: Any) -> None:
 def test_several_labels_have_thresholds(bench: Any) -> None:
     job = bench.job(bench.several_labels(), epochs=6)
     _, report = make_model(bench, job)
-    assert {"curves", "classes", "best_and_worst"} == set(report)
+    assert {"curves", "classes", "best_and_worst", "training_report"} == set(report)
     answer = predict("models/m1", (bench.folder / "several" / "3.png").read_bytes(), storage=bench.storage, settings=bench.settings)
     assert {item["label"]: item["present"] for item in answer["labels"]} == {"left": True, "right": True}
     nothing = predict("models/m1", (bench.folder / "several" / "0.png").read_bytes(), storage=bench.storage, settings=bench.settings)

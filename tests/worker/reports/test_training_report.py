@@ -1,0 +1,69 @@
+"""The training report: what it says of the classes, and pages for every kind of data."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core.datasets import masks
+from core.datasets.records import Record
+from core.tasks.hyperparameters import TrainingPlan
+from worker.reports import pictures
+from worker.reports.training_report import insights, training_report
+
+
+def labels(*images: tuple[str, int, str]) -> list[dict[str, Any]]:
+    return [{"class": name, "images": count, "representation": level} for name, count, level in images]
+
+
+def test_under_represented_classes_are_named_with_their_numbers() -> None:
+    text = " ".join(
+        insights(labels(("cat", 90, "well"), ("dog", 9, "mildly under-represented"), ("emu", 2, "seriously under-represented")))
+    )
+    assert "1 of 3 classes is well represented: “cat” (90)." in text
+    assert "is mildly under-represented: “dog” (9)." in text and "is seriously under-represented: “emu” (2)." in text
+    assert "50%" in text and "25%" in text
+
+
+def test_even_data_takes_one_sentence() -> None:
+    assert insights(labels(("cat", 5, "well"), ("dog", 5, "well"))) == ["All 2 classes are well represented."]
+    assert insights(labels(("cat", 5, "well"))) == ["There is one class, “cat”, on 5 images."]
+
+
+@pytest.mark.parametrize("kind", ["single-label", "multi-label", "boxes", "regions", "instances"])
+@pytest.mark.parametrize("classes", [1, 60])
+def test_pages_for_every_kind_of_data(kind: str, classes: int) -> None:
+    mask = masks.encode(np.eye(20, dtype=np.uint8))
+    values = {
+        "single-label": lambda n: {"label": n},
+        "multi-label": lambda n: {"labels": [n]},
+        "boxes": lambda n: {"boxes": [[n, 1, 1, 5, 5]]},
+        "regions": lambda n: {"masks": [[n, mask]]},
+        "instances": lambda n: {"objects": [[n, mask]]},
+    }
+    records = [Record(n, f"{n}", f"{n}", 20, 20, "", "", values[kind](n % classes)) for n in range(12)]
+    names = [f"class {n} of $money and {{braces}}" for n in range(classes)]
+    history = [{"train_loss": 1.0, "val_loss": 1.0, "score": 0.5}]
+    drawn = {
+        "curves": pictures.curves(history, score_name="dice", score_title="Dice", baseline=None, best_epoch=1, reading="Fine."),
+        "classes": pictures.class_bars([0.5] * classes, names, "Dice", "Dice"),
+    }
+    card = {
+        "name": "A $5 task",
+        "created_at": "2026-01-01T00:00:00+00:00",
+        "task_type": "object-segmentation",
+        "classes": names,
+        "network": "unet",
+        "pretraining": "none",
+        "preprocessing": {"size": [64, 64]},
+        "metrics": {"dice": 0.5},
+        "best_epoch": 1,
+        "epochs": 1,
+        "reading": {"text": "Fine."},
+        "plan": TrainingPlan().model_dump(mode="json"),
+        "dataset": {"name": "d", "fingerprint": "ab", "annotation_kind": kind, "images": 12, "validation_images": 3},
+        "software": {"python": "3"},
+        "per_class": {name: {"dice": 0.5, "recall": None} for name in names},
+    }
+    report = training_report(card, drawn, records, [0, 1, 2])
+    assert report.startswith(b"%PDF") and report.count(b"/Type /Page\n") + report.count(b"/Type /Page ") >= 4
