@@ -7,7 +7,7 @@ import pickle
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -50,7 +50,7 @@ class Decoders:
         for child in self._children:
             child.end()
 
-    def outcomes(self, bench: Workbench, storage: Storage, images: list[ParsedImage]) -> Iterator[Outcome]:
+    def outcomes(self, bench: Workbench, storage: Storage, images: list[ParsedImage]) -> Generator[Outcome]:
         """Each image's outcome, in order, what can be used of it stored.
 
         Raises:

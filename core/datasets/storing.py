@@ -4,6 +4,7 @@ Images and rows are written under a dataset that nobody can see; the last transa
 import leaves only such an invisible one, which `core.datasets.sweeping` takes away, and can simply be run again.
 """
 
+import contextlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -132,8 +133,8 @@ def store_parsed(
     except BaseException:
         try:
             sweeping.remove(database, storage, dataset_id)
-        except (StationmasterError, OSError):
-            logger.warning("what import %s has left will be swept later", dataset_id, exc_info=True)
+        except (StationmasterError, OSError) as error:
+            logger.warning("what the import has left will be swept later: %s", error)
         raise
 
 
@@ -174,35 +175,35 @@ def _store_images(
     total = len(parsed.images)
     image_store.check_space(storage)
     bench = Workbench(source, parsed.sets, settings.max_image_pixels, storage.url, f"datasets/{dataset_id}/images")
-    outcomes = zip(parsed.images, decoders.outcomes(bench, storage, parsed.images), strict=True)
-    for done, (image, outcome) in enumerate(outcomes, 1):
-        findings.extend(outcome.findings)
-        for one in outcome.finished:
-            position = tally.images
-            tally.take(image, one, findings)
-            image_rows.append(
-                {
-                    "dataset_id": dataset_id,
-                    "position": position,
-                    "path": storable(image.path if one.stored.frame < 0 else f"{image.path}#{one.stored.frame + 1}"),
-                    "key": one.key,
-                    "width": one.stored.width,
-                    "height": one.stored.height,
-                    "sha256": one.stored.sha256,
-                    "split": image.split,
-                    "group": storable(image.group or one.stored.study or one.stored.series),
-                    "study": storable(one.stored.study),
-                    "series": storable(one.stored.series),
-                }
-            )
-            for set_id, value in zip(set_ids, one.values, strict=True):
-                if value is not None:
-                    annotation_rows.append({"annotation_set_id": set_id, "position": position, "value": value})
-        if len(image_rows) >= _BATCH:
-            image_store.check_space(storage)
-            _insert(database, dataset_id, image_rows, annotation_rows)
-        if progress is not None:
-            progress(done, total)
+    with contextlib.closing(decoders.outcomes(bench, storage, parsed.images)) as outcomes:  # once closed, nothing more is stored
+        for done, (image, outcome) in enumerate(zip(parsed.images, outcomes, strict=True), 1):
+            findings.extend(outcome.findings)
+            for one in outcome.finished:
+                position = tally.images
+                tally.take(image, one, findings)
+                image_rows.append(
+                    {
+                        "dataset_id": dataset_id,
+                        "position": position,
+                        "path": storable(image.path if one.stored.frame < 0 else f"{image.path}#{one.stored.frame + 1}"),
+                        "key": one.key,
+                        "width": one.stored.width,
+                        "height": one.stored.height,
+                        "sha256": one.stored.sha256,
+                        "split": image.split,
+                        "group": storable(image.group or one.stored.study or one.stored.series),
+                        "study": storable(one.stored.study),
+                        "series": storable(one.stored.series),
+                    }
+                )
+                for set_id, value in zip(set_ids, one.values, strict=True):
+                    if value is not None:
+                        annotation_rows.append({"annotation_set_id": set_id, "position": position, "value": value})
+            if len(image_rows) >= _BATCH:
+                image_store.check_space(storage)
+                _insert(database, dataset_id, image_rows, annotation_rows)
+            if progress is not None:
+                progress(done, total)
     _insert(database, dataset_id, image_rows, annotation_rows)
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from core.clock import now
 from core.db.session import Database
@@ -54,14 +54,18 @@ def _is_dead(sign: dict[str, Any]) -> bool:
 def sweep(database: Database, storage: Storage, settings: Settings) -> int:
     """Take away what belongs to no living import and no visible dataset; how many leftovers there were."""
     folders = _folders(storage)  # before the rows: an import adds its row first, so what begins now is safe
+    # Nobody has said in all this time whether to keep or to drop it.
+    old = now() - timedelta(days=settings.draft_days)
+    with database.write() as session:
+        session.execute(update(Dataset).where(Dataset.state == "held", Dataset.created_at < old).values(state="deleting"))
     with database.read() as session:
-        unfinished = session.execute(select(Dataset.id, Dataset.statistics).where(Dataset.state.in_(("importing", "deleting")))).all()
-        # Nobody has said in all this time whether to keep or to drop it.
-        old = now() - timedelta(days=settings.draft_days)
-        forgotten = session.scalars(select(Dataset.id).where(Dataset.state == "held", Dataset.created_at < old)).all()
+        unfinished = session.execute(
+            select(Dataset.id, Dataset.state, Dataset.statistics).where(Dataset.state.in_(("importing", "deleting")))
+        ).all()
         known = set(session.scalars(select(Dataset.id)))
-    leftovers = [dataset_id for dataset_id, statistics in unfinished if _is_dead(statistics.get("import", {}))]
-    leftovers += forgotten
+    leftovers = [
+        dataset_id for dataset_id, state, statistics in unfinished if state == "deleting" or _is_dead(statistics.get("import", {}))
+    ]
     leftovers += [folder for folder in folders if folder not in known]
     for dataset_id in leftovers:
         logger.info("removing the leftovers of dataset %s", dataset_id)
@@ -80,7 +84,10 @@ def _folders(storage: Storage) -> list[str]:
 
 
 def remove(database: Database, storage: Storage, dataset_id: str) -> None:
-    """Remove all rows and objects of a dataset, visible or not."""
+    """Remove all rows and objects of a dataset that nobody sees.
+
+    Objects first: on a full disk the database may write again only once they are gone.
+    """
+    storage.delete(f"datasets/{dataset_id}")
     with database.write() as session:
         session.execute(delete(Dataset).where(Dataset.id == dataset_id))
-    storage.delete(f"datasets/{dataset_id}")

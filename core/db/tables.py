@@ -44,7 +44,7 @@ class Dataset(Named, Base):
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True, default=new_id)
     workspace: Mapped[str]
-    state: Mapped[str] = mapped_column(String(16), default="importing")  # importing, held (keep or drop?), ready
+    state: Mapped[str] = mapped_column(String(16), default="importing")  # importing, held (keep or drop?), ready, deleting
     source_format: Mapped[str] = mapped_column(default="")
     image_count: Mapped[int] = mapped_column(default=0)
     median_width: Mapped[int] = mapped_column(default=0)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from core.datasets import decoding
+from core.datasets import decoding, image_store
 from core.datasets.listing import list_datasets
 from core.datasets.storing import StrictError
 from core.db.session import Database
@@ -284,6 +284,31 @@ def test_a_full_disk_is_one_clear_message(home: Any, folders: Any) -> None:
 
 
 # ---------------------------------------------------------------- killed
+
+
+def test_a_disk_so_full_that_the_database_cannot_write_is_freed_all_the_same(
+    home: Any, folders: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image, write_rows = image_store.write, Database.write
+    full = False
+
+    def until_full(storage: Any, key: str, data: bytes) -> None:
+        nonlocal full
+        if key.endswith("0000005.png"):
+            full = True
+            raise UnavailableError("There is no space left.", "Free some space.")
+        write_image(storage, key, data)
+
+    def rows(database: Database) -> Any:
+        if full:
+            raise UnavailableError("database or disk is full")
+        return write_rows(database)
+
+    monkeypatch.setattr(image_store, "write", until_full)
+    monkeypatch.setattr(Database, "write", rows)
+    with pytest.raises(UnavailableError, match="no space"):
+        home.bring(folders(cat=9))
+    assert home.leftovers() == []
 
 
 def test_a_killed_import_leaves_nothing_and_can_be_run_again(home: Any, tmp_path: Path, picture: Picture) -> None:
