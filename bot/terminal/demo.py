@@ -34,7 +34,7 @@ from core.wizard.steps.step import count
 from core.zoo import catalogue, weights
 from core.zoo.spec import ModelSpec
 
-WORKER_SECONDS = 90.0  # importing torch on a cold disk
+WORKER_SECONDS = 300.0  # importing torch on a cold disk, beside other work; a worker that has ended is noticed at once
 
 
 @dataclass(frozen=True)

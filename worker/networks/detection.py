@@ -51,6 +51,7 @@ WHOLE_NORMALISATIONS = {
     "ssd300_vgg16": ((0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255)),
     "ssdlite320_mobilenet_v3_large": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
+REGRESSING = ("rpn.head", "roi_heads.box_predictor", "head")  # what gives offsets of boxes
 HEADS = ("roi_heads.box_predictor", "roi_heads.mask_predictor", "head.classification_head")  # layers that depend on the number of classes
 
 OVER_PYRAMIDS = {"faster_rcnn": "Faster R-CNN", "retinanet": "RetinaNet", "fcos": "FCOS"}
@@ -76,6 +77,9 @@ class Detector(nn.Module):
         super().__init__()
         self.inner = inner
         self.inner.transform = AsItComes()
+        for name in REGRESSING:
+            if _has(inner, name):
+                inner.get_submodule(name).register_forward_hook(lambda _module, _inputs, outputs: _exact(outputs))
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> Any:
         """Losses by name in training, detections by image in evaluation."""
@@ -83,6 +87,19 @@ class Detector(nn.Module):
             return self.inner(images, [target | {"labels": target["labels"] + 1} for target in targets])
         found: Targets = self.inner(images)
         return [one | {"labels": one["labels"] - 1} for one in found]
+
+
+def _has(module: nn.Module, name: str) -> bool:
+    return any(found == name for found, _ in module.named_modules())
+
+
+def _exact(outputs: Any) -> Any:
+    """The same in single precision: torchvision reckons boxes in whatever type offsets come, and bfloat16 knows a place near 500 px to 2 px only."""
+    if isinstance(outputs, Tensor):
+        return outputs.float()
+    if isinstance(outputs, dict):
+        return {name: _exact(value) for name, value in outputs.items()}
+    return type(outputs)(_exact(value) for value in outputs)
 
 
 # ---------------------------------------------------------------- building

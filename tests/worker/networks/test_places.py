@@ -89,3 +89,18 @@ def test_a_detector_over_a_backbone_is_as_large_as_the_catalogue_says(settings):
     assert sum(parameter.numel() for parameter in detector.parameters()) == spec.parameters
     backbone = timm.create_model("tf_efficientnet_lite0", features_only=True)
     assert spec.parameters > sum(parameter.numel() for parameter in backbone.parameters())
+
+
+@pytest.mark.parametrize(("head", "part"), [("faster_rcnn", "rpn.head"), ("retinanet", "head"), ("fcos", "head")])
+def test_offsets_of_boxes_are_exact_under_autocast(settings, head, part):
+    """In bfloat16 a place near 500 px would be known to 2 px only."""
+    detector = build(
+        catalogue.find_spec(f"{head}-tf_efficientnet_lite0", settings=settings), TaskType.OBJECT_DETECTION, 3, settings=settings
+    )
+    inner = detector.eval().get_submodule("inner")
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        levels = list(inner.backbone(torch.randn(1, 3, SIDE, SIDE)).values())
+        given = inner.get_submodule(part)(levels)
+    assert levels[0].dtype == torch.bfloat16
+    flat = given.values() if isinstance(given, dict) else [tensor for many in given for tensor in many]
+    assert {tensor.dtype for tensor in flat} == {torch.float32}
