@@ -53,5 +53,7 @@ class FolderSource:
         with self.open(path) as file:
             # Asking for the limit at once would have room for all of it set aside, for each file anew.
             size = os.fstat(file.fileno()).st_size
-            data = file.read(min(size, limit) + 1)
+            if size > limit:
+                raise ValueError(f"it holds {size:,} bytes, more than {limit:,}")
+            data = file.read(size + 1)
             return data if len(data) <= size else data + read_limited(file, limit - len(data))

@@ -1,0 +1,133 @@
+"""Each thing that an import notices, provoked by a file made for it: the finding names the file, and says what to do."""
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, SecondaryCaptureImageStorage, generate_uid
+
+from core.datasets import finishing
+
+Picture = Callable[..., bytes]
+Files = dict[str, bytes | str]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[Files], Path]:
+    """Writes a source folder."""
+
+    def put(files: Files) -> Path:
+        for name, data in files.items():
+            path = tmp_path / "source" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data if isinstance(data, bytes) else data.encode())
+        return tmp_path / "source"
+
+    return put
+
+
+def report(*, syntax: str = ExplicitVRLittleEndian, pixels: bytes = b"") -> bytes:
+    """A DICOM file without pixels, or with such as are compressed in an unknown way."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = syntax
+    scan = FileDataset("scan", {}, file_meta=meta, preamble=b"\0" * 128)
+    if pixels:
+        scan.Rows, scan.Columns, scan.SamplesPerPixel, scan.PhotometricInterpretation = 24, 32, 1, "MONOCHROME2"
+        scan.BitsAllocated, scan.BitsStored, scan.HighBit, scan.PixelRepresentation = 8, 8, 7, 0
+        scan.PixelData = pydicom.encaps.encapsulate([pixels])
+        scan["PixelData"].is_undefined_length = True
+    out = io.BytesIO()
+    pydicom.dcmwrite(out, scan, enforce_file_format=True)
+    return out.getvalue()
+
+
+def images(picture: Picture, *names: str) -> Files:
+    return {name: picture(number) for number, name in enumerate(names)}
+
+
+COCO: dict[str, Any] = {
+    "images": [{"id": 1, "file_name": "a.png"}, {"id": 1, "file_name": "b.png"}],
+    "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]}],
+    "categories": [{"id": 1, "name": "cat"}],
+}
+SHAPES = {"shapes": [{"label": "cat", "points": [[1, 1], [9, 9]], "shape_type": "rectangle"}], "imagePath": "a.png", "imageData": None}
+BOX = "<object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
+
+
+@pytest.mark.parametrize(
+    ("code", "file", "more", "pictures"),
+    [
+        ("duplicate-id", "c.json", {"c.json": json.dumps(COCO)}, ("a.png", "b.png")),
+        ("duplicate-name", "b.json", {"a.json": json.dumps(SHAPES), "b.json": json.dumps(SHAPES)}, ("a.png",)),
+        (
+            "duplicate-name",
+            "b.xml",
+            dict.fromkeys(("a.xml", "b.xml"), f"<annotation><filename>a.png</filename>{BOX}</annotation>"),
+            ("a.png",),
+        ),
+        ("no-class", "loose.png", {}, ("cat/1.png", "cat/2.png", "cat/3.png", "loose.png")),
+        ("no-class", "b.png", {"label.csv": "a.png,cat\nb.png\n"}, ("a.png", "b.png")),
+        ("not-an-image", "cat/x.heic", {"cat/x.heic": b"x"}, ("cat/1.png", "cat/2.png", "cat/3.png")),
+        ("second-label-file", "sub/label.csv", {"label.csv": "a.png,cat\n", "sub/label.csv": "a.png,dog\n"}, ("a.png",)),
+        ("unlisted-image", "b.png", {"label.csv": "a.png,cat\n"}, ("a.png", "b.png")),
+        ("no-pixels", "cat/r.dcm", {"cat/r.dcm": report()}, ("cat/1.png",)),
+        ("unknown-compression", "cat/r.dcm", {"cat/r.dcm": report(syntax=JPEGLSLossless, pixels=b"\xff\x0a0123")}, ("cat/1.png",)),
+    ],
+)
+def test_each_is_named(home: Any, write: Any, picture: Picture, code: str, file: str, more: Files, pictures: tuple[str, ...]) -> None:
+    dataset = home.bring(write(images(picture, *pictures) | more))
+    found = home.finding(dataset, code)
+    assert found.file == file and found.message and found.remedy
+
+
+def test_the_same_image_on_both_sides_of_a_split(home: Any, write: Any, picture: Picture) -> None:
+    files: Files = {
+        f"{split}/cat/{number}.png": picture(number) for split, numbers in (("train", (1, 2, 3)), ("val", (3, 4, 5))) for number in numbers
+    }
+    assert home.finding(home.bring(write(files)), "duplicate-across-splits").file == "val/cat/3.png"
+
+
+def test_images_outside_the_group_pattern(home: Any, write: Any, picture: Picture) -> None:
+    dataset = home.bring(write(images(picture, "cat/p1-1.png", "cat/p1-2.png", "cat/other.png")), group_pattern=r"p(\d+)-")
+    assert home.finding(dataset, "no-group").message.startswith("1 of 3 images")
+
+
+def test_boxes_on_an_image_that_exif_turns_by_nobody_knows_whom(home: Any, write: Any, picture: Picture) -> None:
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    dataset = home.bring(write({"a.jpg": picture(1, 40, 40, suffix="JPEG", exif=exif), "label.csv": "a.jpg,cat,1,2,3,4\n"}))
+    assert home.finding(dataset, "orientation-assumed").file == "label.csv"
+
+
+def test_a_file_larger_than_any_image(home: Any, write: Any, picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finishing, "MOST_BYTES", 5_000)
+    dataset = home.bring(write({"cat/1.png": picture(1), "cat/2.png": picture(2, 100, 100)}))
+    assert home.finding(dataset, "too-large-file").file == "cat/2.png"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_files_that_may_not_be_read(home: Any, write: Any, picture: Picture) -> None:
+    source = write(images(picture, "cat/1.png", "cat/2.png"))
+    (source / "cat/2.png").chmod(0)
+    assert home.finding(home.bring(source), "unreadable").file == "cat/2.png"
+
+
+def test_a_member_whose_bytes_have_changed(home: Any, tmp_path: Path, picture: Picture) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for number in range(3):
+            archive.writestr(f"cat/{number}.png", picture(number))
+    data = bytearray((tmp_path / "x.zip").read_bytes())
+    data[200] ^= 255
+    (tmp_path / "x.zip").write_bytes(data)
+    assert home.finding(home.bring(tmp_path / "x.zip"), "unreadable").file == "cat/0.png"
