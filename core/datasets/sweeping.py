@@ -3,7 +3,7 @@
 import logging
 import os
 import socket
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,7 +11,7 @@ from sqlalchemy import delete, select, update
 
 from core.clock import now
 from core.db.session import Database
-from core.db.tables import Dataset
+from core.db.tables import Dataset, LightJob
 from core.settings import Settings
 from core.storage import Storage
 
@@ -53,7 +53,7 @@ def _is_dead(sign: dict[str, Any]) -> bool:
 
 def sweep(database: Database, storage: Storage, settings: Settings) -> int:
     """Take away what belongs to no living import and no visible dataset; how many leftovers there were."""
-    folders = _folders(storage)  # before the rows: an import adds its row first, so what begins now is safe
+    folders = _folders(storage, "datasets")  # before the rows: an import adds its row first, so what begins now is safe
     # Nobody has said in all this time whether to keep or to drop it.
     old = now() - timedelta(days=settings.draft_days)
     with database.write() as session:
@@ -70,14 +70,38 @@ def sweep(database: Database, storage: Storage, settings: Settings) -> int:
     for dataset_id in leftovers:
         logger.info("removing the leftovers of dataset %s", dataset_id)
         remove(database, storage, dataset_id)
-    return len(leftovers)
+    return len(leftovers) + _sweep_uploads(database, storage)
 
 
-def _folders(storage: Storage) -> list[str]:
-    local = storage.local_path("datasets")
+def _sweep_uploads(database: Database, storage: Storage) -> int:
+    """Take away uploads that no job waits for any more: the bot ended before it had queued one, or the job did before it had tidied up."""
+    with database.read() as session:
+        payloads = session.scalars(select(LightJob.payload).where(LightJob.state.in_(("waiting", "running")))).all()
+    wanted = {PurePosixPath(str(payload.get("upload_key", ""))).parent.name for payload in payloads}
+    swept = 0
+    for folder in _folders(storage, "uploads"):
+        keys = storage.list(f"uploads/{folder}")
+        # An upload is stored before its job is queued: one that is still growing, or has just ended, is none of ours.
+        if folder not in wanted and all(_age(storage, key) > _SILENCE for key in keys):
+            storage.delete(f"uploads/{folder}")
+            swept += 1
+    return swept
+
+
+def _age(storage: Storage, key: str) -> timedelta:
+    """How long ago an object was last written; nothing where the storage does not say."""
+    try:
+        changed: datetime = storage.filesystem.modified(f"{storage.root}/{key}")
+    except NotImplementedError:
+        return timedelta(0)
+    return now() - (changed if changed.tzinfo else changed.replace(tzinfo=UTC))
+
+
+def _folders(storage: Storage, prefix: str) -> list[str]:
+    local = storage.local_path(prefix)
     if local is not None:
         return [entry.name for entry in local.iterdir() if entry.is_dir()] if local.is_dir() else []
-    root = f"{storage.root}/datasets"
+    root = f"{storage.root}/{prefix}"
     if not storage.filesystem.exists(root):
         return []
     return [PurePosixPath(path).name for path in storage.filesystem.ls(root, detail=False)]

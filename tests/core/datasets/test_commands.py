@@ -52,6 +52,9 @@ def test_the_life_of_a_dataset(run: Any, folders: Any, tmp_path: Path) -> None:
     assert "pets" in run("preview", "pets", "--page", "9", "--out", "x.png", rc=2).stderr or not (tmp_path / "x.png").exists()
     counted = json.loads(run("statistics", "pets", "--out", "statistics.png", "--json").stdout)
     assert [label["images"] for label in counted["labels"]] == [4, 3]
+    split, same = (json.loads(run("split", "pets", "--percent", "30", "--seed", "5", "--json").stdout) for _ in range(2))
+    assert split == same and not set(split["images"]["train"]) & set(split["images"]["validation"])
+    assert [(one["class"], one["train"] + one["validation"]) for one in split["classes"]] == [("cat", 4), ("dog", 3)]
     run("findings", "pets", "--out", "findings.csv")
     assert "cat/broken.png" in (tmp_path / "findings.csv").read_text()
     run("export", "pets", "--format", "label-csv", "--out", "out.zip")

@@ -1,5 +1,6 @@
 """Lists, names and deletion; previews and statistics of every kind."""
 
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from io import BytesIO
@@ -20,6 +21,7 @@ from core.datasets.statistics import MILDLY, SERIOUSLY, WELL, dataset_statistics
 from core.datasets.sweeping import sweep
 from core.db.tables import Dataset, Task
 from core.errors import ConflictError, InvalidInputError, NotAllowedError, NotFoundError
+from core.tasks.light import submit_light_job
 from core.vocabulary import TaskType
 
 Picture = Callable[..., bytes]
@@ -130,6 +132,18 @@ def test_what_nobody_decides_on_is_dropped_in_the_end(home: Any, folders: Any) -
         session.get_one(Dataset, held.id).created_at = now() - timedelta(days=home.settings.draft_days + 1)
     assert sweep(home.database, home.storage, home.settings) == 1
     assert home.leftovers() == []
+
+
+def test_uploads_that_no_job_waits_for_are_swept(home: Any) -> None:
+    for name in ("waited for", "forgotten", "just coming"):
+        home.storage.write(f"uploads/{name}/archive.zip", b"PK")
+        if name != "just coming":
+            os.utime(home.storage.local_path(f"uploads/{name}/archive.zip"), (0, 0))
+    with home.database.write() as session:
+        payload = {"upload_key": "uploads/waited for/archive.zip"}
+        submit_light_job(session, workspace="default", person="p", kind="import", payload=payload)
+    assert sweep(home.database, home.storage, home.settings) == 1
+    assert home.storage.list("uploads") == ["uploads/just coming/archive.zip", "uploads/waited for/archive.zip"]
 
 
 def test_a_job_that_is_done_again_finds_the_dataset_that_it_has_made(home: Any, folders: Any) -> None:
