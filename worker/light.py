@@ -26,7 +26,7 @@ from core.vocabulary import AnnotationKind
 from core.zoo.added import AddedWeights
 from worker.database_link import is_database_away
 from worker.failures import explain
-from worker.reports.inference import predict
+from worker.reports.inference import predict, predict_all
 from worker.workplace import Workplace
 
 logger = logging.getLogger(__name__)
@@ -125,6 +125,17 @@ def _predict(work: LightWork) -> dict[str, Any]:
     model = _model(work)
     image = work.storage.read(str(work.payload["image_key"]))
     return predict(model.key, image, storage=work.storage, settings=work.settings)
+
+
+def _predict_all(work: LightWork) -> dict[str, Any]:
+    """`model_id` and `images`, name → storage key → `images`, what `worker.reports.inference.predict_all` says, with progress."""
+    images = {str(name): str(key) for name, key in dict(work.payload["images"]).items()}
+    model = _model(work)
+    return {
+        "images": predict_all(
+            model.key, images, storage=work.storage, settings=work.settings, progress=lambda done, total: work.tell(done=done, total=total)
+        )
+    }
 
 
 def _export(work: LightWork) -> dict[str, Any]:

@@ -52,11 +52,11 @@ def find_regions(network: nn.Module, images: Tensor, size: tuple[int, int], clas
     return sorted(found, key=lambda region: -region["share"])
 
 
-def drawing_of(image: Image.Image, regions: Sequence[dict[str, Any]], classes: Sequence[str]) -> bytes:
+def drawing_of(image: Image.Image, objects: Sequence[dict[str, Any]], classes: Sequence[str]) -> bytes:
     """The image with the regions in their classes' colours under a legend, as PNG."""
     picture = fitted(image, *image.size, side=_SIDE)
     covers = []
-    for region in regions:
+    for region in objects:
         height, width = region["mask"]["size"]
         covers.append((classes.index(region["label"]), masks.decode(region["mask"]["counts"], width, height).astype(bool)))
     out = BytesIO()

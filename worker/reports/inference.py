@@ -1,6 +1,7 @@
-"""A finished model on one image: labels, boxes or masks with their confidence, and a picture of where. Runs on the CPU."""
+"""A finished model on an image or many: labels, boxes or masks with their confidence, and a picture of where. Runs on the CPU."""
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -98,16 +99,60 @@ def predict(model_key: str, image: bytes, *, storage: Storage, settings: Setting
     upright = read_image(image, settings.max_image_pixels).data
     torch.set_num_threads(usable_cores())
     model = load_model(model_key, storage=storage, settings=settings)
+    answer, picture = _said(model, upright)
+    if picture is not None:
+        answer["picture_key"] = _kept(picture, storage)
+    return answer
+
+
+def predict_all(
+    model_key: str,
+    images: Mapping[str, str],
+    *,
+    storage: Storage,
+    settings: Settings,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[dict[str, Any]]:
+    """What a model says of many images, without pictures.
+
+    Args:
+        model_key: the model's folder.
+        images: name → storage key of each image file.
+        storage: where model and images lie.
+        settings: of the installation.
+        progress: told how many of how many are done.
+
+    Returns:
+        For each image its name as `file`, and `labels` as `predict` gives them, or `error` where it cannot be read.
+
+    Raises:
+        NotFoundError, BadDataError: when the model's files are gone or damaged.
+    """
+    torch.set_num_threads(usable_cores())
+    model = load_model(model_key, storage=storage, settings=settings)
+    answers: list[dict[str, Any]] = []
+    for done, (name, key) in enumerate(images.items()):
+        progress(done, len(images))
+        try:
+            answer, _ = _said(model, read_image(storage.read(key), settings.max_image_pixels).data, draw=False)
+        except BadDataError as error:
+            answer = {"error": error.what}
+        answers.append({"file": name, **answer})
+    return answers
+
+
+def _said(model: LoadedModel, upright: bytes, draw: bool = True) -> tuple[dict[str, Any], bytes | None]:
+    """What a model says of an image, and a picture of where, if it is to be drawn and there is any."""
     images = model.prepare(upright)
-    if model.task_type is TaskType.OBJECT_DETECTION or model.gives_instances:
+    if model.task_type in (TaskType.OBJECT_DETECTION, TaskType.OBJECT_SEGMENTATION):
         with Image.open(BytesIO(upright)) as opened:
-            objects = find_objects(model.network, images, opened.size, model.classes, model.card.get("thresholds", ()))
-            return {"labels": objects, "picture_key": _kept(drawing_of(opened, objects, model.classes), storage)}
-    if model.task_type is TaskType.OBJECT_SEGMENTATION:
-        with Image.open(BytesIO(upright)) as opened:
-            regions = find_regions(model.network, images, opened.size, model.classes)
-            return {"labels": regions, "picture_key": _kept(drawing_of_regions(opened, regions, model.classes), storage)}
-    logits, heat = activation_map(model.network, images)
+            if model.task_type is TaskType.OBJECT_DETECTION or model.gives_instances:
+                found = find_objects(model.network, images, opened.size, model.classes, model.card.get("thresholds", ()))
+                drawing = drawing_of
+            else:
+                found, drawing = find_regions(model.network, images, opened.size, model.classes), drawing_of_regions
+            return {"labels": found}, drawing(opened, found, model.classes) if draw else None
+    logits, heat = activation_map(model.network, images) if draw else (_logits(model, images), None)
     several = model.task_type is TaskType.MULTI_LABEL
     confidences = logits.sigmoid() if several else logits.softmax(0)
     order = confidences.argsort(descending=True).tolist()
@@ -118,11 +163,16 @@ def predict(model_key: str, image: bytes, *, storage: Storage, settings: Setting
             item["present"] = item["confidence"] >= thresholds[index]
     else:
         labels = labels[:_LABELS]
-    answer: dict[str, Any] = {"labels": labels}
-    if heat is not None:
-        with Image.open(BytesIO(upright)) as opened:
-            answer["picture_key"] = _kept(heat_over(opened, heat), storage)
-    return answer
+    if heat is None:
+        return {"labels": labels}, None
+    with Image.open(BytesIO(upright)) as opened:
+        return {"labels": labels}, heat_over(opened, heat)
+
+
+@torch.inference_mode()
+def _logits(model: LoadedModel, images: torch.Tensor) -> torch.Tensor:
+    logits: torch.Tensor = model.network(images)[0].float()
+    return logits
 
 
 def _kept(picture: bytes, storage: Storage) -> str:

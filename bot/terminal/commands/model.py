@@ -20,6 +20,7 @@ from core.storage import Storage
 app = typer.Typer(help="Models: list, show, rename, delete, predict.", no_args_is_help=True)
 
 MAX_IMAGE_BYTES = 200_000_000
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")  # of a folder's files
 
 
 @app.command("list")
@@ -101,15 +102,18 @@ def delete(
 @app.command()
 def predict(
     model: str,
-    image: Annotated[Path, typer.Argument(help="The image file to try the model on.")],
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the answer.")] = 120,
+    image: Annotated[Path, typer.Argument(help="The image file to try the model on, or a folder of them.")],
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the answer, per image of a folder.")] = 120,
     as_json: JsonOption = False,
     workspace: WorkspaceOption = "",
 ) -> None:
-    """Try a model on one image. The work is done by a light worker (`stationmaster up` runs one)."""
+    """Try a model on an image or on a folder of images. The work is done by a light worker (`stationmaster up` runs one)."""
     runtime = Runtime.load(workspace)
     with runtime.database.read() as session:
         found = find_model(session, runtime.workspace, model)
+    if image.is_dir():
+        _predict_folder(runtime, found, image, timeout, as_json)
+        return
     data = _read(image)
     need_light_worker(runtime, "predictions are")
     key = f"inference/{new_id()}/image"
@@ -166,6 +170,41 @@ def _copy(storage: Storage, key: str, target: Path) -> None:
             shutil.copyfileobj(source, file)
     except OSError as error:
         raise UnavailableError(f"{target} cannot be written: {error.strerror}.", "Give another --out.") from error
+
+
+def _predict_folder(runtime: Runtime, model: Model, folder: Path, timeout: float, as_json: bool) -> None:
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    if not files:
+        raise NotFoundError(f"There are no images in {folder}.", f"Files that end in {', '.join(IMAGE_SUFFIXES)} are looked at.")
+    need_light_worker(runtime, "predictions are")
+    place = f"inference/{new_id()}"
+    try:
+        images = {}
+        for number, path in enumerate(files):
+            name = str(path.relative_to(folder))
+            images[name] = f"{place}/{number:06d}"
+            runtime.storage.write(images[name], _read(path))
+        result = done_by_light_worker(runtime, "predict-all", {"model_id": model.id, "images": images}, timeout * len(files))
+    finally:
+        runtime.storage.delete(place)
+    if as_json:
+        print_json({"model_id": model.id, "model": model.name, "images": result["images"]})
+        return
+    print_table(("File", "Label", "Confidence"), (_line(answer) for answer in result["images"]), empty="Nothing was recognised.")
+
+
+def _line(answer: dict[str, Any]) -> tuple[str, str, str]:
+    """What is said of one image of many, on one line."""
+    if "error" in answer:
+        return answer["file"], answer["error"], ""
+    labels = [item for item in answer["labels"] if item.get("present", True)]
+    if not labels:
+        return answer["file"], "nothing", ""
+    several = "present" in labels[0] or "mask" in labels[0] or "box" in labels[0]
+    shown = labels[:5] if several else labels[:1]
+    more = f" and {len(labels) - 5} more" if several and len(labels) > 5 else ""
+    confidences = ", ".join(f"{100 * item['confidence']:.1f} %" for item in shown)
+    return answer["file"], ", ".join(str(item["label"]) for item in shown) + more, confidences
 
 
 def _answer(storage: Storage, model: Model, result: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from safetensors.torch import load as load_safetensors
 from core.errors import BadDataError, ConflictError, NotFoundError
 from worker.engine.data import decode
 from worker.link import Ask, TrainingResult
-from worker.reports.inference import load_model, predict
+from worker.reports.inference import load_model, predict, predict_all
 from worker.reports.model_files import write_model
 
 
@@ -61,6 +61,25 @@ def test_predictions_agree_with_the_measured_accuracy(bench: Any) -> None:
     with Image.open(io.BytesIO(bench.storage.read(answer["picture_key"]))) as picture:
         assert max(picture.size) == 512
     json.dumps(answer)
+
+
+def test_a_folder_is_predicted_as_each_of_its_images_and_a_damaged_one_is_told(bench: Any) -> None:
+    make_model(bench, bench.job(bench.stripes(per_class=6), epochs=1))
+    paths = sorted((bench.folder / "stripes").rglob("*.png"))[:3]
+    images = {path.name: f"inference/x/{number}" for number, path in enumerate(paths)} | {"bad.png": "inference/x/bad"}
+    for path in paths:
+        bench.storage.write(images[path.name], path.read_bytes())
+    bench.storage.write("inference/x/bad", b"no image")
+    told: list[tuple[int, int]] = []
+    arguments = {"storage": bench.storage, "settings": bench.settings}
+    answers = predict_all("models/m1", images, progress=lambda done, total: told.append((done, total)), **arguments)
+    assert [answer["file"] for answer in answers] == list(images) and told[-1] == (3, 4)
+    assert "no image" in answers[-1]["error"] and "labels" not in answers[-1]
+    for path, answer in zip(paths, answers, strict=False):
+        alone = predict("models/m1", path.read_bytes(), **arguments)["labels"]
+        assert [item["label"] for item in answer["labels"]] == [item["label"] for item in alone]
+        assert answer["labels"][0]["confidence"] == pytest.approx(alone[0]["confidence"], abs=1e-5)
+    assert len(bench.storage.list("predictions")) == len(paths)  # those of the single ones
 
 
 def test_a_loaded_model_computes_what_was_judged(bench: Any) -> None:
