@@ -8,11 +8,11 @@ from bot.desk.office import Office
 from bot.desk.reply import Attachment, Reply, Request
 from core.datasets.combining import check_labels, choose_parts, read_renames
 from core.datasets.listing import find_dataset
-from core.datasets.names import clean_name
 from core.datasets.statistics import SERIOUSLY, WELL
 from core.datasets.storing import refuse_taken_name
 from core.db.tables import AnnotationSet, Dataset
 from core.errors import NotFoundError
+from core.names import clean_name
 from core.tasks.light import submit_light_job, wait_light_job
 from core.vocabulary import AnnotationKind
 from core.wizard.screens import Facts, Field, Form, Picture, Text, Tone
@@ -60,7 +60,7 @@ def combine(office: Office, request: Request) -> Reply:
     annotation_set = _annotation_set(first, request)
     if "name" not in request.values:
         return Reply(form=_combine_form(first, annotation_set))
-    name = clean_name(request.typed("name"))
+    name = clean_name(request.typed("name"), "dataset")
     refuse_taken_name(office.database, request.actor.workspace, name)
     parts = choose_parts([first, *others], AnnotationKind(annotation_set.kind))
     only, rename = _lines(request.typed("only")), read_renames(_lines(request.typed("rename")))

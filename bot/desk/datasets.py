@@ -8,11 +8,11 @@ from bot.desk.tasks import require_delete
 from core.datasets.findings import findings_csv
 from core.datasets.holding import drop_dataset, find_imported, keep_dataset
 from core.datasets.listing import delete_dataset, find_dataset, findings_of, list_datasets, rename_dataset, task_types
-from core.datasets.names import clean_name
 from core.datasets.storing import refuse_taken_name
 from core.db.tables import Dataset
 from core.errors import InvalidInputError, NotAllowedError
 from core.identifiers import new_id
+from core.names import clean_name
 from core.settings import entries
 from core.tasks.light import submit_light_job
 from core.wizard.screens import Button, Control, Facts, Field, Form, Text, Tone
@@ -63,7 +63,7 @@ def import_(office: Office, request: Request) -> Reply:
     if "name" not in request.values and not request.uploads:
         return Reply(form=import_form(at_the_host=request.place.at_the_host))
     upload = request.uploads[0] if request.uploads else None
-    name = clean_name(request.typed("name") or (PurePath(upload.name).stem if upload else ""))
+    name = clean_name(request.typed("name") or (PurePath(upload.name).stem if upload else ""), "dataset")
     refuse_taken_name(office.database, request.actor.workspace, name)
     source = request.typed("source")
     if upload is None and not source:

@@ -71,7 +71,7 @@ class Chat:
             raise InvalidInputError(
                 "`stationmaster chat` needs a terminal to talk with you.", "In scripts use `stationmaster task create`."
             )
-        self.console.print("Hello! I train computer-vision models on your images. Arrow keys choose, Ctrl-C goes back.")
+        self.console.print("Hello! I train computer-vision models on your images. Arrow keys choose, Ctrl-C goes one step back.")
         self.news()
         draft = self.conversation.open_draft(self.actor, FACE)
         if draft is not None and self.wants_to_resume():

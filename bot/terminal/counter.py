@@ -78,9 +78,12 @@ class Counter:
         return _with_follow(reply)
 
     def _fill_in(self, form: Form) -> Reply:
-        """Ask for a form's values until the desk takes them; Ctrl-C leaves it."""
+        """Ask for a form's values until the desk takes them; Ctrl-C at its first field leaves it."""
         while True:
-            values = ask_form(form).values or {}
+            answer = ask_form(form)
+            if answer is None:
+                return Reply()
+            values = answer.values or {}
             try:
                 return self.desk.press(self.actor, self.place, form.action, values=values)
             except InvalidInputError as error:

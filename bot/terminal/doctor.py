@@ -73,7 +73,11 @@ def examine() -> Iterator[Finding]:
     )
     for part, check in checks:
         try:
-            yield from check(settings)
+            for finding in check(settings):
+                yield finding
+                if part == "home" and finding.health is Health.BROKEN:
+                    yield Finding("all else", Health.NOTICE, "Not looked at, as most of it lies in the home.", "Mend the home first.")
+                    return
         except StationmasterError as error:
             yield Finding(part, Health.BROKEN, error.what, error.remedy)
         except Exception as error:  # noqa: BLE001 (a doctor who falls ill on the way helps nobody)

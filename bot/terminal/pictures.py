@@ -56,6 +56,7 @@ class PictureShelf:
         if not self.console.is_terminal or not sys.stdout.isatty() or self.console.width < MINIMUM_COLUMNS:
             return None
         # Imported late: the import itself asks the terminal for its abilities.
+        logging.getLogger("textual_image").setLevel(logging.CRITICAL)  # a terminal that does not answer is drawn on in half blocks
         from textual_image.renderable import Image as TerminalImage
 
         width = min(self.console.width - 4, MAXIMUM_COLUMNS)

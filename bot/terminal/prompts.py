@@ -40,7 +40,10 @@ def ask_controls(controls: Sequence[Control], search: Search, leave: str = "") -
         if control is None:
             return None
         if isinstance(control, Menu):
-            answer = _ask_menu(control, search)
+            try:
+                answer = _ask_menu(control, search)
+            except KeyboardInterrupt:  # back to the buttons
+                answer = None
         elif isinstance(control, Form):
             answer = ask_form(control)
         else:
@@ -116,10 +119,19 @@ def _ask_menu(menu: Menu, search: Search) -> Answer | None:
             return Answer(menu.action, f"{menu.label}: {chosen.label}", chosen.value)
 
 
-def ask_form(form: Form) -> Answer:
-    """Ask for each field, filled with its current value; a hyperparameter's range is checked as it is entered."""
-    values = {field.name: _ask_field(field) for field in form.fields}
-    return Answer(form.action, form.title, values=values)
+def ask_form(form: Form) -> Answer | None:
+    """Ask for each field, filled with its current value; a hyperparameter's range is checked as it is entered.
+
+    Ctrl-C ends it: what has been entered until then counts, the other fields stay as they are; None where that is nothing.
+    """
+    values: dict[str, str] = {}
+    try:
+        for field in form.fields:
+            values[field.name] = _ask_field(field)
+    except KeyboardInterrupt:
+        if not values:
+            return None
+    return Answer(form.action, form.title, values={field.name: values.get(field.name, field.value) for field in form.fields})
 
 
 def _ask_field(field: Field) -> str:

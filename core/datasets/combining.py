@@ -7,7 +7,7 @@ from typing import IO, Any
 
 from core.datasets.deriving import OBJECTS
 from core.datasets.findings import Findings
-from core.datasets.names import ClassList, class_name, clean_name
+from core.datasets.names import ClassList, class_name
 from core.datasets.parsed import Parsed, ParsedImage, ParsedSet, Rle
 from core.datasets.records import Record, load_records
 from core.datasets.source import Member
@@ -15,6 +15,7 @@ from core.datasets.storing import Progress, made_for, refuse_taken_name, store_p
 from core.db.session import Database
 from core.db.tables import AnnotationSet, Dataset
 from core.errors import InvalidInputError
+from core.names import clean_name
 from core.settings import Settings
 from core.storage import Storage
 from core.vocabulary import AnnotationKind
@@ -141,7 +142,7 @@ def combine_datasets(
         BadDataError: when nothing remains.
         UnavailableError: as for an import.
     """
-    name = clean_name(name)
+    name = clean_name(name, "dataset")
     if origin and (made := made_for(database, workspace, name, origin)):
         return made
     refuse_taken_name(database, workspace, name)

@@ -9,7 +9,6 @@ from core.datasets.decoding import Decoders
 from core.datasets.findings import Findings
 from core.datasets.formats import coco, find_reader, label_csv, labelme
 from core.datasets.grouping import apply_groups, compile_pattern
-from core.datasets.names import clean_name
 from core.datasets.parsed import Parsed
 from core.datasets.source import Source, images_of
 from core.datasets.sources.opening import open_source
@@ -17,6 +16,7 @@ from core.datasets.storing import Progress, made_for, refuse_taken_name, store_p
 from core.db.session import Database
 from core.db.tables import Dataset
 from core.errors import BadDataError, InvalidInputError
+from core.names import clean_name
 from core.settings import Settings
 from core.storage import Storage
 
@@ -53,7 +53,7 @@ def import_dataset(
         BadDataError: when the source cannot be read, nothing in it can be used, or `strict` and something was left out (`StrictError`).
         UnavailableError: when the disk is full, or database, storage or URL are away.
     """
-    name = clean_name(name)
+    name = clean_name(name, "dataset")
     pattern = compile_pattern(group_pattern)
     if origin and (made := made_for(database, workspace, name, origin)):
         return made

@@ -8,10 +8,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, selectinload
 
 from core.access import Actor, require_owner
-from core.datasets.names import clean_name
 from core.db.session import Database
 from core.db.tables import AnnotationSet, Dataset, DatasetFinding, Task
 from core.errors import ConflictError, NotFoundError
+from core.names import clean_name
 from core.storage import Storage
 from core.vocabulary import AnnotationKind, TaskType
 
@@ -120,7 +120,7 @@ def rename_dataset(database: Database, actor: Actor, name_or_id: str, new_name: 
         ConflictError: when the name is taken, or tasks use the dataset.
         InvalidInputError: for a name that cannot be.
     """
-    new_name = clean_name(new_name)
+    new_name = clean_name(new_name, "dataset")
     try:
         with database.write() as session:
             dataset = find_dataset(session, actor.workspace, name_or_id)

@@ -3,8 +3,6 @@
 import re
 import unicodedata
 
-from core.errors import InvalidInputError
-
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -13,20 +11,6 @@ def natural_key(name: str) -> tuple[object, ...]:
     parts = _DIGITS.split(name)
     numbered = ((0, int(part), "") if part.isdecimal() and len(part) < 18 else (1, 0, part.casefold()) for part in parts)
     return (*numbered, name)
-
-
-def clean_name(name: str, what: str = "dataset") -> str:
-    """A name that people may give: any unicode, 1–100 characters, no control characters; composed as Unicode's NFC.
-
-    Raises:
-        InvalidInputError: for any other.
-    """
-    name = unicodedata.normalize("NFC", name.strip())
-    if not name or len(name) > 100:
-        raise InvalidInputError(f"The name of a {what} has 1 to 100 characters; {len(name)} were given.")
-    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name):
-        raise InvalidInputError(f"The name of a {what} cannot hold control characters.", "Give another name with --name.")
-    return name
 
 
 def class_name(text: str) -> str:

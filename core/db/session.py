@@ -3,7 +3,6 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, make_url
@@ -23,8 +22,6 @@ class Database:
             if parsed.drivername == "postgresql":
                 parsed = parsed.set(drivername="postgresql+psycopg")
             self.is_sqlite = parsed.get_backend_name() == "sqlite"
-            if self.is_sqlite and parsed.database:
-                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
             self.engine: Engine = create_engine(
                 parsed, **({} if self.is_sqlite else {"pool_pre_ping": True, "connect_args": {"connect_timeout": 5}})
             )
@@ -32,10 +29,6 @@ class Database:
             raise UnavailableError(
                 "STATIONMASTER_DATABASE_URL is not a database URL that can be used here.",
                 "Write it like postgresql://user:password@host:5432/name or sqlite:////path/to/file.db.",
-            ) from error
-        except OSError as error:
-            raise UnavailableError(
-                f"The folder of the database cannot be made: {error.strerror}: {error.filename}.", "Check STATIONMASTER_HOME."
             ) from error
         self.url = parsed
         if self.is_sqlite:
@@ -45,7 +38,18 @@ class Database:
 
     @classmethod
     def of(cls, settings: Settings) -> "Database":
-        """The installation's database."""
+        """The installation's database. Its folder is made where it is the home; a folder that the operator named must be there.
+
+        Raises:
+            UnavailableError: when the folder cannot be made.
+        """
+        if not settings.database_url:
+            try:
+                settings.home.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UnavailableError(
+                    f"The home folder cannot be made: {error.strerror}: {error.filename}.", "Check STATIONMASTER_HOME."
+                ) from error
         return cls(settings.database)
 
     @contextmanager

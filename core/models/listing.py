@@ -9,22 +9,27 @@ from sqlalchemy.orm import Session
 
 from core.access import Actor, require_owner
 from core.db.tables import Model, Task
-from core.errors import ConflictError, InvalidInputError, NotFoundError
+from core.errors import ConflictError, NotFoundError
+from core.names import SHOWN_NAMESAKES, clean_name, refuse_namesakes
 from core.storage import Storage
 
-NAME_LENGTH = 100
 REPORT_FILE = "training_report.pdf"  # in the model's folder
 
 
-def find_model(session: Session, workspace: str, name_or_id: str) -> Model:
+def find_model(session: Session, workspace: str, name_or_id: str, *, only: bool = False) -> Model:
     """The model of that id, or the newest of that name.
 
     Raises:
         NotFoundError: naming the closest ones.
+        InvalidInputError: when there must be one `only` of that name, and there are several.
     """
-    model = session.scalar(select(Model).where(Model.workspace == workspace, Model.id == name_or_id)) or session.scalar(
-        select(Model).where(Model.workspace == workspace, Model.name == name_or_id).order_by(Model.created_at.desc()).limit(1)
-    )
+    model = session.scalar(select(Model).where(Model.workspace == workspace, Model.id == name_or_id))
+    if model is None:
+        named = select(Model).where(Model.workspace == workspace, Model.name == name_or_id).order_by(Model.created_at.desc())
+        found = session.scalars(named.limit(SHOWN_NAMESAKES)).all()
+        if only:
+            refuse_namesakes("models", name_or_id, [one.id for one in found])
+        model = found[0] if found else None
     if model is None:
         newest = session.scalars(select(Model.name).where(Model.workspace == workspace).order_by(Model.created_at.desc()).limit(500)).all()
         near = get_close_matches(name_or_id, newest, n=3)
@@ -83,10 +88,7 @@ def rename_model(session: Session, actor: Actor, model: Model, name: str) -> Non
         NotAllowedError: for anybody but its creator and admins.
     """
     require_owner(actor, model.created_by, f"the model “{model.name}”")
-    name = name.strip()
-    if not 1 <= len(name) <= NAME_LENGTH:
-        raise InvalidInputError(f"A model's name has 1 to {NAME_LENGTH} characters; {len(name)} were given.")
-    model.name = name
+    model.name = clean_name(name, "model")
 
 
 def delete_model(session: Session, storage: Storage, actor: Actor, model: Model) -> None:

@@ -8,8 +8,8 @@ from core.db.session import Database
 from core.db.tables import Task
 from core.errors import ConflictError, InvalidInputError, NotFoundError
 from core.events import Stopping
+from core.names import clean_name
 from core.storage import Storage
-from core.tasks.creation import checked_name
 from core.tasks.endings import end_unheld
 from core.tasks.journal import ACTIVE, add_event, jobs_of, lock_task, move, unqueue_jobs
 from core.tasks.states import State
@@ -58,7 +58,7 @@ def stop_task(session: Session, actor: Actor, task: Task, mode: str) -> Task:
 def rename_task(session: Session, actor: Actor, task: Task, name: str) -> Task:
     """Give a task another name. Raises NotAllowedError, and InvalidInputError for an empty or too long name."""
     task = _locked(session, actor, task)
-    task.name = checked_name(name)
+    task.name = clean_name(name, "task")
     session.flush()
     return task
 

@@ -13,6 +13,7 @@ from core.db.tables import Delivery, Job, Task
 from core.errors import ConflictError, InvalidInputError
 from core.events import Created
 from core.identifiers import new_id
+from core.names import clean_name
 from core.settings import Settings
 from core.tasks.hyperparameters import TrainingPlan
 from core.tasks.journal import add_event, queue_job
@@ -20,7 +21,6 @@ from core.tasks.states import State
 from core.vocabulary import Flow, TaskType, Tuning
 
 MAX_JOBS = 48
-MAX_NAME = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ def create_task(session: Session, settings: Settings, new: NewTask) -> Task:
     """
     if new.draft_id is not None and (first := _of_draft(session, new.draft_id)) is not None:
         return first
-    name = checked_name(new.name)
+    name = clean_name(new.name, "task")
     if not 1 <= len(new.plans) <= MAX_JOBS:
         raise InvalidInputError(
             f"A task has 1 to {MAX_JOBS} training jobs; this one would have {len(new.plans)}.", "Give fewer values to try."
@@ -73,7 +73,7 @@ def create_task(session: Session, settings: Settings, new: NewTask) -> Task:
         workspace=new.workspace,
         name=name,
         description=new.description,
-        model_name=new.model_name.strip() or name,
+        model_name=clean_name(new.model_name.strip() or name, "model"),
         flow=new.flow,
         preset=new.preset,
         source_model_id=new.source_model_id,
@@ -113,15 +113,6 @@ def create_task(session: Session, settings: Settings, new: NewTask) -> Task:
         session.add(Delivery(task_id=task.id, face=new.place.face, place=new.place.to_json()))
     add_event(session, task.id, Created())
     return task
-
-
-def checked_name(name: str) -> str:
-    """The name without blanks at its ends. Raises InvalidInputError when it is empty or longer than 100 characters."""
-    name = name.strip()
-    if not 1 <= len(name) <= MAX_NAME:
-        what = "A task needs a name." if not name else f"The name has {len(name)} characters."
-        raise InvalidInputError(what, f"Give one of 1 to {MAX_NAME} characters.")
-    return name
 
 
 def _of_draft(session: Session, draft_id: str) -> Task | None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -247,7 +248,11 @@ def parse_fields(given: Mapping[str, Any], fields: Mapping[str, HyperparameterFi
     errors: dict[str, FieldError] = {}
     for name, text in given.items():
         if name not in fields:
-            raise InvalidInputError(f"There is no hyperparameter “{name[:60]}”.", "There are: " + ", ".join(fields) + ".")
+            near = get_close_matches(name, fields, n=1)
+            raise InvalidInputError(
+                f"There is no hyperparameter “{name[:60]}”." if name else "--set takes key=value; the key is missing.",
+                (f"Did you mean {near[0]}? " if near else "") + "There are: " + ", ".join(fields) + ".",
+            )
         try:
             values[name] = fields[name].parse(text)
         except FieldError as error:

@@ -13,6 +13,7 @@ from core.clock import now
 from core.db.tables import Dataset, Epoch, Event, Job, Task
 from core.errors import NotFoundError
 from core.events import Noticed
+from core.names import SHOWN_NAMESAKES, refuse_namesakes
 from core.tasks.backlog import load_backlog
 from core.tasks.fairness import fair_order
 from core.tasks.states import State
@@ -22,23 +23,25 @@ from core.tuning.search import values_of
 Sort = Literal["created", "finished"]
 
 
-def find_task(session: Session, workspace: str, name_or_id: str) -> Task:
+def find_task(session: Session, workspace: str, name_or_id: str, *, only: bool = False) -> Task:
     """The task of that id, or the newest of that name.
 
     Raises:
         NotFoundError: naming tasks of a similar name.
+        InvalidInputError: when there must be one `only` of that name, and there are several.
     """
     task = session.get(Task, name_or_id) if len(name_or_id) <= 16 else None
     if task is not None and task.workspace == workspace:
         return task
-    named = select(Task).where(Task.workspace == workspace, Task.name == name_or_id).order_by(Task.created_at.desc()).limit(1)
-    task = session.scalars(named).first()
-    if task is not None:
-        return task
+    named = select(Task).where(Task.workspace == workspace, Task.name == name_or_id).order_by(Task.created_at.desc()).limit(SHOWN_NAMESAKES)
+    found = session.scalars(named).all()
+    if only:
+        refuse_namesakes("tasks", name_or_id, [task.id for task in found])
+    if found:
+        return found[0]
     similar, _ = list_tasks(session, workspace, search=name_or_id, limit=3)
-    remedy = (
-        f"Did you mean {', '.join(f'“{other.name}”' for other in similar)}?" if similar else "`stationmaster task list` shows them all."
-    )
+    names = dict.fromkeys(f"“{other.name}”" for other in similar)
+    remedy = f"Did you mean {', '.join(names)}?" if names else "`stationmaster task list` shows them all."
     raise NotFoundError(f"There is no task “{name_or_id[:100]}”.", remedy)
 
 

@@ -157,15 +157,11 @@ def compose(context: StepContext) -> NewTask:
         InvalidInputError: naming the first thing that is missing or does not fit.
     """
     choices = context.choices
-    facts = dataset_facts(context)
-    if facts.classes < 2 and context.task_type.value == "single-label":
-        raise InvalidInputError(
-            "This dataset has one class only: there is nothing to tell apart.", "Choose a dataset with at least two classes."
-        )
+    dataset_facts(context)  # asks for a dataset first
     if context.class_mismatch:
         raise InvalidInputError(context.class_mismatch)
     if not choices.name:
-        raise InvalidInputError("The task has no name yet.", "Go back and give it one.")
+        raise InvalidInputError("The task has no name yet.", "Give it one.")
     if context.choices.source_model_id and choices.flow == Flow.RETRAINING:
         _require_model(context)
     spec = chosen_spec(context)

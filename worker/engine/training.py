@@ -62,6 +62,11 @@ def train(job: TrainingJob, *, database: Database, storage: Storage, settings: S
         raise TooFewImagesError(
             "The split leaves no images to train on, or none to validate with.", "Add images, or change the validation data percentage."
         )
+    if job.task_type is TaskType.SINGLE_LABEL and len(job.classes) == 1:
+        link.noticed(
+            f"This dataset has one class only: whatever it is shown, the model will say “{job.classes[0]}”.",
+            "Add images of what else there may be, as a second class.",
+        )
     # ---------------------------------------------------------------- on what, and with which network
     device = choose_device()
     torch.manual_seed(plan.seed)

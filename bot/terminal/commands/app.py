@@ -2,6 +2,8 @@
 
 import logging
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -26,6 +28,19 @@ app.add_typer(model.app, name="model")
 service.register(app)
 chat.register(app)
 demo.register(app)
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"stationmaster {version('stationmaster')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    tell_version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_tell_version)] = False,
+) -> None:
+    """Train computer-vision models without leaving the chat."""
 
 
 def main() -> None:

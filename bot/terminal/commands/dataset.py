@@ -1,6 +1,5 @@
 """`stationmaster dataset …`: import, list, show, findings, rename, delete; the others are in `dataset_work`."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +7,7 @@ import typer
 
 from bot.terminal.commands import dataset_work
 from bot.terminal.commands.dataset_output import DatasetArgument, open_dataset, print_whole, progress, write_file
-from bot.terminal.commands.output import JsonOption, print_json, print_table, say
+from bot.terminal.commands.output import JsonOption, confirm_deletion, print_json, print_table, say
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption
 from core.datasets import listing
 from core.datasets.facts import dataset_json, finding_json
@@ -16,8 +15,8 @@ from core.datasets.findings import findings_csv
 from core.datasets.importing import import_dataset
 from core.datasets.storing import StrictError
 from core.db.tables import Dataset
-from core.errors import InvalidInputError
 from core.vocabulary import TaskType
+from core.wizard.steps.step import count
 
 app = typer.Typer(help="Datasets: import, look at, export, combine, rename, delete.", no_args_is_help=True)
 dataset_work.register(app)
@@ -116,7 +115,7 @@ def findings_command(
         findings = listing.findings_of(session, dataset.id)
     if out_file is not None:
         write_file(out_file, findings_csv(findings))
-        say(f"{len(findings):,} findings: {out_file}")
+        say(f"{count(len(findings), 'finding')}: {out_file}")
     if json:
         print_json([finding_json(finding) for finding in findings])
     elif out_file is None:
@@ -149,12 +148,7 @@ def delete_command(
 ) -> None:
     """Delete a dataset with its images; refused while tasks use it."""
     runtime, dataset = open_dataset(dataset_name, workspace)
-    if not yes:
-        if not sys.stdin.isatty():
-            raise InvalidInputError("Deleting asks to type DELETE, and nobody can be asked here.", "Give --yes in scripts.")
-        typed = typer.prompt(f"Type DELETE to delete “{dataset.name}” with its {dataset.image_count:,} images", err=True)
-        if typed.strip() != "DELETE":
-            raise InvalidInputError("Nothing was deleted.", "Type DELETE in capitals to delete.")
+    confirm_deletion(f"the dataset “{dataset.name}” with its {dataset.image_count:,} images", yes=yes)
     listing.delete_dataset(runtime.database, runtime.storage, runtime.actor, dataset.id)
     if json:
         print_json({"id": dataset.id, "name": dataset.name, "deleted": True})

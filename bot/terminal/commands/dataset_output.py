@@ -14,6 +14,7 @@ from core.datasets import listing
 from core.datasets.facts import dataset_json
 from core.db.tables import AnnotationSet, Dataset, DatasetFinding
 from core.errors import NotFoundError, UnavailableError
+from core.wizard.steps.step import count
 
 DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="Name or id of the dataset.")]
 
@@ -73,7 +74,7 @@ def print_dataset(dataset: Dataset, findings: list[DatasetFinding]) -> None:
             say(f"… and {len(counts) - 30:,} more classes")
     if findings:
         errors = sum(1 for finding in findings if finding.severity == "error")
-        say(f"\n{len(findings):,} findings, {errors:,} of them left out of the dataset:")
+        say(f"\n{count(len(findings), 'finding')}, {errors:,} of them left out of the dataset:")
         for finding in findings[:_SHOWN_FINDINGS]:
             where = finding.file if finding.line is None else f"{finding.file}:{finding.line}"
             say(f"  {finding.severity}  {where}{': ' if where else ''}{finding.message} {finding.remedy}")

@@ -8,7 +8,7 @@ import typer
 
 from bot.messages import metric_rows
 from bot.terminal.commands.light_work import done_by_light_worker, need_light_worker
-from bot.terminal.commands.output import JsonOption, print_facts, print_json, print_table, say
+from bot.terminal.commands.output import JsonOption, confirm_deletion, print_facts, print_json, print_table, say
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption
 from core.db.tables import Model
 from core.errors import NotFoundError, UnavailableError
@@ -75,7 +75,7 @@ def rename(model: str, name: str, as_json: JsonOption = False, workspace: Worksp
     """Give a model another name."""
     runtime = Runtime.load(workspace)
     with runtime.database.write() as session:
-        found = find_model(session, runtime.workspace, model)
+        found = find_model(session, runtime.workspace, model, only=True)
         rename_model(session, runtime.actor, found, name)
     _done(found, f"Renamed to “{found.name}”.", as_json)
 
@@ -90,9 +90,8 @@ def delete(
     """Delete a model and its files; its task stays."""
     runtime = Runtime.load(workspace)
     with runtime.database.read() as session:
-        found = find_model(session, runtime.workspace, model)
-    if not yes:
-        typer.confirm(f"Delete the model “{found.name}” for ever?", abort=True, err=True)
+        found = find_model(session, runtime.workspace, model, only=True)
+    confirm_deletion(f"the model “{found.name}” with its files", yes=yes)
     with runtime.database.write() as session:
         found = find_model(session, runtime.workspace, found.id)
         delete_model(session, runtime.storage, runtime.actor, found)

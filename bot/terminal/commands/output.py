@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from core.errors import StationmasterError
+from core.errors import InvalidInputError, StationmasterError
+
+PIPED_WIDTH = 1000
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -32,7 +34,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
         table.add_row(*(escape(str(cell)) for cell in row))
         count += 1
     if count:
-        out.print(table)
+        # Whoever reads a file or a pipe wants whole names; only a window has an edge.
+        out.print(table, width=None if out.is_terminal else PIPED_WIDTH, soft_wrap=not out.is_terminal)
     else:
         say(empty)
 
@@ -43,6 +46,20 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     widest = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:  # not as a table: a path must come whole, to be copied
         out.print(f"[dim]{escape(name.ljust(widest))}[/]  {escape(value)}", soft_wrap=True)
+
+
+def confirm_deletion(what: str, *, yes: bool) -> None:
+    """Have DELETE typed, unless `yes`.
+
+    Raises:
+        InvalidInputError: when something else was typed, or nobody can be asked.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise InvalidInputError("Deleting asks to type DELETE, and nobody can be asked here.", "Give --yes in scripts.")
+    if typer.prompt(f"Type DELETE to delete {what}", err=True).strip() != "DELETE":
+        raise InvalidInputError("Nothing was deleted.", "Type DELETE in capitals to delete.")
 
 
 def say(text: str) -> None:

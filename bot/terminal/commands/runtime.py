@@ -39,6 +39,7 @@ def load_settings() -> Settings:
         level=settings.log_level if "STATIONMASTER_LOG_LEVEL" in os.environ else "WARNING",
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # which migrations there are concerns nobody while they go well
     return settings
 
 
@@ -89,15 +90,18 @@ class Runtime:
         nudge(self.database, self.settings)
 
     def training_workers(self) -> int | None:
-        """How many workers can train now: 0 without a queue."""
-        return self._workers("gpu")
+        """How many workers can train now: 0 where the embedded queue does not run, None where a server of the operator's does not answer."""
+        try:
+            return self._workers("gpu")
+        except (UnavailableError, RedisError):
+            return None if self.settings.redis_url.get_secret_value() else 0
 
     def light_workers(self) -> int:
         """How many workers take light jobs now: 0 without a queue."""
-        return self._workers("light")
-
-    def _workers(self, queue: QueueName) -> int:
         try:
-            return worker_count(connect(self.settings), self.settings, queue)
+            return self._workers("light")
         except (UnavailableError, RedisError):
             return 0
+
+    def _workers(self, queue: QueueName) -> int:
+        return worker_count(connect(self.settings), self.settings, queue)

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from bot.messages import duration, metric_rows
-from bot.terminal.commands.output import JsonOption, print_facts, print_json, print_table, say
+from bot.terminal.commands.output import JsonOption, confirm_deletion, print_facts, print_json, print_table, say
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption
 from core.datasets.listing import annotation_sets_for, find_dataset
 from core.db.tables import Event, Job, Task
@@ -47,9 +47,9 @@ def create(
     dataset: Annotated[str, typer.Option(help="Name or id of the dataset.")],
     name: Annotated[str, typer.Option(help="Name of the task, up to 100 characters.")],
     task_type: Annotated[TaskType | None, typer.Option(help="What to learn; presets and models bring theirs along.")] = None,
-    description: str = "",
+    description: Annotated[str, typer.Option(help="What it is about.")] = "",
     model_name: Annotated[str, typer.Option(help="Name of the model; the task's name unless given.")] = "",
-    flow: Annotated[Flow, typer.Option()] = Flow.GENERAL,
+    flow: Annotated[Flow | None, typer.Option(help="general, unless --preset or --model say otherwise.")] = None,
     preset: Annotated[str, typer.Option(help="The prepared application, with --flow specialized.")] = "",
     model: Annotated[str, typer.Option(help="The model to retrain, with --flow retraining.")] = "",
     annotations: Annotated[str, typer.Option(help="Name or id of the annotation set, where several fit.")] = "",
@@ -65,6 +65,7 @@ def create(
 ) -> None:
     """Create a training task and put it in the queue."""
     runtime = Runtime.load(workspace)
+    flow = _flow(flow, preset, model)
     if pretraining and not network:
         raise InvalidInputError("--pretraining belongs to --network.", "Give both, or neither.")
     if flow != Flow.GENERAL and network:
@@ -172,7 +173,7 @@ def stop(
     """Stop a waiting or running task."""
     runtime = Runtime.load(workspace)
     with runtime.database.write() as session:
-        found = stop_task(session, runtime.actor, find_task(session, runtime.workspace, task), "discard" if discard else "keep")
+        found = stop_task(session, runtime.actor, find_task(session, runtime.workspace, task, only=True), "discard" if discard else "keep")
         facts = task_json(session, found)
     if as_json:
         print_json(facts)
@@ -209,7 +210,7 @@ def rename(task: str, name: str, as_json: JsonOption = False, workspace: Workspa
     """Give a task another name."""
     runtime = Runtime.load(workspace)
     with runtime.database.write() as session:
-        found = rename_task(session, runtime.actor, find_task(session, runtime.workspace, task), name)
+        found = rename_task(session, runtime.actor, find_task(session, runtime.workspace, task, only=True), name)
         facts = task_json(session, found)
     if as_json:
         print_json(facts)
@@ -227,15 +228,24 @@ def delete(
     """Delete an ended or waiting task; its model stays."""
     runtime = Runtime.load(workspace)
     with runtime.database.read() as session:
-        found = find_task(session, runtime.workspace, task)
+        found = find_task(session, runtime.workspace, task, only=True)
         facts = task_json(session, found)
-    if not yes:
-        typer.confirm(f"Delete the task “{found.name}” for ever?", abort=True, err=True)
+    confirm_deletion(f"the task “{found.name}”", yes=yes)
     remove_task(runtime.database, runtime.storage, runtime.actor, found.id)
     if as_json:
         print_json(facts)
     else:
-        say(f"Deleted “{found.name}”.")
+        say(f"Deleted “{found.name}”." + (" Its model stays: `stationmaster model list`." if found.model_id else ""))
+
+
+def _flow(given: Flow | None, preset: str, model: str) -> Flow:
+    """The flow asked for, or the one that a preset or a model to retrain means."""
+    meant = Flow.SPECIALIZED if preset else Flow.RETRAINING if model else Flow.GENERAL
+    if (preset and model) or (meant != Flow.GENERAL and given not in (None, meant)):
+        raise InvalidInputError(
+            "--preset belongs to --flow specialized, --model to --flow retraining.", "Give one of the two, and leave --flow out."
+        )
+    return given or meant
 
 
 def _pairs(given: list[str]) -> dict[str, str]:
@@ -244,6 +254,8 @@ def _pairs(given: list[str]) -> dict[str, str]:
         key, equals, value = item.partition("=")
         if not equals:
             raise InvalidInputError(f"--set takes key=value; “{item[:60]}” was given.", "For example --set epochs=20.")
+        if key.strip() in pairs:
+            raise InvalidInputError(f"--set {key.strip()} was given twice.", "Give it once; several values are separated by commas.")
         pairs[key.strip()] = value
     return pairs
 
@@ -294,7 +306,13 @@ def _choose_dataset(context: StepContext, name: str, annotations: str) -> None:
 
 
 def _say_queued(runtime: Runtime, task: Task) -> None:
-    if runtime.training_workers() == 0:
+    workers = runtime.training_workers()
+    if workers is None:
+        say(
+            f"“{task.name}” is kept in the database, but the queue of STATIONMASTER_REDIS_URL does not answer: `stationmaster doctor` says more."
+        )
+        return
+    if workers == 0:
         say(f"“{task.name}” is queued. No training worker is running: it starts as soon as one does (`stationmaster up`).")
         return
     with runtime.database.read() as session:
@@ -330,16 +348,20 @@ def _say_epoch(progress: Progress, job: int) -> None:
 
 
 def _print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
-    jobs = facts["jobs"]
+    jobs, given = facts["jobs"], facts["hyperparameters"]
     rows: list[tuple[str, object]] = [
         ("Name", facts["name"]),
         ("Id", facts["id"]),
         ("State", facts["state"]),
-        ("Task type", facts["task_type"]),
+        *((("Description", facts["description"]),) if facts["description"] else ()),
+        ("Task type", f"{facts['task_type']}, flow {facts['flow']}"),
+        ("Dataset", facts["dataset"]),
         ("Network", f"{facts['network']}, pre-training {facts['pretraining']}"),
         ("Tuning", facts["tuning"]),
         *((("Why", facts["search"]["why"]),) if facts["search"].get("why") else ()),
-        ("Jobs", f"{jobs['finished']} finished, {jobs['stopped']} stopped, {jobs['failed']} failed"),
+        *((("Hyperparameters", ", ".join(f"{name} {value_text(value)}" for name, value in given.items())),) if given else ()),
+        ("Created", f"{facts['created_at'][:16].replace('T', ' ')} UTC by {facts['created_by']}"),
+        ("Jobs", ", ".join(f"{number} {state}" for state, number in jobs.items() if number and state != "total")),
         *metric_rows(facts["metrics"]),
     ]
     if facts.get("seconds"):

@@ -2,6 +2,7 @@
 
 from core.errors import InvalidInputError
 from core.models.listing import class_changes
+from core.names import LONGEST, clean_name
 from core.tuning.search import Search, search_rows
 from core.vocabulary import FLOW_TEXTS
 from core.wizard.composition import compose
@@ -12,7 +13,6 @@ from core.wizard.screens import Button, Facts, Field, Form, OptionPage, Text, To
 from core.wizard.steps.hyperparameters import OFFERED
 from core.wizard.steps.step import Input, View, count
 
-NAME_LENGTH = 100
 DESCRIPTION_LENGTH = 1000
 
 
@@ -30,7 +30,7 @@ class NameStep:
     def prepare(self, context: StepContext) -> None:
         """Propose a name that says what it is."""
         if not context.choices.name and context.dataset is not None:
-            context.choices.name = f"{context.dataset.name} {context.task_type.title.split()[-1].lower()}"[:NAME_LENGTH]
+            context.choices.name = f"{context.dataset.name} {context.task_type.title.split()[-1].lower()}"[:LONGEST]
 
     def show(self, context: StepContext) -> View:
         """The names as they stand, and the form."""
@@ -44,9 +44,7 @@ class NameStep:
             "submit:name",
             "Edit names",
             (
-                Field(
-                    "name", "Task name", "text", choices.name, hint=f"Up to {NAME_LENGTH} characters", required=True, max_length=NAME_LENGTH
-                ),
+                Field("name", "Task name", "text", choices.name, hint=f"Up to {LONGEST} characters", required=True, max_length=LONGEST),
                 Field("description", "Description", "paragraph", choices.description, hint="Optional", max_length=DESCRIPTION_LENGTH),
                 Field(
                     "model_name",
@@ -54,7 +52,7 @@ class NameStep:
                     "text",
                     choices.model_name,
                     hint="Optional: the task's name unless you give another",
-                    max_length=NAME_LENGTH,
+                    max_length=LONGEST,
                 ),
             ),
         )
@@ -65,15 +63,10 @@ class NameStep:
         name = given.values.get("name", "").strip()
         description = given.values.get("description", "").strip()
         model_name = given.values.get("model_name", "").strip()
-        for label, text, limit in (
-            ("Task name", name, NAME_LENGTH),
-            ("Description", description, DESCRIPTION_LENGTH),
-            ("Model name", model_name, NAME_LENGTH),
-        ):
-            if len(text) > limit:
-                raise InvalidInputError(f"{label} takes up to {limit:,} characters; {len(text):,} were given.")
-        if not name:
-            raise InvalidInputError("Task name must not be empty.")
+        if len(description) > DESCRIPTION_LENGTH:
+            raise InvalidInputError(f"Description takes up to {DESCRIPTION_LENGTH:,} characters; {len(description):,} were given.")
+        name = clean_name(name, "task")
+        model_name = clean_name(model_name, "model") if model_name else ""
         context.choices.name, context.choices.description, context.choices.model_name = name, description, model_name
 
     def missing(self, context: StepContext) -> str:

@@ -309,8 +309,8 @@ def test_a_task_name_is_required_and_short(person: Person, add_dataset) -> None:
     person.to_model(pets.id)
     person.press("choose:data-type", "photo")
     person.press("next")
-    assert "must not be empty" in words(person.press("submit:name", name="  "))
-    assert "up to 100 characters; 101 were given" in words(person.press("submit:name", name="x" * 101))
+    assert "1 to 100 characters; 0 were given" in words(person.press("submit:name", name="  "))
+    assert "1 to 100 characters; 101 were given" in words(person.press("submit:name", name="x" * 101))
 
 
 # ---------------------------------------------------------------- presses that come late, twice, or from others

@@ -65,8 +65,6 @@ def test_a_task_from_creation_to_prediction(run: Run, stripes: Path) -> None:
     retrained = run(
         "task",
         "create",
-        "--flow",
-        "retraining",
         "--model",
         "Ways",
         "--dataset",
@@ -107,14 +105,17 @@ def test_stop(run: Run, discard: tuple[str, ...], kept: bool) -> None:
     [
         (("--set", "epochs=0"), 2, "Training epochs (epochs) takes an integer from 1 to 200; “0” was given"),
         (("--set", "learning_rate=fast"), 2, "“fast” was given"),
-        (("--set", "epoch=3"), 2, "epochs"),
+        (("--set", "epoch=3"), 2, "Did you mean epochs?"),
+        (("--set", "epochs=3", "--set", "epochs=4"), 2, "given twice"),
         (("--set", "epochs"), 2, "key=value"),
         (("--set", "image_size=20"), 2, "Input size (image_size)"),
         (("--dataset", "horses"), 1, "horses"),
         (("--task-type", "object-detection"), 1, "object-detection"),
         (("--network", "resnet19"), 2, "resnet18"),
         (("--pretraining", "imagenet-30k"), 2, "imagenet-1k"),
-        (("--name", ""), 2, "name"),
+        (("--name", ""), 2, "1 to 100 characters; 0 were given"),
+        (("--name", "two\nlines"), 2, "line breaks"),
+        (("--preset", "pneumothorax", "--flow", "retraining"), 2, "--preset belongs to --flow specialized"),
         (("--flow", "retraining"), 2, "--network"),
         (("--task-type", "cats"), 2, "single-label"),
     ],
@@ -124,6 +125,18 @@ def test_wrong_use_is_one_clear_sentence(run: Run, arguments: tuple[str, ...], c
     before = run("task", "list", "--json")
     assert said in " ".join(create(run, "Wrong", *arguments, code=code).split())
     assert run("task", "list", "--json") == before
+
+
+def test_which_of_several_tasks_of_one_name_is_meant_must_be_said(run: Run) -> None:
+    first, second = create(run, "Twins", "--set", "epochs=1", "--wait"), create(run, "Twins", "--set", "epochs=1", "--wait")
+    for arguments in (("stop", "Twins"), ("rename", "Twins", "Other"), ("delete", "Twins", "--yes")):
+        said = run("task", *arguments, code=2)
+        assert "several tasks called “Twins”" in said
+        assert first["id"] in said
+        assert second["id"] in said
+    assert "--yes" in run("task", "delete", first["id"], code=2)
+    run("task", "delete", first["id"], "--yes", "--json")
+    assert run("task", "rename", "Twins", "Only one", "--json")["id"] == second["id"]
 
 
 def test_a_missing_and_a_damaged_image(run: Run, installation: Installation) -> None:
