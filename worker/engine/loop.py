@@ -24,6 +24,7 @@ from worker.engine.errors import DivergedError, OutOfMemoryError
 from worker.engine.pace import Pace
 from worker.engine.schedule import learning_rate_factor, set_learning_rate
 from worker.engine.state import State, pack
+from worker.engine.watch import exploding
 from worker.link import Ask, JobLink
 from worker.objectives.objective import Evaluation, Objective, StepOutcome
 
@@ -226,13 +227,12 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
         numbers["train_accuracy"] = float(state.correct_sum) / state.images
     state.seconds += numbers["seconds"]
     event = progress_event(run, loss=numbers["train_loss"], learning_rate=last_rate, step=run.steps, epoch=state.epoch, judged=evaluation)
+    noticed = exploding(state.history, numbers["train_loss"], plan.learning_rate)
     state.history.append({**numbers, "metrics": dict(evaluation.metrics), "is_best": is_best, "event": event.payload()})
     state.begin_epoch(run.device.torch)
-    remarks = (
-        {code: remark for code, remark in evaluation.remarks.items() if code not in state.remarked}
-        if 2 * state.epoch >= plan.epochs or state.over
-        else {}
-    )
+    if 2 * state.epoch >= plan.epochs or state.over:  # before, a class that is never predicted may only be late
+        noticed |= evaluation.remarks
+    remarks = {code: remark for code, remark in noticed.items() if code not in state.remarked}
     state.remarked.extend(remarks)
 
     def told() -> None:

@@ -29,6 +29,7 @@ from worker.objectives.objective import Evaluation, StepOutcome, named
 from worker.objectives.region_maps import FIRST_CLASS, Regions, cached_maps, covered_at, regions_of, split_by_class
 
 Rows = NDArray[np.int64]
+_Shown = tuple[tuple[float, int], int, Tensor]  # how much it is worth showing, row, map
 
 # Predictions are compared at the images' own size; the masks of larger ones are scaled down to this many pixels on the longer side.
 JUDGED_SIDE = 1024
@@ -145,8 +146,8 @@ class _Evaluator:
         self._weights: list[int] = []
         self._counts: list[Tensor] = []  # per image [classes, 4]
         self._rows: list[Rows] = []
-        self._best: list[tuple[float, int, Tensor]] = []  # heaps of (rank, row, map); the least worth keeping first
-        self._worst: list[tuple[float, int, Tensor]] = []
+        self._best: list[_Shown] = []  # heaps; the least worth keeping first
+        self._worst: list[_Shown] = []
 
     def update(self, outputs: Tensor, rows: Rows) -> None:
         logits = outputs.float()
@@ -156,7 +157,7 @@ class _Evaluator:
         counts = [self._judge(logits[place], int(row)) for place, row in enumerate(rows)]
         self._counts += counts
         for place, (row, dice) in enumerate(zip(rows.tolist(), image_dice(torch.stack(counts)).tolist(), strict=True)):
-            self._keep(dice, row, logits[place])
+            self._keep(dice, counts[place].sum(0).tolist(), row, logits[place])
 
     def _judge(self, logits: Tensor, row: int) -> Tensor:
         """True and false positives, false and true negatives of each class on one image at its own proportions, [classes, 4]."""
@@ -173,9 +174,11 @@ class _Evaluator:
             counts[number, 2], counts[number, 3] = all_true - hits, counts[number, 3] - (all_true - hits)
         return counts
 
-    def _keep(self, dice: float, row: int, logits: Tensor) -> None:
-        for heap, rank in ((self._best, dice), (self._worst, -dice)):
-            if len(heap) < SHOWN or rank > heap[0][0]:
+    def _keep(self, dice: float, totals: list[int], row: int, logits: Tensor) -> None:
+        true, wrong = totals[0] + totals[2], totals[1] + totals[2]
+        # Among equals the fullest images; one that shows nothing is no feat.
+        for heap, rank, worth in ((self._best, (dice, true), true > 0), (self._worst, (-dice, wrong), wrong > 0)):
+            if worth and (len(heap) < SHOWN or rank > heap[0][0]):
                 item = (rank, row, surest_class(logits))
                 heapq.heappush(heap, item) if len(heap) < SHOWN else heapq.heapreplace(heap, item)
 
@@ -191,13 +194,17 @@ class _Evaluator:
             )
         weights = torch.tensor(self._weights, dtype=torch.float32)
         loss = float((torch.stack([loss.cpu() for loss in self._losses]) * weights).sum() / weights.sum())
-        shown = sorted(self._best, key=lambda item: -item[0]) + sorted(self._worst, key=lambda item: -item[0])
+        best = sorted(self._best, key=lambda item: item[0], reverse=True)
+        seen = {row for _, row, _ in best}
+        worst = sorted((item for item in self._worst if item[1] not in seen), key=lambda item: item[0], reverse=True)
+        shown = [*best, *worst]
         details = {
             "rows": torch.from_numpy(np.concatenate(self._rows)),
             "counts": total,
             "image_dice": image_dice(counts),
-            "shown_rows": torch.tensor([row for _, row, _ in shown]),
-            "shown_maps": torch.stack([map_ for _, _, map_ in shown]),
+            "shown_rows": torch.tensor([row for _, row, _ in shown], dtype=torch.int64),
+            "shown_maps": torch.stack([map_ for _, _, map_ in shown]) if shown else torch.zeros(0, 1, 1, dtype=torch.uint8),
+            "shown_best": torch.tensor(len(best)),  # so many of them, the rest are the worst
         }
         return Evaluation(loss, metrics["dice"], metrics, details, remarks)
 

@@ -30,7 +30,9 @@ def region_pictures(
     """All of them by name, from an evaluation's `details` as `worker.objectives.regions` gives them."""
     dice, _ = dice_and_iou(details["counts"])
     known = [index for index, value in enumerate(dice.tolist()) if value == value]
-    drawn = {"best_and_worst": best_and_worst(details, kind, classes, records, storage)}
+    drawn = {}
+    if len(details["shown_rows"]):
+        drawn["best_and_worst"] = best_and_worst(details, kind, classes, records, storage)
     if known:
         drawn["classes"] = pictures.class_bars(
             [float(dice[index]) for index in known], [classes[index] for index in known], "Dice per class", "Dice on the validation images"
@@ -45,10 +47,8 @@ def best_and_worst(
     dice = dict(zip(details["rows"].tolist(), details["image_dice"].tolist(), strict=True))
     rows = details["shown_rows"].tolist()
     maps = dict(zip(rows, details["shown_maps"].numpy(), strict=True))
-    ranked = sorted(dict.fromkeys(rows), key=lambda row: -dice[row])
-    half = len(ranked) // 2 if len(rows) > len(ranked) else next((n for n in range(1, len(rows)) if rows[n] == ranked[-1]), len(rows))
-    groups = [("Best", ranked[:half]), ("Worst", ranked[half:][::-1])]
-    groups = [(title, group) for title, group in groups if group]
+    best = int(details["shown_best"])
+    groups = [(title, group) for title, group in (("Best", rows[:best]), ("Worst", rows[best:])) if group]
     columns = max(len(group) for _, group in groups)
     used: set[int] = set()
     height = 2 * (_SIDE + _GAP) + 44
@@ -72,7 +72,7 @@ def best_and_worst(
                 y = top + 26 + place * (_SIDE + _GAP)
                 draw.rectangle((left, y, left + _SIDE - 1, y + _SIDE - 1), _GROUND)
                 page.paste(shown, (left + (_SIDE - shown.width) // 2, y + (_SIDE - shown.height) // 2))
-            text = f"Dice {100 * dice[row]:.0f} %" if true or said else "nothing there, nothing said"
+            text = f"Dice {100 * dice[row]:.0f} %"
             draw.text((left, top + 26 + 2 * (_SIDE + _GAP) + 4), text, _INK, font_for(text, 12), anchor="lm")
     _legend(draw, sorted(used), classes, page.width)
     out = BytesIO()
