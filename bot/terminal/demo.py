@@ -58,7 +58,7 @@ SAMPLES = {
         "faster_rcnn-tf_efficientnet_lite0",
         "Find handwritten digits",
         typed={
-            "Data loader": {"batch_size": "4", "epochs": "3"},
+            "Data loader": {"batch_size": "4", "epochs": "3", "image_size": "192"},
             "Manual assignment": {"learning_rate": "0.02", "learning_rate_schedule": "one-cycle", "weight_decay": "0.0001"},
             "Augmentation": {"horizontal_flip": "off", "resized_crop": "off", "rotation": "off", "colour_jitter": "off"},
         },

@@ -90,6 +90,9 @@ class TrainingPlan(Hyperparameters):
     ema_decay: float = Field(0, ge=0, lt=1, description="Exponential moving average of the weights; 0 is none")
     layer_decay: float = Field(1, gt=0, le=1, description="Learning rate factor per layer away from the head (BEiT, Bao et al. 2021)")
     gradient_clip: float = Field(0, ge=0, description="Largest norm of the gradient; 0 is no limit")
+    class_balance: float = Field(
+        0, ge=0, le=1, description="How much rare classes count for more: an image weighs as (images of its class) to the power of −this"
+    )
     patience: int = Field(10, ge=1, description="Early stop after so many epochs without a lower validation loss")
 
 

@@ -30,9 +30,7 @@ class Recipe:
     layer_decay: float = 1.0
     gradient_clip: float = 0.0
     ema_decay: float = 0.0
-    whole_factor: float = (
-        1.0  # of the learning rate where not the backbone alone is pre-trained, but the whole network on the same kind of task
-    )
+    whole_factor: float = 1.0  # of the learning rate where the whole network is pre-trained on such tasks, not its backbone alone
     fewest_epochs: int = 5
     most_epochs: int = 60
 
@@ -104,6 +102,10 @@ RECIPES: dict[str, Recipe] = {
 SMALLEST_SIDE = 48
 UPSCALE = 1.75
 SIDE_STEP = 16
+# Where the commonest class has so many times the images of the rarest, rare ones count for more in the loss: by the square root of their rarity,
+# half way between no weights and weights that would let each class count the same (Mahajan et al. 2018 resample by the square root).
+IMBALANCE = 10
+CLASS_BALANCE = 0.5
 # Recipes of networks that answer with places: their images are scenes, whose objects are smaller than they.
 PLACES = ("detector", "detection-transformer", "segmenter")
 SMALLEST_SCENE = 128
@@ -146,6 +148,7 @@ def auto_plan(
         "warmup_epochs": round(min(2.0, epochs * recipe.warmup_share), 2),
         "label_smoothing": recipe.label_smoothing if task_type is TaskType.SINGLE_LABEL else 0.0,
         "ema_decay": recipe.ema_decay,
+        "class_balance": CLASS_BALANCE if task_type is TaskType.SINGLE_LABEL and is_imbalanced(facts) else 0.0,
         "layer_decay": 1.0 if scratch else recipe.layer_decay,
         "gradient_clip": recipe.gradient_clip,
         "seed": seed,
@@ -153,6 +156,11 @@ def auto_plan(
     values |= given
     values["image_size"] = resolve_image_size(spec, facts, given.get("image_size", "auto"))
     return TrainingPlan(**values)
+
+
+def is_imbalanced(facts: DatasetFacts) -> bool:
+    """Whether some class has far more images than another."""
+    return facts.largest_class > IMBALANCE * max(1, facts.smallest_class)
 
 
 def is_whole(spec: ModelSpec) -> bool:

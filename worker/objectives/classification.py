@@ -52,15 +52,19 @@ class SingleLabel:
         self._labels = torch.tensor([int(record.value["label"]) for record in records])
         self._on_device = self._labels.to(device)
         counts = torch.bincount(self._labels[torch.as_tensor(list(validation), dtype=torch.int64)], minlength=len(classes))
+        learnt = torch.bincount(self._labels, minlength=len(classes)) - counts
+        self._weights = class_weights(learnt, plan.class_balance).to(device) if plan.class_balance else None
         self.baseline: float | None = int(counts.max()) / max(1, int(counts.sum()))
 
     def training_step(self, network: nn.Module, images: Tensor, rows: NDArray[np.int64], geometry: NDArray[np.float32]) -> StepOutcome:
         """See `Objective`; moving an image does not change its label."""
         targets = self._on_device[torch.from_numpy(rows).to(images.device, non_blocking=True)]
         logits = network(images).float()
-        loss = functional.cross_entropy(logits, targets, label_smoothing=self._smoothing)
+        losses = functional.cross_entropy(logits, targets, label_smoothing=self._smoothing, reduction="none")
+        loss = losses.mean() if self._weights is None else (losses * self._weights[targets]).mean()
         with torch.no_grad():
-            plain = functional.cross_entropy(logits.detach(), targets) if self._smoothing else loss.detach()
+            changed = self._smoothing or self._weights is not None
+            plain = functional.cross_entropy(logits.detach(), targets) if changed else loss.detach()
             correct = (logits.argmax(1) == targets).float().mean()
         return StepOutcome(loss, plain, correct)
 
@@ -216,6 +220,12 @@ class _MultiLabelEvaluator:
             name for index, name in enumerate(self._classes) if bool(present[index]) and not bool((probabilities[:, index] > 0.5).any())
         ]
         return Evaluation(float(losses.mean()), score, metrics, details, _never_predicted(never))
+
+
+def class_weights(images: Tensor, balance: float) -> Tensor:
+    """What an image of each class weighs in the loss: as its class's number of `images` to the power of −`balance`, 1 on average of all images."""
+    weights = images.clamp(min=1).double() ** -balance
+    return (weights * (images.sum() / (weights * images).sum().clamp(min=1e-12))).float()
 
 
 def best_thresholds(probabilities: Tensor, labels: Tensor) -> Tensor:

@@ -80,3 +80,21 @@ def test_label_smoothing_only_where_one_label_holds():
     spec = spec_of("resnet18.none")
     assert auto_plan(spec, TaskType.SINGLE_LABEL, DIGITS).label_smoothing > 0
     assert auto_plan(spec, TaskType.MULTI_LABEL, DIGITS).label_smoothing == 0
+
+
+def test_rare_classes_count_for_more_only_where_the_set_is_strongly_imbalanced():
+    spec = spec_of("tf_efficientnet_lite0")
+    even, uneven = (DatasetFacts(1000, 2, 64, 64, smallest_class=fewest, largest_class=1000 - fewest) for fewest in (400, 40))
+    assert auto_plan(spec, TaskType.SINGLE_LABEL, even).class_balance == 0
+    assert auto_plan(spec, TaskType.SINGLE_LABEL, uneven).class_balance == 0.5
+    assert auto_plan(spec, TaskType.MULTI_LABEL, uneven).class_balance == 0
+    assert manual_plan(spec, uneven, Hyperparameters()).class_balance == 0
+
+
+def test_detectors_learn_in_small_batches_and_gently_where_they_know_objects_already():
+    scenes = DatasetFacts(600, 10, 209, 207, object_side=0.15)
+    over_features = auto_plan(spec_of("faster_rcnn-tf_efficientnet_lite0"), TaskType.OBJECT_DETECTION, scenes)
+    whole = auto_plan(spec_of("fasterrcnn_resnet50_fpn.coco"), TaskType.OBJECT_DETECTION, scenes)
+    assert over_features.batch_size == whole.batch_size == 4
+    assert over_features.image_size == 224 and over_features.gradient_clip > 0
+    assert whole.learning_rate == pytest.approx(0.3 * over_features.learning_rate)

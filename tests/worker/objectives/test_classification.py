@@ -8,7 +8,7 @@ import torch
 
 from core.datasets.records import Record
 from core.tasks.hyperparameters import TrainingPlan
-from worker.objectives.classification import MultiLabel, SingleLabel, best_thresholds
+from worker.objectives.classification import MultiLabel, SingleLabel, best_thresholds, class_weights
 
 CPU = torch.device("cpu")
 
@@ -84,3 +84,20 @@ def test_thresholds_are_the_best_cuts() -> None:
     threshold = float(best_thresholds(probabilities, labels)[0])
     assert 0.1 < threshold <= 0.3
     assert float(best_thresholds(probabilities, torch.zeros(4, 1, dtype=torch.bool))[0]) == 0.5
+
+
+def test_rare_classes_count_for_more() -> None:
+    weights = class_weights(torch.tensor([90, 10, 0]), 0.5)
+    assert float(weights[1] / weights[0]) == pytest.approx(3)
+    assert float(90 * weights[0] + 10 * weights[1]) == pytest.approx(100)
+    assert class_weights(torch.tensor([90, 10]), 1.0).tolist() == pytest.approx([100 / 180, 5])
+
+
+def test_the_loss_of_an_imbalanced_set_weighs_images_by_their_class() -> None:
+    labels = [0] * 9 + [1] + [0, 1]  # the last two validate
+    objective = SingleLabel(records(labels, "label"), [10, 11], ["a", "b"], TrainingPlan(class_balance=1.0), CPU)
+    logits = torch.tensor([[2.0, 0.0]]).repeat(2, 1)
+    outcome = objective.training_step(lambda images: logits, torch.zeros(2, 3, 4, 4), np.array([0, 9]), np.zeros((2, 3, 3), np.float32))  # type: ignore[arg-type]
+    right, wrong = np.log1p(np.exp(-2)), np.log1p(np.exp(2))
+    assert float(outcome.loss) == pytest.approx((right * 10 / 18 + wrong * 5) / 2, rel=1e-5)
+    assert float(outcome.plain_loss) == pytest.approx((right + wrong) / 2, rel=1e-5)  # what people see has no weights
