@@ -295,7 +295,10 @@ def mended(run: Run, work: Callable[[], Result]) -> Result:
             continue
         run.device.forget_cached_memory()
         if run.state.accumulation >= run.state.batch_size:
-            raise OutOfMemoryError(run.image_size, run.device.name)
+            if not computes_again(run.network):
+                raise OutOfMemoryError(run.image_size, run.device.name)
+            run.link.noticed("Not even one image fits the device at once: what lies between layers is now computed twice instead of kept.")
+            continue
         run.state.accumulation = min(2 * run.state.accumulation, run.state.batch_size)
         at_once = -(-run.state.batch_size // run.state.accumulation)
         if at_once == 1:
@@ -304,6 +307,21 @@ def mended(run: Run, work: Callable[[], Result]) -> Result:
         run.link.noticed(
             f"The device ran out of memory: the batch of {run.state.batch_size} images now goes through the network {at_once} at a time."
         )
+
+
+def computes_again(network: nn.Module) -> bool:
+    """Let the parts of a network that can, compute their activations again for the backward pass instead of keeping them.
+
+    Costs about a third more time a step. Returns whether that changes anything: false where no part can, or all do so already.
+    """
+    able = [
+        module
+        for module in network.modules()
+        if hasattr(module, "set_grad_checkpointing") and not getattr(module, "grad_checkpointing", False)
+    ]
+    for module in able:
+        module.set_grad_checkpointing(True)  # type: ignore[operator]  # timm's own switch
+    return any(getattr(module, "grad_checkpointing", False) for module in able)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -254,6 +254,39 @@ def test_not_even_one_image_fits(bench: Any, monkeypatch: pytest.MonkeyPatch) ->
         bench.train(bench.job(bench.stripes(per_class=8)))
 
 
+def test_where_single_images_do_not_fit_activations_are_computed_again(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = bench.job(bench.stripes(per_class=8), epochs=1)
+    real = loop.one_step
+
+    def limited(run: Any, images: torch.Tensor, rows: np.ndarray, epoch: int) -> Any:
+        if not run.network.grad_checkpointing:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return real(run, images, rows, epoch)
+
+    monkeypatch.setattr(loop, "one_step", limited)
+    result, link = bench.train(job)
+    assert result.score is not None
+    told = " ".join(link.notices)
+    assert "1 at a time" in told and "computed twice" in told and told.index("1 at a time") < told.index("computed twice")
+
+
+def test_activations_computed_again_give_the_same_gradients() -> None:
+    import timm
+
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 32, 32)
+    network = timm.create_model("test_resnet", num_classes=2)
+    gradients = []
+    for _ in range(2):
+        network.zero_grad()
+        network.eval()(images).sum().backward()
+        gradients.append(network.conv1[0].weight.grad.clone())
+        if len(gradients) == 1:
+            network.train()
+            assert loop.computes_again(network) and not loop.computes_again(network)
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
 def test_parts_of_a_batch_learn_what_the_whole_batch_learns(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = bench.stripes(per_class=16)
     # Without batch statistics a batch in parts has the same gradient as a whole one.
