@@ -169,7 +169,7 @@ def _running(standing: Standing) -> tuple[Block, ...]:
     if progress.metric is not None:
         best = f" (best {percent(progress.best)})" if progress.best is not None and progress.best > progress.metric else ""
         rows.insert(
-            0, (f"Validation {METRIC_NAMES.get(progress.metric_name, progress.metric_name).lower()}", percent(progress.metric) + best)
+            0, (f"Validation {in_sentence(METRIC_NAMES.get(progress.metric_name, progress.metric_name))}", percent(progress.metric) + best)
         )
     return (
         ProgressBar(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from rich.console import Console
 from rich.live import Live
 
+from bot.messages import in_sentence
 from bot.notifier import Notifier
 from bot.terminal.pictures import PictureShelf
 from bot.terminal.render import message_panel
@@ -78,7 +79,7 @@ class TerminalPoster:
         if progress is None:
             self.console.print(message_panel(replace(message, buttons=()), self.pictures))
             return
-        facts = [f"{name.lower()} {value}" for block in message.blocks if isinstance(block, Facts) for name, value in block.rows]
+        facts = [f"{in_sentence(name)} {value}" for block in message.blocks if isinstance(block, Facts) for name, value in block.rows]
         line = " · ".join([progress.caption, *facts])
         if time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + LINE_SECONDS
