@@ -27,14 +27,12 @@ def kept_picture(storage: Storage, task: Task, name: str, alt: str, drawn: bytes
     return Picture(alt, key=key)
 
 
-def curves_picture(
-    storage: Storage, task: Task, job: Job, score_name: str, history: Sequence[dict[str, Any]], *, name: str, alt: str
-) -> Picture:
-    """Loss and score of `history`, a job's epochs from the first on."""
+def drawn_curves(job: Job, score_name: str, history: Sequence[dict[str, Any]]) -> bytes:
+    """Loss and score of `history`, a job's epochs from the first on, as PNG."""
     from core.figures import curves  # half a second to import: only whoever draws pays it
 
     best = max(range(len(history)), key=lambda place: history[place]["score"]) + 1
-    drawn = curves(
+    return curves(
         history,
         score_name=score_name,
         score_title=METRIC_NAMES.get(score_name, "Score"),
@@ -42,7 +40,13 @@ def curves_picture(
         best_epoch=best,
         reading="",
     )
-    return kept_picture(storage, task, name, alt, drawn)
+
+
+def curves_picture(
+    storage: Storage, task: Task, job: Job, score_name: str, history: Sequence[dict[str, Any]], *, name: str, alt: str
+) -> Picture:
+    """The curves of a job, kept for faces to fetch."""
+    return kept_picture(storage, task, name, alt, drawn_curves(job, score_name, history))
 
 
 class LiveCurves:

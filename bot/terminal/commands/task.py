@@ -3,27 +3,28 @@
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from bot.messages import duration, metric_rows
+from bot.messages import duration
 from bot.terminal.commands.output import JsonOption, confirm_deletion, print_facts, print_json, print_table, say
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption
+from bot.terminal.commands.task_output import drawn_pictures, print_job, print_task
 from core.datasets.listing import annotation_sets_for, find_dataset
 from core.db.tables import Event, Job, Task
-from core.errors import ConflictError, InvalidInputError, NotFoundError, StationmasterError, UnavailableError
+from core.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from core.events import Progress
 from core.models.listing import find_model, report_key
 from core.settings import Settings
 from core.tasks.actions import remove_task, rename_task, stop_task
 from core.tasks.creation import create_task
-from core.tasks.hyperparameters import FIELDS, parse_fields, value_text
+from core.tasks.hyperparameters import parse_fields
 from core.tasks.listing import find_task, job_json, list_tasks, place_in_queue, task_json, tasks_json
 from core.tasks.states import State
-from core.tuning.search import SEARCH_FIELDS, TUNED, fields_of
+from core.tuning.search import SEARCH_FIELDS, fields_of
 from core.vocabulary import DataType, Flow, TaskType, Tuning
 from core.wizard.composition import compose
 from core.wizard.context import StepContext
@@ -107,7 +108,7 @@ def create(
     if as_json:
         print_json(facts)
     elif wait:
-        _print_task(runtime, facts)
+        print_task(runtime, facts)
     else:
         print_facts([("Task", task.name), ("Id", task.id), ("State", task.state)])
     if wait and task.state != State.FINISHED:
@@ -145,6 +146,10 @@ def list_(
 def show(
     task: str,
     job: Annotated[int, typer.Option("--job", min=0, help="One training job of the task, with its epochs; 0 shows the whole task.")] = 0,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw into this PNG: with --job its curves, of a search the scores against the hyperparameters.")
+    ] = None,
+    lineage: Annotated[Path | None, typer.Option(help="Draw into this PNG who copied whom in a population.")] = None,
     as_json: JsonOption = False,
     workspace: WorkspaceOption = "",
 ) -> None:
@@ -153,12 +158,16 @@ def show(
     with runtime.database.read() as session:
         found = find_task(session, runtime.workspace, task)
         facts = job_json(session, found, job) if job else task_json(session, found, with_jobs=True)
+        drawn = drawn_pictures(session, found, job, picture, lineage)
+    for path, data in drawn:
+        path.write_bytes(data)
+        say(f"Drawn: {path}")
     if as_json:
         print_json(facts)
     elif job:
-        _print_job(facts)
+        print_job(facts)
     else:
-        _print_task(runtime, facts)
+        print_task(runtime, facts)
 
 
 @app.command()
@@ -345,76 +354,3 @@ def _say_epoch(progress: Progress, job: int) -> None:
     say(
         f"{of_job}epoch {progress.epoch}/{progress.epochs} · loss {progress.loss:.4f}{metric} · {progress.images_per_second:,.0f} images/s{left}"
     )
-
-
-def _print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
-    jobs, given = facts["jobs"], facts["hyperparameters"]
-    rows: list[tuple[str, object]] = [
-        ("Name", facts["name"]),
-        ("Id", facts["id"]),
-        ("State", facts["state"]),
-        *((("Description", facts["description"]),) if facts["description"] else ()),
-        ("Task type", f"{facts['task_type']}, flow {facts['flow']}"),
-        ("Dataset", facts["dataset"]),
-        ("Network", f"{facts['network']}, pre-training {facts['pretraining']}"),
-        ("Tuning", facts["tuning"]),
-        *((("Why", facts["search"]["why"]),) if facts["search"].get("why") else ()),
-        *((("Hyperparameters", ", ".join(f"{name} {value_text(value)}" for name, value in given.items())),) if given else ()),
-        ("Created", f"{facts['created_at'][:16].replace('T', ' ')} UTC by {facts['created_by']}"),
-        ("Jobs", ", ".join(f"{number} {state}" for state, number in jobs.items() if number and state != "total")),
-        *metric_rows(facts["metrics"]),
-    ]
-    if facts.get("seconds"):
-        rows.append(("Training took", duration(facts["seconds"])))
-    if facts.get("model_id"):
-        rows.append(("Model", facts["model_id"]))
-        key = _model_key(runtime, facts["model_id"])
-        if key:
-            rows.append(("Lies at", key))
-    if facts.get("error"):
-        rows += [("Error", facts["error"]), ("What to do", facts["error_remedy"])]
-    print_facts(rows)
-    if len(facts.get("job_list", ())) > 1:
-        _print_jobs(facts["job_list"], facts["lineage"])
-
-
-def _print_jobs(jobs: list[dict[str, Any]], lineage: list[dict[str, Any]]) -> None:
-    columns = ("Job", *(FIELDS[name].label for name in TUNED), "State", "Epochs", "Score")
-    rows = (
-        (
-            job["number"],
-            *(value_text(job[name]) for name in TUNED),
-            "ended early" if job["ended_early"] else job["state"],
-            f"{job['epoch']} of {job['planned_epochs']}",
-            "–" if job["score"] is None else f"{job['score']:.4f}",
-        )
-        for job in jobs
-    )
-    print_table(columns, rows, empty="")
-    for copy in lineage:
-        values = ", ".join(f"{FIELDS[name].label.lower()} {value_text(copy['after'][name])}" for name in TUNED)
-        say(f"After epoch {copy['epoch']} job {copy['number']} went on from job {copy['source']}'s weights with {values}.")
-
-
-def _print_job(facts: dict[str, Any]) -> None:
-    print_facts([(name, value) for name, value in facts.items() if name not in ("plan", "metrics", "epochs")])
-    epochs = facts["epochs"]
-    if epochs:
-        columns = [
-            name for name in ("number", "train_loss", "val_loss", "score", "learning_rate", "images_per_second") if name in epochs[0]
-        ]
-        print_table(columns, ([_short(epoch.get(name)) for name in columns] for epoch in epochs), empty="")
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _model_key(runtime: Runtime, model_id: str) -> str:
-    try:
-        with runtime.database.read() as session:
-            model = find_model(session, runtime.workspace, model_id)
-    except StationmasterError:
-        return ""
-    local = runtime.storage.local_path(model.key)
-    return str(local) if local is not None else model.key

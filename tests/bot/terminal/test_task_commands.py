@@ -3,9 +3,11 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from search_jobs import Search
 from sqlalchemy import select
 
@@ -107,7 +109,7 @@ def test_refusals(run: Any, add_dataset: Any, given: list[str], message: str) ->
 
 
 def test_show_lists_every_job_and_one_job_its_epochs(
-    run: Any, add_dataset: Any, database: Database, settings: Settings, ada: Actor
+    run: Any, add_dataset: Any, database: Database, settings: Settings, ada: Actor, tmp_path: Path
 ) -> None:
     pets = add_dataset("pets")
     new = NewTask(
@@ -147,6 +149,9 @@ def test_show_lists_every_job_and_one_job_its_epochs(
     job = json.loads(run("show", "Pets", "--job", "3", "--json").stdout)
     assert [(epoch["number"], epoch["score"]) for epoch in job["epochs"]] == [(1, 0.9)]
     assert job["momentum"] == job["plan"]["momentum"]
+    run("show", "Pets", "--job", "3", "--picture", str(tmp_path / "curves.png"))
+    run("show", "Pets", "--picture", str(tmp_path / "scores.png"), "--lineage", str(tmp_path / "lineage.png"))
+    assert all(Image.open(tmp_path / f"{name}.png").width > 1000 for name in ("curves", "scores", "lineage"))
     assert "It has 5, counted from 1" in run("show", "Pets", "--job", "6", rc=1).stderr
     with database.read() as session:
         assert session.scalars(select(Task.state)).one() == "running"
