@@ -7,7 +7,7 @@ from typing import Any
 from bot.slack.render import VIEW_BLOCKS, context, section
 from bot.slack.text import Json, literal, plain, unescape
 from core.tasks.hyperparameters import FieldError
-from core.tuning.search import TYPED_FIELDS
+from core.tuning.search import TYPED_FIELDS, typed_product
 from core.wizard.screens import Field, Form
 
 CALLBACK = "stationmaster"
@@ -19,6 +19,7 @@ ON = ("on", "true", "yes", "1")
 FIELD = "field:"  # before a field's name in the id of its block
 FILES = "files"
 VALUE = "value"
+PRODUCT = "product"
 
 
 def form_view(
@@ -30,6 +31,9 @@ def form_view(
     """
     blocks = [section(f"⛔ {literal(error)}")] if error else []
     blocks += [input_block(field, (values or {}).get(field.name)) for field in form.fields]
+    product = typed_product({field.name: (values or {}).get(field.name, field.value) for field in form.fields})
+    if product is not None:
+        blocks = [told_of_typing(block) for block in blocks] + [product_block(product)]
     if upload:
         element = {"type": "file_input", "action_id": VALUE, "max_files": 1}
         blocks.append(
@@ -54,6 +58,33 @@ def view(title: str, blocks: Sequence[Json], metadata: Mapping[str, Any], *, sub
     if submit:
         drawn["submit"] = plain(submit, TITLE)
     return drawn
+
+
+def told_of_typing(block: Json) -> Json:
+    """An input block of which Slack tells each character that is typed; others as they are."""
+    if block.get("element", {}).get("type") != "plain_text_input":
+        return block
+    config = {"trigger_actions_on": ["on_character_entered"]}
+    return block | {"dispatch_action": True, "element": block["element"] | {"dispatch_action_config": config}}
+
+
+def product_block(product: str) -> Json:
+    """How many training jobs what is typed comes to."""
+    return context(literal(product or "Numbers, separated by commas.")) | {"block_id": PRODUCT}
+
+
+def counted_view(view: Mapping[str, Any]) -> Json | None:
+    """A grid's modal as it stands with its product brought up to date; None where nothing has changed, or it is another modal."""
+    product = typed_product(typed_values(view)[0])
+    shown = next((block for block in view.get("blocks") or () if block.get("block_id") == PRODUCT), None)
+    if product is None or shown is None:
+        return None
+    counted = product_block(product)
+    if unescape(shown["elements"][0]["text"]) == unescape(counted["elements"][0]["text"]):
+        return None
+    kept = {key: view[key] for key in ("type", "callback_id", "title", "submit", "close", "private_metadata") if view.get(key)}
+    # What was typed stays: Slack keeps it for inputs whose ids stay.
+    return kept | {"blocks": [counted if block is shown else block for block in view["blocks"]]}
 
 
 def notice_view(title: str, text: str, metadata: Mapping[str, Any] | None = None) -> Json:

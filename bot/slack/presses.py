@@ -6,13 +6,14 @@ import time
 from typing import Any
 
 from slack_bolt import Ack, App, BoltContext
-from slack_sdk.errors import SlackClientError
+from slack_sdk.errors import SlackApiError, SlackClientError
 
 from bot.once import key_of
 from bot.slack.admission import caller_of
 from bot.slack.caller import Caller
 from bot.slack.counter import Counter, Dialog, is_slow, noun, returned, sent_form, wants_dialog
-from bot.slack.forms import metadata_of, refused_values, typed_values, working_view
+from bot.slack.forms import FIELD, counted_view, metadata_of, refused_values, typed_values, working_view
+from bot.slack.pictures import error_code
 from bot.slack.render import DESK, FORM, WIZARD, pressed_action
 from bot.slack.switchboard import Switchboard
 from bot.slack.text import Json, unescape
@@ -43,6 +44,8 @@ def register(app: App, board: Switchboard, wizard: SlackWizard, counter: Counter
             mark = read_mark(str(action.get("block_id") or ""))
             if mark is not None:
                 wizard_press(caller, mark, action, once)
+            elif str(action.get("block_id") or "").startswith(FIELD):
+                count_jobs(caller, body.get("view") or {})
             elif action.get("action_id") and "url" not in action:
                 desk_press(caller, body, action, once)
 
@@ -87,6 +90,20 @@ def register(app: App, board: Switchboard, wizard: SlackWizard, counter: Counter
             once=once,
             slow=is_slow(name),
         )
+
+    def count_jobs(caller: Caller, typed: Json) -> None:
+        counted = counted_view(typed)
+        if counted is None:
+            return
+
+        def show(_actor: Actor) -> None:
+            try:
+                board.client(caller).views_update(view_id=typed["id"], hash=typed["hash"], view=counted)
+            except SlackApiError as error:
+                if error_code(error) not in ("hash_conflict", "not_found"):  # it was typed on, or the dialog has been closed
+                    raise
+
+        board.later(caller, caller.user, show)
 
     def open_dialog(caller: Caller, title: str) -> str:
         return opened_dialog(board, caller, working_view(unescape(title).strip("✏️… "), {}))

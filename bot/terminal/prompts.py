@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import questionary
+from prompt_toolkit.application import get_app
 from prompt_toolkit.styles import Style
 from questionary import Choice
 
 from core.tasks.hyperparameters import FieldError
-from core.tuning.search import TYPED_FIELDS
+from core.tuning.search import TYPED_FIELDS, typed_product
 from core.wizard.screens import Button, Confirm, Control, Field, Form, Menu, OptionPage
 
 _LEAVE = object()  # questionary takes a value of None for the label
@@ -72,9 +73,12 @@ def choose(question: str, choices: list[Choice], default: Choice | str | None = 
     return select.unsafe_ask()
 
 
-def type_text(question: str, default: str = "", check: Callable[[str], bool | str] = lambda text: True) -> str:
-    """A typed line; `check` says True, or what is wrong."""
-    return str(questionary.text(question, default=default, validate=check, style=STYLE, qmark="▸").unsafe_ask())
+def type_text(
+    question: str, default: str = "", check: Callable[[str], bool | str] = lambda text: True, below: Callable[[str], str] | None = None
+) -> str:
+    """A typed line; `check` says True, or what is wrong; `below` what stands at the foot of the screen while it is typed."""
+    toolbar: dict[str, Any] = {} if below is None else {"bottom_toolbar": lambda: below(get_app().current_buffer.text)}
+    return str(questionary.text(question, default=default, validate=check, style=STYLE, qmark="▸", **toolbar).unsafe_ask())
 
 
 def _choose_control(controls: Sequence[Control], leave: str) -> Control | None:
@@ -124,17 +128,24 @@ def ask_form(form: Form) -> Answer | None:
 
     Ctrl-C ends it: what has been entered until then counts, the other fields stay as they are; None where that is nothing.
     """
-    values: dict[str, str] = {}
+    values = {field.name: field.value for field in form.fields}
+    counts = typed_product(values) is not None
+    entered = 0
     try:
-        for field in form.fields:
-            values[field.name] = _ask_field(field)
+        for entered, field in enumerate(form.fields):
+
+            def product(text: str, name: str = field.name) -> str:
+                return typed_product({**values, name: text}) or ""
+
+            values[field.name] = _ask_field(field, product if counts else None)
     except KeyboardInterrupt:
-        if not values:
+        if not entered:
             return None
-    return Answer(form.action, form.title, values={field.name: values.get(field.name, field.value) for field in form.fields})
+    return Answer(form.action, form.title, values=values)
 
 
-def _ask_field(field: Field) -> str:
+def _ask_field(field: Field, below: Callable[[str], str] | None = None) -> str:
+    """Ask for one field; `below` is what stands under the input while it is typed."""
     if field.kind in ("toggle", "choice"):
         options = ("on", "off") if field.kind == "toggle" else field.choices
         return str(choose(field.label, [Choice(item, item) for item in options], field.value if field.value in options else None))
@@ -150,4 +161,4 @@ def _ask_field(field: Field) -> str:
             return f"{field.label} must not be empty."
         return True if len(text) <= field.max_length else f"Up to {field.max_length:,} characters; {len(text):,} were given."
 
-    return type_text(f"{field.label} — {field.hint}" if field.hint else field.label, field.value, check)
+    return type_text(f"{field.label} — {field.hint}" if field.hint else field.label, field.value, check, below)

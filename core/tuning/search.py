@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.errors import InvalidInputError
-from core.tasks.hyperparameters import FIELDS, HyperparameterField
+from core.tasks.hyperparameters import FIELDS, FieldError, HyperparameterField
 from core.vocabulary import Tuning
 
 TUNED = ("learning_rate", "weight_decay", "momentum")
@@ -140,6 +140,21 @@ def grid_refusal(values: Mapping[str, Sequence[float]]) -> str:
     if math.prod(len(values[name]) for name in TUNED) <= MAX_JOBS:
         return ""
     return f"{product_text(values)}; a task has at most {MAX_JOBS}. Give fewer values to try."
+
+
+def typed_product(typed: Mapping[str, str]) -> str | None:
+    """The product of what stands in a grid's form while it is typed, or why that is too many; empty where it cannot be read yet.
+
+    None where the fields, by the names they have in forms, are not those of a grid.
+    """
+    fields = {name: FORM_FIELDS[f"{Tuning.GRID}_{name}"] for name in TUNED}
+    if not {f"{Tuning.GRID}_{name}" for name in TUNED} <= typed.keys():
+        return None
+    try:
+        values = {name: field.parse(typed[f"{Tuning.GRID}_{name}"]) for name, field in fields.items()}
+    except FieldError:
+        return ""
+    return grid_refusal(values) or product_text(values)
 
 
 def grid(values: Mapping[str, Sequence[float]]) -> list[Values]:

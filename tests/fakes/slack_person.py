@@ -135,6 +135,21 @@ class Person:
         }
         return self._send("interactive", payload)
 
+    def type_into(self, field: str, text: str, view: dict[str, Any] | None = None) -> Acknowledged:
+        """Type into an input of the open dialog that tells of what is typed; the others stand as they are."""
+        view = view or self.opened()
+        inputs = {block["block_id"]: block for block in view["blocks"] if block["type"] == "input"}
+        block = inputs[f"field:{field}"]
+        assert block["dispatch_action"], "nobody is told of what is typed here"
+        state = {
+            block_id: {item["element"]["action_id"]: _typed(item["element"], text if item is block else None, None)}
+            for block_id, item in inputs.items()
+        }
+        action = {"type": "plain_text_input", "block_id": block["block_id"], "action_id": block["element"]["action_id"], "value": text}
+        kind, payload = self._action(view, action | {"action_ts": f"{time.time():.6f}"}, view=view["id"])
+        payload["view"] = payload["view"] | {"state": {"values": state}, "private_metadata": view.get("private_metadata", "")}
+        return self._send(kind, payload)
+
     def mention(self, text: str, thread: str = "", files: list[dict[str, Any]] | None = None) -> dict[str, Any]:
         """Write to the bot in the channel; Slack tells of it twice, as a mention and as a message."""
         message = self.slack.say(self.channel, self.user, f"<@{BOT_USER}> {_escaped(text)}", thread, files)

@@ -207,7 +207,13 @@ class Inspection:
         self._options(element, path, 10, plain=False)
 
     def _plain_text_input(self, element: Mapping[str, Any], path: str) -> None:
-        self.keys(element, {"type", "action_id", "placeholder", "initial_value", "multiline", "min_length", "max_length"}, path)
+        self.keys(
+            element,
+            {"type", "action_id", "placeholder", "initial_value", "multiline", "min_length", "max_length", "dispatch_action_config"},
+            path,
+        )
+        asked = set(element.get("dispatch_action_config", {}).get("trigger_actions_on", ()))
+        self.need(asked <= {"on_enter_pressed", "on_character_entered"}, path, f"no such trigger: {asked}")
         most = element.get("max_length", 3000)
         self.need(1 <= most <= 3000, path, "max_length is 1 to 3000")
         self.need(size(element.get("initial_value", "")) <= most, path, "initial_value is longer than max_length")

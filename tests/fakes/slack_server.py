@@ -541,6 +541,8 @@ class FakeSlack:
         found = self.views.get(arguments["view_id"])
         if found is None:
             raise SlackRefusalError("not_found")
+        if arguments.get("hash") not in (None, found["hash"]):
+            raise SlackRefusalError("hash_conflict")
         view = self._view(arguments)
         for key in ("submit", "close", "private_metadata"):
             found.pop(key, None)

@@ -42,3 +42,33 @@ def test_from_the_thread_to_a_job_s_curves(person: Person, running: Any, add_dat
     assert "Pets, job 2 of 8" in read(shown) and "Best epoch" in read(shown) and len(pictures(shown)) == 1
     person.press("All jobs", shown)
     assert "Jobs 1–8 of 8" in read(person.opened())
+
+
+def test_the_product_of_a_grid_is_shown_as_it_is_typed(person: Person, add_dataset: Any) -> None:
+    add_dataset("pets")
+    person.command("/train")
+    for action, choice in (
+        ("", ""),
+        ("choose:task-type", "Single-label"),
+        ("", ""),
+        ("choose:dataset", "pets"),
+        ("", ""),
+        ("choose:selection", "Manual"),
+        ("choose:family", "ResNet"),
+        ("choose:network", "resnet18"),
+        ("choose:pretraining", "None"),
+        ("", ""),
+        ("choose:tuning", "Grid"),
+    ):
+        person.choose(action, choice) if action else person.press("Next")
+    assert "1 learning rate × 1 weight decay × 1 momentum = 1 training job" in person.read()
+    person.press("Values to try")
+    assert "= 1 training job" in read(person.opened())
+    person.type_into("grid_learning_rate", "0.1, 0.01")
+    assert "2 learning rates × 1 weight decay × 1 momentum = 2 training jobs" in read(person.opened())
+    person.type_into("grid_learning_rate", "0.1, 0.01, x")
+    assert "Numbers, separated by commas." in read(person.opened())
+    person.type_into("grid_learning_rate", "0.1, 0.01, 0.001")
+    assert "= 3 training jobs" in read(person.opened())
+    person.fill(grid_learning_rate="0.1, 0.01", grid_momentum="0.8, 0.9")
+    assert "2 learning rates × 1 weight decay × 2 momenta = 4 training jobs" in person.read()

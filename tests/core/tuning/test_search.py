@@ -6,7 +6,7 @@ import pytest
 
 from core.errors import InvalidInputError
 from core.tasks.hyperparameters import FieldError, RefusedFieldsError, parse_fields
-from core.tuning.search import SEARCH_FIELDS, Search, draw, fields_of, grid, grid_refusal, made, product_text
+from core.tuning.search import SEARCH_FIELDS, Search, draw, fields_of, grid, grid_refusal, made, product_text, typed_product
 from core.vocabulary import Tuning
 
 
@@ -141,3 +141,22 @@ def test_learning_rates_are_drawn_evenly_on_a_log_scale() -> None:
     rates = [values["learning_rate"] for values in draw(made(Tuning.RANDOM, {"learning_rate": [1e-5, 1e-1]}).ranges, 48, seed=0)]
     decades = [sum(10.0**-power <= rate < 10.0 ** (1 - power) for rate in rates) for power in (5, 4, 3, 2)]
     assert min(decades) >= 4, "each of four decades gets about twelve of 48; evenly drawn numbers would leave three of them all but empty"
+
+
+@pytest.mark.parametrize(
+    ("typed", "product"),
+    [
+        ({"grid_learning_rate": "0.1,0.01", "grid_weight_decay": "0", "grid_momentum": "0.9"}, "= 2 training jobs"),
+        ({"grid_learning_rate": "0.1,", "grid_weight_decay": "0", "grid_momentum": "0.9"}, "= 1 training job"),
+        ({"grid_learning_rate": "", "grid_weight_decay": "0", "grid_momentum": "0.9"}, ""),
+        (
+            {"grid_learning_rate": "0.1,0.2,0.3,0.4,0.5,0.6", "grid_weight_decay": "0,0.01,0.02", "grid_momentum": "0.7,0.8,0.9"},
+            "= 54 training jobs; a task has at most 48",
+        ),
+        ({"random_learning_rate": "0.1..0.2", "random_weight_decay": "0", "random_momentum": "0.9", "random_jobs": "8"}, None),
+        ({}, None),
+    ],
+)
+def test_the_product_while_it_is_typed(typed: dict[str, str], product: str | None) -> None:
+    found = typed_product(typed)
+    assert found is None if product is None else found is not None and product in found and bool(found) == bool(product)
