@@ -1,8 +1,8 @@
-"""Curves of a job that may still be training, drawn for its thread and for whoever asks."""
+"""Curves of a job, and the scores of a search's jobs, while they may still be training: drawn for their thread and for whoever asks."""
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -12,6 +12,7 @@ from bot.messages import METRIC_NAMES
 from core.db.tables import Epoch, Job, Task
 from core.errors import StationmasterError
 from core.storage import Storage
+from core.tuning.standings import Standings
 from core.wizard.screens import Picture
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,9 @@ def curves_picture(
 
 
 class LiveCurves:
-    """The latest curves of each running task with one job, drawn again when there are new epochs, but not too often."""
+    """The latest curves of each running task with one job, of a search the scores of its jobs; drawn again when there are new epochs, but
+    not too often.
+    """
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
@@ -67,16 +70,37 @@ class LiveCurves:
         history = list(session.scalars(select(Epoch.values).where(Epoch.job_id == job.id).order_by(Epoch.number)))
         if len(history) < FEWEST_EPOCHS:
             return None
-        if known is None or known[0] != len(history):
-            alt = f"Curves of {len(history)} epochs so far, with the baseline"
-            try:
-                picture = curves_picture(self.storage, task, job, score_name, history, name="live", alt=alt)
-            except (OSError, StationmasterError) as error:
-                # The numbers are worth telling without their picture.
-                logger.warning("the curves of task %s could not be kept: %s", task.id, error)
-                return None
-            self._drawn[task.id] = (len(history), time.monotonic(), picture)
-        return self._drawn[task.id][2]
+        alt = f"Curves of {len(history)} epochs so far, with the baseline"
+        return self._latest(task, len(history), alt, lambda: drawn_curves(job, score_name, history))
+
+    def of_search(self, task: Task, found: Standings) -> Picture | None:
+        """The scores against the hyperparameters for the thread's progress message; None before there is a score, or as for curves."""
+        known = self._drawn.get(task.id)
+        if known is not None and time.monotonic() - known[1] < DRAW_SECONDS:
+            return known[2]
+        if not found.ranked:
+            return None
+
+        def draw() -> bytes:
+            from core.tuning.pictures import scores_picture
+
+            return scores_picture(found)
+
+        epochs = sum(job.epoch for job in found.jobs)
+        return self._latest(task, epochs, f"Scores against hyperparameters after {epochs} epochs of all jobs", draw)
+
+    def _latest(self, task: Task, epochs: int, alt: str, draw: Callable[[], bytes]) -> Picture | None:
+        known = self._drawn.get(task.id)
+        if known is not None and known[0] == epochs:
+            return known[2]
+        try:
+            picture = kept_picture(self.storage, task, "live", alt, draw())
+        except (OSError, StationmasterError) as error:
+            # The numbers are worth telling without their picture.
+            logger.warning("the picture of task %s could not be kept: %s", task.id, error)
+            return None
+        self._drawn[task.id] = (epochs, time.monotonic(), picture)
+        return picture
 
     def forget(self, task_id: str) -> None:
         """The task has ended."""

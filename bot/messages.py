@@ -116,7 +116,9 @@ def waiting_text(standing: Standing) -> str:
 
 
 def _now(task: Task, standing: Standing) -> tuple[Block, ...]:
-    return _search_blocks(task, standing.search) if standing.search is not None else _running(standing)
+    if standing.search is None:
+        return _running(standing)
+    return (*_search_blocks(task, standing.search), *((standing.curves,) if standing.curves is not None else ()))
 
 
 LEADERS = 5

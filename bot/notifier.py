@@ -183,7 +183,9 @@ class Notifier:
         if task.state == State.WAITING:
             return Standing(place=place_in_queue(session, task), workers=self.workers(), search=search)
         curves = None
-        if task.state == State.RUNNING and search is None and thread.progress is not None:
+        if task.state == State.RUNNING and search is not None:
+            curves = self._curves.of_search(task, search)
+        elif task.state == State.RUNNING and thread.progress is not None:
             curves = self._curves.of(session, task, thread.progress.metric_name)
         return Standing(device=thread.device, progress=thread.progress, search=search, curves=curves)
 

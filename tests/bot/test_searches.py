@@ -122,6 +122,8 @@ def test_the_thread_shows_progress_over_all_jobs_and_the_best_few(search: Any, t
     best = next(line for line in text.splitlines() if line.startswith("1. "))
     assert best.startswith("1. Job 2: 90.0 % · learning rate ") and best.endswith("epoch 1 of 4, running")
     (message,) = channel.posts.values()
+    (picture,) = [block for block in message.blocks if isinstance(block, Picture)]
+    assert picture.alt == "Scores against hyperparameters after 3 epochs of all jobs"
     assert {button.action for button in message.buttons} == {"task:stop", "task:show", "task:jobs"}
 
 
