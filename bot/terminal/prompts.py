@@ -132,12 +132,13 @@ def ask_form(form: Form) -> Answer | None:
     counts = typed_product(values) is not None
     entered = 0
     try:
-        for entered, field in enumerate(form.fields):
+        for field in form.fields:
 
             def product(text: str, name: str = field.name) -> str:
                 return typed_product({**values, name: text}) or ""
 
             values[field.name] = _ask_field(field, product if counts else None)
+            entered += 1
     except KeyboardInterrupt:
         if not entered:
             return None
