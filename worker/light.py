@@ -22,8 +22,9 @@ from core.settings import Settings
 from core.storage import Storage
 from core.tasks.lifecycle import FencedError
 from core.tasks.light import LightClaim, claim_light_job, fail_light_job, finish_light_job, heartbeat_light_job
-from core.vocabulary import AnnotationKind
+from core.vocabulary import AnnotationKind, TaskType
 from core.zoo.added import AddedWeights
+from core.zoo.evidence import Candidate
 from worker.database_link import is_database_away
 from worker.failures import explain
 from worker.reports.inference import predict, predict_all
@@ -220,6 +221,25 @@ def _add_weights(work: LightWork) -> dict[str, Any]:
         return asdict(add_weights(file, AddedWeights.from_json(work.payload["weights"]), work.settings))
 
 
+def _evidence(work: LightWork) -> dict[str, Any]:
+    """What `core.zoo.evidence.payload` says → what `worker.evidence.measure` found."""
+    from worker.evidence import measure  # scikit-learn takes a second to import
+
+    payload = work.payload
+    with work.database.read() as session:
+        find_dataset(session, work.claim.workspace, str(payload["dataset_id"]))
+    return measure(
+        str(payload["dataset_id"]),
+        str(payload["annotation_set_id"]),
+        TaskType(payload["task_type"]),
+        [Candidate(**candidate) for candidate in payload["candidates"]],
+        database=work.database,
+        storage=work.storage,
+        settings=work.settings,
+        tell=lambda done, total: work.tell(done=done, total=total),
+    )
+
+
 LIGHT: dict[str, Callable[[LightWork], dict[str, Any]]] = {
     "predict": _predict,
     "export": _export,
@@ -227,4 +247,5 @@ LIGHT: dict[str, Callable[[LightWork], dict[str, Any]]] = {
     "combine": _combine,
     "statistics": _statistics,
     "add-weights": _add_weights,
+    "evidence": _evidence,
 }

@@ -12,7 +12,7 @@ from core.zoo import weights
 from core.zoo.spec import ModelSpec
 from worker.networks import classification
 
-__all__ = ["build", "library_of"]
+__all__ = ["build", "features", "library_of"]
 
 
 def build(
@@ -44,6 +44,17 @@ def build(
     network: nn.Module = library.build(spec, classes, image_size)
     if pretrained and spec.pretraining != weights.NONE:
         library.load(network, spec, weights.obtain(spec, settings), image_size)
+    return network
+
+
+def features(spec: ModelSpec, *, settings: Settings, image_size: int) -> nn.Module:
+    """A network for classification with its weights and without its outputs: normalised images [N, 3, side, side] → features [N, …].
+
+    Raises:
+        InvalidInputError: when the entry is no network for classification; UnavailableError: when its weights cannot be had.
+    """
+    network = build(spec, TaskType.SINGLE_LABEL, 2, settings=settings, image_size=image_size)
+    classification.drop_outputs(network, spec)
     return network
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 import torchvision
 from timm.models import PretrainedCfg
 from timm.models import _registry as timm_registry
@@ -187,8 +188,9 @@ def _best_first(row: WeightRow) -> tuple[bool, float, bool]:
 
 # ---------------------------------------------------------------- torchvision
 
+# Its RegNets are in timm under other names, with the same weights.
 TORCHVISION_FAMILIES = re.compile(
-    r"^(alexnet|convnext|densenet|efficientnet|googlenet|inception|maxvit|mnasnet|mobilenet|regnet|resnet|resnext|shufflenet|squeezenet|swin_|vgg|vit_|wide_resnet)"
+    r"^(alexnet|convnext|densenet|efficientnet|googlenet|inception|maxvit|mnasnet|mobilenet|resnet|resnext|shufflenet|squeezenet|swin_|vgg|vit_|wide_resnet)"
 )
 TORCHVISION_TRANSFORMERS = re.compile(r"^(tv_)?(maxvit|swin_|vit_)")
 TORCHVISION_TITLES = {"alexnet": "AlexNet", "squeezenet": "SqueezeNet", "maxvit": "MaxViT and CoAtNet"}
@@ -208,7 +210,8 @@ def build_torchvision(name: str, classes: int, side: int | None = None) -> nn.Mo
     if side is not None:
         options["image_size"] = side
     if name in ("googlenet", "inception_v3"):
-        options |= {"aux_logits": False, "init_weights": True}
+        # Their way of initialising needs numbers, which the meta device has not.
+        options |= {"aux_logits": False, "init_weights": torch.get_default_device().type != "meta"}
     module: nn.Module = torchvision_api.get_model(name, weights=None, **options)
     return module
 
@@ -271,6 +274,16 @@ def build(spec: ModelSpec, classes: int, image_size: int | None) -> nn.Module:
     if spec.library == "torchvision":
         return build_torchvision(spec.network.removeprefix("tv_"), classes, _built_side(spec, image_size))
     return build_timm(spec.network, classes, _built_side(spec, image_size))
+
+
+def drop_outputs(network: nn.Module, spec: ModelSpec) -> None:
+    """Leave the features, as the network's own forward gives them: timm by its own way (forced pooling breaks families)."""
+    if spec.library == "timm":
+        network.reset_classifier(0)  # type: ignore[operator]
+        return
+    *_, (name, _) = ((name, part) for name, part in network.named_modules() if isinstance(part, nn.Linear | nn.Conv2d))
+    parent, _, last = name.rpartition(".")
+    setattr(network.get_submodule(parent), last, nn.Identity())
 
 
 def load(network: nn.Module, spec: ModelSpec, path: Path, image_size: int | None) -> None:

@@ -99,6 +99,8 @@ def measure(
     multiple = patch if patch >= 8 else 32
     small = MEASURED_SIDE // multiple * multiple
     try:
+        if input_size % multiple:
+            raise ValueError("its own size is no multiple of its patches: no other is to be trusted")
         with torch.device(device):
             made_small = builder(small).eval()
         return Measured(parameters, *at(small, made_small), small // 2, multiple, fixed_size=False, sized_at_build=True)

@@ -16,7 +16,7 @@ from core.errors import InvalidInputError, NotFoundError
 from core.identifiers import new_id
 from core.settings import Settings
 from core.vocabulary import AnnotationKind, DataType, TaskType
-from core.zoo import added, catalogue, presets, weights
+from core.zoo import added, catalogue, evidence, presets, weights
 from core.zoo.added import AddedWeights
 from core.zoo.devices import host_device
 from core.zoo.estimates import learn
@@ -219,6 +219,31 @@ def recommend_entries(
         ((item.spec.network, item.spec.pretraining, "\n".join(item.reasons)) for item in suggestions),
         empty="No network of the zoo fits.",
     )
+
+
+@app.command("evidence")
+def measure_candidates(
+    task_type: Annotated[TaskType, typer.Option("--task-type")],
+    dataset: Annotated[str, typer.Option("--dataset", help="Name or id of the dataset.")],
+    data_type: Annotated[DataType, typer.Option("--data-type", help="What the images show.")] = DataType.OTHER,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for it.")] = 1800,
+    json: JsonOption = False,
+    workspace: WorkspaceOption = "",
+) -> None:
+    """Measure candidates on a sample of the dataset, with frozen features, and rank them by what they show. A light worker does it."""
+    runtime = Runtime.load(workspace)
+    need_light_worker(runtime, "measuring candidates is")
+    with runtime.database.read() as session:
+        found = find_dataset(session, runtime.workspace, dataset)
+        sets = annotation_sets_for(found, task_type)
+        facts, _ = _facts(session, runtime, dataset, task_type)
+    chosen = evidence.candidates(task_type, data_type, facts, host_device(), runtime.settings)
+    say(f"{len(chosen)} candidates are measured on up to {evidence.SAMPLE} images …")
+    result = done_by_light_worker(runtime, "evidence", evidence.payload(found.id, sets[0].id, task_type, chosen), timeout)
+    if json:
+        print_json(result["measured"])
+        return
+    print_table(("candidate", "shows"), evidence.sentences(evidence.of_result(result)), empty="Nothing was measured.")
 
 
 def _facts(session: Session, runtime: Runtime, name: str, task_type: TaskType) -> tuple[DatasetFacts, bool]:
