@@ -51,8 +51,8 @@ def test_a_detector_learns_and_leaves_a_model_that_can_be_tried(bench: Any, kind
     json.dumps(link.epochs)
 
     report = write_model(job, result, "models/m", database=bench.database, storage=bench.storage, settings=bench.settings)
-    assert {"curves", "precision_recall", "classes", "best_and_worst"} == report.keys()
-    for key in report.values():
+    assert {"curves", "precision_recall", "classes", "best_and_worst"} <= report.keys()
+    for key in (key for key in report.values() if key.endswith(".png")):
         assert min(Image.open(BytesIO(bench.storage.read(key))).size) > 50
     card = json.loads(bench.storage.read("models/m/model_card.json"))
     assert len(card["thresholds"]) == 2 and card["metrics"]["ap50"] == result.metrics["ap50"]
