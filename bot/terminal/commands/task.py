@@ -59,7 +59,7 @@ def create(
     data_type: Annotated[DataType, typer.Option(help="What the images show, for the suggestion.")] = DataType.OTHER,
     preference: Annotated[int, typer.Option(min=1, max=5, help="Model preference, 1 small to 5 large.")] = 3,
     tuning: Annotated[Tuning, typer.Option()] = Tuning.AUTO,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Hyperparameter as key=value; may be repeated.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Hyperparameter as key=value; may be repeated, and of one key the last counts.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the task has ended.")] = False,
     as_json: JsonOption = False,
     workspace: WorkspaceOption = "",
@@ -263,8 +263,6 @@ def _pairs(given: list[str]) -> dict[str, str]:
         key, equals, value = item.partition("=")
         if not equals:
             raise InvalidInputError(f"--set takes key=value; “{item[:60]}” was given.", "For example --set epochs=20.")
-        if key.strip() in pairs:
-            raise InvalidInputError(f"--set {key.strip()} was given twice.", "Give it once; several values are separated by commas.")
         pairs[key.strip()] = value
     return pairs
 

@@ -106,7 +106,6 @@ def test_stop(run: Run, discard: tuple[str, ...], kept: bool) -> None:
         (("--set", "epochs=0"), 2, "Training epochs (epochs) takes an integer from 1 to 200; “0” was given"),
         (("--set", "learning_rate=fast"), 2, "“fast” was given"),
         (("--set", "epoch=3"), 2, "Did you mean epochs?"),
-        (("--set", "epochs=3", "--set", "epochs=4"), 2, "given twice"),
         (("--set", "epochs"), 2, "key=value"),
         (("--set", "image_size=20"), 2, "Input size (image_size)"),
         (("--dataset", "horses"), 1, "horses"),
