@@ -38,9 +38,10 @@ METRIC_NAMES = {
 PICTURE_NAMES = {
     "scores": "Scores of all training jobs against their hyperparameters",
     "lineage": "Lineage of the population: who copied whom, and when",
-    "curves": "Curves of training and validation, with the majority-class baseline",
+    "curves": "Curves of training and validation",
     "confusion_matrix": "Confusion matrix of the validation images",
     "precision_recall": "Precision over recall on the validation images",
+    "classes": "How well each class is known",
     "best_and_worst": "Surest hits and worst misses among the validation images",
 }
 
