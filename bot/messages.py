@@ -13,6 +13,7 @@ from core.tasks.states import State
 from core.tuning.standings import JobStanding, Standings, values_text
 from core.vocabulary import TaskType
 from core.wizard.screens import Block, Button, Confirm, Facts, Message, Picture, ProgressBar, Text, Tone
+from core.zoo.evidence import of_result, sentences
 
 METRIC_NAMES = {
     "accuracy": "Accuracy",
@@ -315,6 +316,12 @@ def light_message(
         made = MADE.get(job.kind, "")
         what = f"“{name}” could not be {made}: {job.error}" if made else job.error
         return Message(key, (Text(f"{what} {job.error_remedy}".strip(), Tone.ERROR),))
+    if job.kind == "evidence":
+        measured = of_result(job.result)
+        title = f"What {len(measured)} candidates show on {job.result.get('images', 0)} of your images"
+        return Message(
+            key, (Facts(tuple(sentences(measured)), title=title), Text("The model step suggests the first of them now: “Look again”."))
+        )
     if dataset is None:
         return Message(key, (Text(f"“{name}” was {MADE[job.kind]}, and has been deleted since." if job.kind in MADE else "Done."),))
     held = dataset.state == "held"

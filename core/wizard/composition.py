@@ -9,12 +9,13 @@ from core.tasks.creation import NewTask
 from core.tasks.hyperparameters import FIELDS, Hyperparameters
 from core.tuning.budget import JobsChoice, auto_choice
 from core.tuning.search import SEARCH_FIELDS, draw, grid, made
-from core.vocabulary import DataType, Flow, Tuning
+from core.vocabulary import DataType, Flow, TaskType, Tuning
 from core.wizard.context import StepContext
-from core.wizard.draft import Choices, Selection
+from core.wizard.draft import Selection
 from core.zoo import catalogue, weights
 from core.zoo.devices import host_device
 from core.zoo.estimates import learn
+from core.zoo.evidence import Measurement
 from core.zoo.facts import DatasetFacts, facts_of
 from core.zoo.recipes import auto_plan, manual_plan
 from core.zoo.recommend import recommend
@@ -50,6 +51,8 @@ def suggest(context: StepContext) -> dict[str, Any]:
         instances=context.tells_instances,
         experience=learn(context.session, devices),
     )
+    if measured := context.evidence:
+        return _measured_best(context, measured)
     if not found:
         raise InvalidInputError("No network of the zoo fits this task and device.", "Choose one yourself with manual select.")
     best = found[0]
@@ -57,17 +60,35 @@ def suggest(context: StepContext) -> dict[str, Any]:
         "network": best.spec.network,
         "pretraining": best.spec.pretraining,
         "reasons": list(best.reasons),
-        "made_for": _made_for(choices),
+        "made_for": _made_for(context),
+    }
+
+
+def _measured_best(context: StepContext, measured: list[Measurement]) -> dict[str, Any]:
+    best = measured[0]
+    kind = "of the images right" if context.task_type is TaskType.SINGLE_LABEL else "mean average precision"
+    return {
+        "network": best.network,
+        "pretraining": best.pretraining,
+        "reasons": [
+            f"the best of {len(measured)} candidates measured on your own images",
+            f"a linear probe on its frozen features at {best.image_size} px gets {best.linear_probe:.1%} {kind}, "
+            f"the nearest neighbours {best.nearest_neighbours:.1%}",
+            f"the last of them gets {measured[-1].linear_probe:.1%}",
+        ],
+        "made_for": _made_for(context),
     }
 
 
 def suggestion_is_current(context: StepContext) -> bool:
     """Whether the stored suggestion was made for the choices as they are."""
-    return bool(context.choices.suggestion) and context.choices.suggestion.get("made_for") == _made_for(context.choices)
+    return bool(context.choices.suggestion) and context.choices.suggestion.get("made_for") == _made_for(context)
 
 
-def _made_for(choices: Choices) -> list[Any]:
-    return [choices.task_type, choices.dataset_id, choices.annotation_set_id, choices.preference, choices.data_type]
+def _made_for(context: StepContext) -> list[Any]:
+    choices = context.choices
+    measured = choices.evidence_job_id if context.evidence else ""
+    return [choices.task_type, choices.dataset_id, choices.annotation_set_id, choices.preference, choices.data_type, measured]
 
 
 def chosen_spec(context: StepContext) -> ModelSpec:

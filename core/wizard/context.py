@@ -5,15 +5,17 @@ from functools import cached_property
 
 from sqlalchemy.orm import Session
 
-from core.access import Actor
+from core.access import Actor, Place
 from core.datasets.listing import find_dataset
-from core.db.tables import AnnotationSet, Dataset, Model
+from core.db.tables import AnnotationSet, Dataset, LightJob, Model
 from core.errors import InvalidInputError, NotFoundError
 from core.models.listing import find_model
 from core.settings import Settings
+from core.tasks.states import State
 from core.vocabulary import AnnotationKind, Flow, TaskType
 from core.wizard.draft import Choices, Selection
 from core.zoo import presets
+from core.zoo.evidence import Measurement, of_result
 from core.zoo.presets import Preset
 
 
@@ -25,6 +27,7 @@ class StepContext:
     settings: Settings
     actor: Actor
     choices: Choices
+    place: Place | None = None  # where the conversation is; what takes longer is told there
 
     @cached_property
     def dataset(self) -> Dataset | None:
@@ -69,6 +72,20 @@ class StepContext:
             return find_model(self.session, self.actor.workspace, self.choices.source_model_id)
         except NotFoundError:
             return None
+
+    @property
+    def evidence_job(self) -> LightJob | None:
+        """The measuring of candidates that was asked for, as long as it is of the chosen annotations."""
+        job = self.session.get(LightJob, self.choices.evidence_job_id) if self.choices.evidence_job_id else None
+        if job is None or job.payload.get("annotation_set_id") != self.choices.annotation_set_id:
+            return None
+        return job if job.payload.get("task_type") == self.choices.task_type else None
+
+    @property
+    def evidence(self) -> list[Measurement]:
+        """What candidates have shown on the chosen images, best first; empty before it is known."""
+        job = self.evidence_job
+        return of_result(job.result) if job is not None and job.state == State.FINISHED else []
 
     @property
     def class_mismatch(self) -> str:

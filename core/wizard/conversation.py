@@ -93,7 +93,7 @@ class Conversation:
         """
         with self.database.write() as session:
             screen = self._handle(session, actor, press)
-        if press.action == "start" and screen.task_id:
+        if (press.action == "start" and screen.task_id) or press.action == "choose:evidence":
             self.on_start()
         return screen
 
@@ -101,7 +101,7 @@ class Conversation:
         draft = self._draft(session, actor, press.draft_id)
         if draft.state != "open":
             return self._ended(session, draft)
-        context = self._context(session, actor, Choices.model_validate(draft.choices))
+        context = self._context(session, actor, Choices.model_validate(draft.choices), Place.from_json(draft.place))
         if press.version is not None and press.version != draft.version and not _still_asked(press, context):
             return self._show(draft, context, Text(STALE, Tone.WARNING))
         if press.action == "cancel":
@@ -162,8 +162,8 @@ class Conversation:
             raise NotAllowedError(f"This conversation belongs to {draft.person_name}.", "Start one of your own with /train.")
         return draft
 
-    def _context(self, session: Session, actor: Actor, choices: Choices) -> StepContext:
-        return StepContext(session, self.settings, actor, choices)
+    def _context(self, session: Session, actor: Actor, choices: Choices, place: Place | None = None) -> StepContext:
+        return StepContext(session, self.settings, actor, choices, place)
 
     def _take(self, context: StepContext, press: Press) -> None:
         step = _step_named(context.choices.step, context.choices)

@@ -38,6 +38,8 @@ class Choices(BaseModel):
     pretraining: str = ""
     suggestion: dict[str, Any] = Field(default_factory=dict)  # network, pretraining, reasons; and what it was made for
 
+    evidence_job_id: str = ""  # of the light job that measures candidates on the chosen images
+
     tuning: Tuning = Tuning.AUTO
     hyperparameters: dict[str, Any] = Field(default_factory=dict)  # typed values that were accepted
     search: dict[str, dict[str, Any]] = Field(default_factory=dict)  # by tuning: accepted lists, ranges and numbers of jobs

@@ -1,13 +1,16 @@
 """The network: suggested from the data with reasons, or picked by hand family → variation → pre-training."""
 
 from core.errors import InvalidInputError
-from core.vocabulary import DataType, Flow
-from core.wizard.composition import suggest, suggestion_is_current
+from core.tasks.light import submit_light_job
+from core.tasks.states import State
+from core.vocabulary import DataType, Flow, TaskType
+from core.wizard.composition import dataset_facts, suggest, suggestion_is_current
 from core.wizard.context import StepContext
 from core.wizard.draft import Choices, Selection
-from core.wizard.screens import Block, Control, Facts, Menu, Option, OptionPage, Text, Tone
+from core.wizard.screens import Block, Button, Control, Facts, Menu, Option, OptionPage, Text, Tone
 from core.wizard.steps.step import FIRST_OPTIONS, Input, View, matching
-from core.zoo import catalogue, weights
+from core.zoo import catalogue, evidence, weights
+from core.zoo.devices import host_device
 from core.zoo.spec import ModelSpec, gmacs_text
 
 PREFERENCES = {1: "Small", 2: "Rather small", 3: "Medium", 4: "Rather large", 5: "Large"}
@@ -61,7 +64,9 @@ class ModelStep:
             controls.append(self._menu(context, "preference", "Model preference", str(choices.preference), preference))
             shows = choices.data_type
             controls.append(self._menu(context, "data-type", "Tell us about your images", shows or "", shows.title if shows else ""))
-            return View(tuple(_suggested(choices)), tuple(controls))
+            if choices.data_type is not None and context.task_type in (TaskType.SINGLE_LABEL, TaskType.MULTI_LABEL):
+                controls.append(Button("choose:evidence", "Measure on your images" if context.evidence_job is None else "Look again"))
+            return View((*_suggested(choices), *_measured(context)), tuple(controls))
         controls.append(self._menu(context, "family", "Family", choices.family, choices.family))
         if choices.family:
             controls.append(self._menu(context, "network", "Variation", choices.network, choices.network))
@@ -92,6 +97,8 @@ class ModelStep:
             choices.preference = int(value)
         elif given.target == "data-type" and value in set(DataType):
             choices.data_type = DataType(value)
+        elif given.target == "evidence":
+            _measure(context)
         elif given.target == "family" and value in catalogue.families(context.task_type):
             if value != choices.family:
                 choices.family, choices.network, choices.pretraining = value, "", ""
@@ -158,6 +165,40 @@ def _suggested(choices: Choices) -> list[Block]:
     rows = (("Network", suggestion["network"]), ("Pre-training", _title(suggestion["pretraining"])))
     reasons = "Why: " + "; ".join(suggestion["reasons"]) + "."
     return [Facts(rows, title="We suggest"), Text(reasons, Tone.HINT)]
+
+
+def _measure(context: StepContext) -> None:
+    """Have candidates measured on a sample of the chosen images, unless that is under way or done."""
+    choices, annotation_set = context.choices, context.annotation_set
+    if context.evidence_job is not None and context.evidence_job.state != State.ERROR:
+        return
+    if annotation_set is None or choices.data_type is None:
+        raise InvalidInputError("Say what your images show first.")
+    chosen = evidence.candidates(context.task_type, choices.data_type, dataset_facts(context), host_device(), context.settings)
+    job = submit_light_job(
+        context.session,
+        workspace=context.actor.workspace,
+        person=context.actor.person,
+        kind="evidence",
+        payload=evidence.payload(choices.dataset_id, annotation_set.id, context.task_type, chosen),
+        place=context.place,
+    )
+    choices.evidence_job_id = job.id
+
+
+def _measured(context: StepContext) -> list[Block]:
+    """How far the measuring of candidates is, or what it showed."""
+    job = context.evidence_job
+    if job is None:
+        return []
+    if job.state == State.ERROR:
+        return [Text(f"{job.error} {job.error_remedy}".strip(), Tone.ERROR)]
+    if context.evidence:
+        return [Facts(tuple(evidence.sentences(context.evidence)), title="Measured on your images")]
+    many = len(job.payload["candidates"])
+    return [
+        Text(f"{job.result.get('done', 0)} of {many} candidates measured on a sample of your images; it takes a few minutes.", Tone.HINT)
+    ]
 
 
 def _title(pretraining: str) -> str:
