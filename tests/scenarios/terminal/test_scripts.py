@@ -112,7 +112,7 @@ def test_stop(run: Run, discard: tuple[str, ...], kept: bool) -> None:
         (("--task-type", "object-detection"), 1, "object-detection"),
         (("--network", "resnet19"), 2, "resnet18"),
         (("--pretraining", "imagenet-30k"), 2, "imagenet-1k"),
-        (("--name", ""), 2, "1 to 100 characters; 0 were given"),
+        (("--name", ""), 2, "has no name yet"),
         (("--name", "two\nlines"), 2, "line breaks"),
         (("--preset", "pneumothorax", "--flow", "retraining"), 2, "--preset belongs to --flow specialized"),
         (("--flow", "retraining"), 2, "--network"),
