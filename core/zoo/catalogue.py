@@ -148,9 +148,10 @@ def _menu() -> dict[TaskType, dict[str, list[str]]]:
     return menu
 
 
-def families(task_type: TaskType) -> list[str]:
-    """Families that serve this task type, in alphabetical order."""
-    return list(_menu()[task_type])
+def families(task_type: TaskType, *, instances: bool = True) -> list[str]:
+    """Families that serve this task type, in alphabetical order; without `instances` those left out that need a mask for each object."""
+    menu = _menu()[task_type]
+    return [family for family, networks in menu.items() if instances or not all(_pinned()[name][-1].instances_only for name in networks)]
 
 
 def variations(task_type: TaskType, family: str) -> list[str]:

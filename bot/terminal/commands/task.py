@@ -59,7 +59,9 @@ def create(
     data_type: Annotated[DataType, typer.Option(help="What the images show, for the suggestion.")] = DataType.OTHER,
     preference: Annotated[int, typer.Option(min=1, max=5, help="Model preference, 1 small to 5 large.")] = 3,
     tuning: Annotated[Tuning, typer.Option()] = Tuning.AUTO,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Hyperparameter as key=value; may be repeated, and of one key the last counts.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Hyperparameter as key=value; may be repeated, and of one key the last counts.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the task has ended.")] = False,
     as_json: JsonOption = False,
     workspace: WorkspaceOption = "",

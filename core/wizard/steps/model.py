@@ -46,7 +46,7 @@ class ModelStep:
             if choices.data_type is not None and not suggestion_is_current(context):
                 choices.suggestion = suggest(context)
             return
-        if choices.family and choices.family not in catalogue.families(context.task_type):
+        if choices.family and choices.family not in catalogue.families(context.task_type, instances=context.tells_instances):
             choices.family, choices.network, choices.pretraining = "", "", ""
         if choices.network and not any(spec.pretraining == choices.pretraining for spec in self._entries(context)):
             specs = self._entries(context)
@@ -99,7 +99,7 @@ class ModelStep:
             choices.data_type = DataType(value)
         elif given.target == "evidence":
             _measure(context)
-        elif given.target == "family" and value in catalogue.families(context.task_type):
+        elif given.target == "family" and value in catalogue.families(context.task_type, instances=context.tells_instances):
             if value != choices.family:
                 choices.family, choices.network, choices.pretraining = value, "", ""
         elif given.target == "network" and value in catalogue.variations(context.task_type, choices.family):
@@ -135,7 +135,7 @@ class ModelStep:
         elif target == "family":
             found = [
                 Option(family, family, f"{len(catalogue.variations(context.task_type, family))} variations")
-                for family in catalogue.families(context.task_type)
+                for family in catalogue.families(context.task_type, instances=context.tells_instances)
             ]
         elif target == "network" and choices.family:
             for network in catalogue.variations(context.task_type, choices.family):

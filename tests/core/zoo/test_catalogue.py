@@ -88,3 +88,9 @@ def test_search_takes_every_word():
     assert all(
         "50" in f"{spec.name} {spec.pretrained_on}" and "imagenet-1k" in f"{spec.name} {spec.pretrained_on}".lower() for spec in found
     )
+
+
+def test_networks_for_instances_are_offered_only_for_instances():
+    assert "Mask R-CNN" in catalogue.families(TaskType.OBJECT_SEGMENTATION)
+    assert "Mask R-CNN" not in catalogue.families(TaskType.OBJECT_SEGMENTATION, instances=False)
+    assert "U-Net" in catalogue.families(TaskType.OBJECT_SEGMENTATION, instances=False)
