@@ -169,7 +169,9 @@ def _whole_row(name: str, family: str, memory: Memory) -> tuple[NetworkRow, list
 
 def _row_over(decoder: str, encoder: str, weights: list[WeightRow], memory: Memory) -> tuple[NetworkRow, list[WeightRow]]:
     name = f"{decoder}-{encoder}"
-    measured = memory.measure(name, lambda _: build_over(decoder, encoder, 7), INPUT_SIZE, sizes=(64, 32))
+    measured = memory.measure(
+        name, lambda _: build_over(decoder, encoder, 7), INPUT_SIZE, sizes=(128 if decoder == "pan" else 64, 32)
+    )  # PAN halves the coarsest level three times more
     row = NetworkRow.of(
         name,
         measured,
