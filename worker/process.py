@@ -40,7 +40,18 @@ logger = logging.getLogger(__name__)
 PAUSE_SECONDS = 60.0
 
 # torch._dynamo would else be imported by the first optimizer of each job, for a second and a half.
-WARM_MODULES = ("torch", "torch._dynamo", "torchvision", "timm", "torchmetrics", "core.tuning.studies", "worker.jobs", "worker.light")
+WARM_MODULES = (
+    "torch",
+    "torch._dynamo",
+    "torchvision",
+    "timm",
+    "torchmetrics",
+    "core.figures",
+    "core.tuning.pictures",
+    "core.tuning.studies",
+    "worker.jobs",
+    "worker.light",
+)
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None

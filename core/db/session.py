@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, make_url
@@ -38,19 +39,20 @@ class Database:
 
     @classmethod
     def of(cls, settings: Settings) -> "Database":
-        """The installation's database. Its folder is made where it is the home; a folder that the operator named must be there.
+        """The installation's database. Its folder is made within the home; any other must be there.
 
         Raises:
             UnavailableError: when the folder cannot be made.
         """
-        if not settings.database_url:
+        database = cls(settings.database)
+        if database.is_sqlite and settings.home in Path(database.url.database or "").parents:
             try:
-                settings.home.mkdir(parents=True, exist_ok=True)
+                Path(str(database.url.database)).parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise UnavailableError(
-                    f"The home folder cannot be made: {error.strerror}: {error.filename}.", "Check STATIONMASTER_HOME."
+                    f"The folder of the database cannot be made: {error.strerror}: {error.filename}.", "Check STATIONMASTER_HOME."
                 ) from error
-        return cls(settings.database)
+        return database
 
     @contextmanager
     def write(self) -> Iterator[Session]:

@@ -8,7 +8,7 @@ from core.wizard.composition import dataset_facts, suggest, suggestion_is_curren
 from core.wizard.context import StepContext
 from core.wizard.draft import Choices, Selection
 from core.wizard.screens import Block, Button, Control, Facts, Menu, Option, OptionPage, Text, Tone
-from core.wizard.steps.step import FIRST_OPTIONS, Input, View, matching
+from core.wizard.steps.step import FIRST_OPTIONS, Input, View, count, matching
 from core.zoo import catalogue, evidence, weights
 from core.zoo.devices import host_device
 from core.zoo.spec import ModelSpec, gmacs_text
@@ -134,7 +134,7 @@ class ModelStep:
             found = [Option(kind, kind.title) for kind in DataType]
         elif target == "family":
             found = [
-                Option(family, family, f"{len(catalogue.variations(context.task_type, family))} variations")
+                Option(family, family, count(len(catalogue.variations(context.task_type, family)), "variation"))
                 for family in catalogue.families(context.task_type, instances=context.tells_instances)
             ]
         elif target == "network" and choices.family:

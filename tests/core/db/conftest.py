@@ -24,6 +24,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of an empty database."""
     if request.param == "sqlite":
+        (tmp_path / "home").mkdir(exist_ok=True)  # a database that is named by its address makes no folders
         return f"sqlite:///{tmp_path / 'home' / 'stationmaster.db'}"
     server: str = request.getfixturevalue("postgres_server")
     name = f"test_{uuid.uuid4().hex[:8]}"

@@ -165,7 +165,9 @@ def test_one_person_may_have_so_many_waiting(
     make_task()
 
 
-@pytest.mark.parametrize(("about", "message"), [({"name": "  "}, "needs a name"), ({"name": "x" * 101}, "101 characters")])
+@pytest.mark.parametrize(
+    ("about", "message"), [({"name": "  "}, "0 were given"), ({"name": "x" * 101}, "101 were given"), ({"name": "a\nb"}, "line breaks")]
+)
 def test_names_are_checked(make_task: MakeTask, about: dict[str, str], message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         make_task(**about)

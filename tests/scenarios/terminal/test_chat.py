@@ -28,6 +28,8 @@ def to_the_tuning(person: Typist) -> None:
     person.choose("How to choose")
     person.choose("Manual select")
     person.choose("Family")
+    person.choose("⌕ search")
+    person.type("mobilenet")
     person.choose("MobileNet")
     person.choose("Variation")
     person.choose("mobilenetv3_small_050")
