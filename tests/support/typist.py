@@ -53,8 +53,9 @@ class Typist:
         self._wait_for_pointer()
         for _ in range(MOST_OPTIONS):
             if self.pointed().startswith(label):
+                before = self.look()
                 self.child.send("\r")
-                self._wait_for_answer(label)
+                self._wait_for_change(before)
                 return
             self.child.send("\x1b[B")
             time.sleep(0.05)
@@ -86,9 +87,9 @@ class Typist:
         while not self.pointed():
             assert time.monotonic() < deadline and self.child.isalive(), "no question is asked:\n" + "\n".join(self.look())
 
-    def _wait_for_answer(self, label: str) -> None:
-        """The question's options vanish as soon as it is answered."""
+    def _wait_for_change(self, before: list[str]) -> None:
+        """The question's options vanish as soon as it is answered; what follows may look alike."""
         deadline = time.monotonic() + self.seconds
-        while self.pointed().startswith(label):
-            if time.monotonic() > deadline or not self.child.isalive():
-                return
+        while self.look() == before and time.monotonic() < deadline and self.child.isalive():
+            pass
+        self.look(0.2)
