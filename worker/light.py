@@ -222,8 +222,8 @@ def _add_weights(work: LightWork) -> dict[str, Any]:
 
 
 def _evidence(work: LightWork) -> dict[str, Any]:
-    """What `core.zoo.evidence.payload` says → what `worker.evidence.measure` found."""
-    from worker.evidence import measure  # scikit-learn takes a second to import
+    """What `core.zoo.evidence.payload` says → what `worker.evidence.measuring.measure` found."""
+    from worker.evidence.measuring import measure  # scikit-learn takes a second to import
 
     payload = work.payload
     with work.database.read() as session:

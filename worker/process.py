@@ -31,6 +31,7 @@ from core.tasks.duties import Duties
 from core.tasks.lifecycle import lose_job
 from core.tasks.light import lose_light_job
 from core.zoo.catalogue import entries
+from core.zoo.devices import host_device, show
 from worker.pausing import PAUSE
 from worker.workplace import leave_to_work_horses
 
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 # How long a work-horse that was asked to pause may take for its checkpoint.
 PAUSE_SECONDS = 60.0
+# How often a gpu worker says what it trains on.
+SHOW_DEVICE_SECONDS = 60.0
 
 # torch._dynamo would else be imported by the first optimizer of each job, for a second and a half.
 WARM_MODULES = (
@@ -66,6 +69,7 @@ class TrainingWorker(Worker):
         self._duties = duties
         self._kind = kind
         self._identity = own_identity()
+        self._device_shown = float("-inf")
         super().__init__(
             # One queue only: from several RQ pops in a way that loses the job of a worker that is killed just then.
             [rq_name(settings, kind)],
@@ -95,6 +99,18 @@ class TrainingWorker(Worker):
                 transaction.expire(self.key, self.worker_ttl + 60)
                 worker_registration.register(self, transaction)
                 transaction.execute()
+        self._show_device()
+
+    def _show_device(self) -> None:
+        """Tell the database what this worker trains on, for the advice; once a minute, and without harm when the database is away."""
+        if self._kind != "gpu" or time.monotonic() - self._device_shown < SHOW_DEVICE_SECONDS:
+            return
+        self._device_shown = time.monotonic()
+        try:
+            with self._database.write() as session:
+                show(session, self._identity, host_device())
+        except UnavailableError as error:
+            logger.info("the device was not told: %s", error)
 
     def maintain_heartbeats(self, job: QueueEntry) -> None:
         """Show itself while a job runs. A queue that is away is no reason to end: the job goes on."""

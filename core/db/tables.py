@@ -363,6 +363,19 @@ class Lease(Base):
     expires_at: Mapped[datetime]
 
 
+class WorkerDevice(Base):
+    """What a gpu worker trains on, as it says itself: what advice plans with."""
+
+    __tablename__ = "worker_devices"
+
+    worker: Mapped[str] = mapped_column(primary_key=True)  # its process identity
+    kind: Mapped[str] = mapped_column(String(8))  # cpu, cuda, mps
+    name: Mapped[str]
+    memory_bytes: Mapped[int] = mapped_column(BigInteger)
+    cores: Mapped[int]
+    seen_at: Mapped[datetime]
+
+
 class TypedForm(Base):
     """What somebody typed into a dialog and was not accepted, where a chat cannot show the dialog again by itself."""
 

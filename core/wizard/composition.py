@@ -13,12 +13,12 @@ from core.vocabulary import DataType, Flow, TaskType, Tuning
 from core.wizard.context import StepContext
 from core.wizard.draft import Selection
 from core.zoo import catalogue, weights
-from core.zoo.devices import host_device
+from core.zoo.devices import workers_device
 from core.zoo.estimates import learn
-from core.zoo.evidence import Measurement
+from core.zoo.evidence import Measurement, best_for
 from core.zoo.facts import DatasetFacts, facts_of
 from core.zoo.recipes import auto_plan, manual_plan
-from core.zoo.recommend import recommend
+from core.zoo.recommend import Suggestion, describe, most_gmacs, recommend
 from core.zoo.spec import ModelSpec
 
 
@@ -39,45 +39,65 @@ def dataset_facts(context: StepContext) -> DatasetFacts:
 
 
 def suggest(context: StepContext) -> dict[str, Any]:
-    """The best suggestion for the choices so far, with its reasons, and what it was made from."""
-    choices, devices = context.choices, host_device()
+    """The best suggestion for the choices so far, with its reasons, and what it was made from.
+
+    Where candidates have been measured on these images it is one of them, and it is trained at the image size that it was measured at.
+    """
+    choices, devices, facts = context.choices, workers_device(context.session), dataset_facts(context)
+    experience = learn(context.session, devices)
+
+    if measured := context.evidence:
+        limits = [most_gmacs(context.task_type, step, instances=context.tells_instances) for step in range(1, choices.preference + 1)]
+        shown = best_for(measured, limits, context.settings)
+        spec = catalogue.find_spec(shown.network, shown.pretraining, context.settings)
+        best = describe(
+            spec,
+            context.task_type,
+            choices.data_type or DataType.OTHER,
+            facts,
+            devices,
+            image_size=shown.image_size,
+            experience=experience,
+        )
+        return _as_stored(best, [*_measured_reasons(context.task_type, shown, measured), *best.reasons], context, shown.image_size)
     found = recommend(
         context.task_type,
         choices.data_type or DataType.OTHER,
         choices.preference,
-        dataset_facts(context),
+        facts,
         devices,
         context.settings,
         instances=context.tells_instances,
-        experience=learn(context.session, devices),
+        experience=experience,
     )
-    if measured := context.evidence:
-        return _measured_best(context, measured)
     if not found:
         raise InvalidInputError("No network of the zoo fits this task and device.", "Choose one yourself with manual select.")
-    best = found[0]
+    return _as_stored(found[0], list(found[0].reasons), context, "auto")
+
+
+def _as_stored(best: Suggestion, reasons: list[str], context: StepContext, image_size: int | str) -> dict[str, Any]:
     return {
         "network": best.spec.network,
         "pretraining": best.spec.pretraining,
-        "reasons": list(best.reasons),
+        "reasons": reasons,
+        "image_size": image_size,
+        "estimated_seconds": round(best.seconds),
+        "estimated_memory_bytes": best.memory_bytes,
         "made_for": _made_for(context),
     }
 
 
-def _measured_best(context: StepContext, measured: list[Measurement]) -> dict[str, Any]:
-    best = measured[0]
-    kind = "of the images right" if context.task_type is TaskType.SINGLE_LABEL else "mean average precision"
-    return {
-        "network": best.network,
-        "pretraining": best.pretraining,
-        "reasons": [
-            f"the best of {len(measured)} candidates measured on your own images",
-            f"a linear probe on its frozen features at {best.image_size} px gets {best.linear_probe:.1%} {kind}, "
-            f"the nearest neighbours {best.nearest_neighbours:.1%}",
-            f"the last of them gets {measured[-1].linear_probe:.1%}",
-        ],
-        "made_for": _made_for(context),
-    }
+def _measured_reasons(task_type: TaskType, shown: Measurement, measured: list[Measurement]) -> list[str]:
+    kind = {
+        TaskType.SINGLE_LABEL: "of the images right",
+        TaskType.MULTI_LABEL: "mean average precision",
+    }.get(task_type, "of the objects and empty places right")
+    place = "the best" if shown == measured[0] else "the best that is no larger than you prefer"
+    return [
+        f"{place} of {len(measured)} candidates measured on your own images",
+        f"a linear probe on its frozen features at {shown.image_size} px gets {shown.linear_probe:.1%} {kind}, "
+        f"the nearest neighbours {shown.nearest_neighbours:.1%}; the last of them gets {measured[-1].linear_probe:.1%}",
+    ]
 
 
 def suggestion_is_current(context: StepContext) -> bool:
@@ -102,7 +122,7 @@ def chosen_spec(context: StepContext) -> ModelSpec:
         if context.preset is None:
             raise InvalidInputError("No application has been chosen yet.", "Go back and choose one.")
         spec = context.preset.spec(context.settings)
-        network, pretraining = spec.network, spec.pretraining
+        network, pretraining = spec.network, catalogue.NONE if choices.from_scratch else spec.pretraining
     elif choices.flow == Flow.RETRAINING:
         if not choices.source_model_id:
             raise InvalidInputError("No model to retrain has been chosen yet.", "Go back and choose one.")
@@ -130,7 +150,7 @@ def chosen_spec(context: StepContext) -> ModelSpec:
             raise InvalidInputError(
                 f"The licence of the weights {spec.name} ({spec.licence or 'unknown'}) is not allowed here.", "Choose another pre-training."
             )
-        if not weights.available(spec, context.settings):
+        if not weights.confirmed(spec, context.settings):
             missing = weights.missing(spec, context.settings)
             raise InvalidInputError(missing.what, missing.remedy)
     return spec
@@ -155,8 +175,10 @@ def training_jobs(context: StepContext, spec: ModelSpec) -> JobsChoice:
     if tuning == Tuning.AUTO:
         # In the wizard auto asks for nothing; values given in a script with auto overrule the recipe one by one.
         own = context.preset.recipe if context.preset is not None else {}
+        if context.auto_selected and suggestion_is_current(context):  # of candidates measured on these images, the size that showed best
+            own = own | {"image_size": choices.suggestion.get("image_size", "auto")}
         recipe = auto_plan(spec, context.task_type, facts, {**own, **(entered if choices.overrides_recipe else {})}, seed=seed)
-        return auto_choice(recipe, spec, facts, host_device(), context.settings.auto_gpu_hours)
+        return auto_choice(recipe, spec, facts, workers_device(context.session), context.settings.auto_gpu_hours)
     if tuning == Tuning.MANUAL:
         return JobsChoice([manual_plan(spec, facts, Hyperparameters(**entered))], None, "")
     given = choices.search.get(tuning, {})

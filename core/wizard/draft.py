@@ -36,6 +36,7 @@ class Choices(BaseModel):
     family: str = ""
     network: str = ""
     pretraining: str = ""
+    from_scratch: bool = False  # an application whose weights cannot be had is trained without them
     suggestion: dict[str, Any] = Field(default_factory=dict)  # network, pretraining, reasons; and what it was made for
 
     evidence_job_id: str = ""  # of the light job that measures candidates on the chosen images

@@ -25,7 +25,7 @@ def _specs(data: dict[str, Any]) -> Iterable[ModelSpec]:
         for flag in ("fixed_size", "sized_at_build", "instances_only"):
             network[flag] = bool(network[flag])
         network["scratch"] = network.pop("from_scratch")
-        network["speed_source"] = data["speed_source"] if network["images_per_second"] else ""
+        network["speed_source"] = data["speed_sources"][network["speed_source"]] if network["images_per_second"] else ""
     for row in data["weights"]:
         weight = dict(zip(data["weight_columns"], row, strict=True))
         network = networks[weight["network"]]
@@ -39,7 +39,7 @@ def _specs(data: dict[str, Any]) -> Iterable[ModelSpec]:
                 "input_size": own_size,
                 "gmacs": round(network["gmacs"] * scale, 4),
                 "memory_mb": round(network["memory_mb"] * scale, 1) if network["memory_mb"] is not None else None,
-                "images_per_second": round(network["images_per_second"] / scale, 1) if network["images_per_second"] else None,
+                "images_per_second": float(f"{network['images_per_second'] / scale:.4g}") if network["images_per_second"] else None,
                 "accuracy_source": data["accuracy_sources"][weight["accuracy_source"]] if weight["accuracy"] is not None else "",
                 "mean": tuple(mean),
                 "std": tuple(std),

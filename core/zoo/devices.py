@@ -1,45 +1,105 @@
-"""What this host can train on, found without importing torch."""
+"""What can be trained on: this host's device, found without importing torch, and what the gpu workers have said of theirs."""
 
 import logging
 import os
+import platform
 import shutil
 import subprocess
+from dataclasses import replace
+from datetime import timedelta
 from functools import cache
+from pathlib import Path
 
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from core.clock import now
+from core.db.tables import WorkerDevice
+from core.process_identity import is_provably_dead
 from core.zoo.facts import DeviceFacts
 
 logger = logging.getLogger(__name__)
 
+SILENT = timedelta(minutes=10)  # a worker that has not shown itself for so long is not counted on
+FORGOTTEN = timedelta(days=1)
+MPS_SHARE = 0.7  # of a Mac's memory that its GPU may use, about what Metal recommends
+
 
 @cache
 def host_device() -> DeviceFacts:
-    """The first GPU that NVIDIA's driver names, else the CPU with the memory of the host. Asked once a process: GPUs do not come and go."""
+    """The first GPU that this process may use, else the CPU with what this process may have of it. Asked once: GPUs do not come and go."""
     gpus = _gpus()
     if gpus:
         name, memory = gpus[0]
-        return DeviceFacts("cuda", memory, _cores(), len(gpus), name)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return DeviceFacts("cpu", memory, _cores(), 1, "CPU")
+        return DeviceFacts("cuda", memory, _cores(), 1, name)
+    if platform.system() == "Darwin" and platform.machine() == "arm64":
+        return DeviceFacts("mps", int(MPS_SHARE * _memory()), _cores(), 1, "Apple GPU")
+    return DeviceFacts("cpu", _memory(), _cores(), 1, "CPU")
+
+
+def show(session: Session, worker: str, device: DeviceFacts) -> None:
+    """A gpu worker, by its identity, says what it trains on; said again every minute, and forgotten a day after the last time."""
+    session.merge(
+        WorkerDevice(worker=worker, kind=device.kind, name=device.name, memory_bytes=device.memory_bytes, cores=device.cores, seen_at=now())
+    )
+    session.execute(delete(WorkerDevice).where(WorkerDevice.seen_at < now() - FORGOTTEN))
+
+
+def workers_device(session: Session) -> DeviceFacts:
+    """What to plan with: the least of the living gpu workers' devices, because any of them may take a job; without any, this host's.
+
+    A CPU is less than a GPU. `count` is how many workers there are.
+    """
+    rows = session.scalars(select(WorkerDevice).where(WorkerDevice.seen_at > now() - SILENT)).all()
+    found = [DeviceFacts(row.kind, row.memory_bytes, row.cores, 1, row.name) for row in rows if not is_provably_dead(row.worker)]
+    if not found:
+        return host_device()
+    return replace(min(found, key=lambda device: (device.kind != "cpu", device.memory_bytes, device.cores)), count=len(found))
 
 
 def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _control_group("cpu.max").partition(" ")
+    return min(cores, max(1, round(int(quota) / int(period)))) if quota.isdigit() and period.isdigit() else cores
+
+
+def _memory() -> int:
+    """Bytes that this process may have: the host's, or fewer where its control group (a container) has a limit."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _control_group("memory.max")
+    return min(whole, int(limit)) if limit.isdigit() else whole
+
+
+def _control_group(name: str) -> str:
+    try:
+        return (Path("/sys/fs/cgroup") / name).read_text(encoding="ascii").strip()
+    except OSError:  # not Linux, or no control groups of the second kind
+        return ""
 
 
 def _gpus() -> list[tuple[str, int]]:
+    """Name and memory of each GPU that NVIDIA's driver names and `CUDA_VISIBLE_DEVICES` lets this process use."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    wanted = None if visible is None else [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
     command = shutil.which("nvidia-smi")
-    if command is None:
+    if command is None or wanted == []:
         return []
     try:
         answer = subprocess.run(  # noqa: S603 - no part of it comes from people
-            [command, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"],
+            [command, "--query-gpu=index,uuid,memory.total,name", "--format=csv,noheader,nounits"],
             capture_output=True,
             text=True,
             timeout=10,
             check=True,
         )
-        rows = [line.rsplit(",", 1) for line in answer.stdout.splitlines() if line.strip()]
-        return [(name.strip(), int(memory) * 1_048_576) for name, memory in rows]
+        found = {}
+        for line in answer.stdout.splitlines():
+            if line.strip():
+                index, uuid, memory, name = (part.strip() for part in line.split(",", 3))
+                found[index] = found[uuid] = (name, int(memory) * 1_048_576)
     except (OSError, subprocess.SubprocessError, ValueError):
         logger.debug("nvidia-smi is there but says nothing", exc_info=True)
         return []
+    if wanted is None:
+        return [gpu for key, gpu in found.items() if key.isdigit()]
+    return [found[key] for key in wanted if key in found]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from core.errors import InvalidInputError, UnavailableError
+from core.errors import UnavailableError
 from core.settings import Settings
 from core.vocabulary import DataType, TaskType
 from core.zoo import catalogue, weights
@@ -15,6 +15,7 @@ from core.zoo.spec import ModelSpec
 
 MOST_CANDIDATES = 8
 SAMPLE = 400  # images: a minute or two for a small network on two cores
+SUGGESTED = 3  # looked at for each preference
 LARGER = 1.5  # each candidate is also tried at a larger side, as long as there are few
 
 
@@ -31,8 +32,9 @@ class Candidate:
 class Measurement:
     """What frozen features of a candidate show, best first in a list.
 
-    `linear_probe` and `nearest_neighbours` are fractions by cross-validation (accuracy; of several labels an image, mean average precision);
-    `logme` is the log evidence of the labels for each image.
+    `linear_probe` and `nearest_neighbours` are fractions by cross-validation: accuracy, of images or, where networks answer with places, of places
+    (objects, regions, and such that show nothing); of several labels an image, mean average precision. `logme` is the log evidence of the labels
+    for each of them.
     """
 
     network: str
@@ -44,25 +46,38 @@ class Measurement:
     seconds: float
 
 
-def candidates(task_type: TaskType, data_type: DataType, facts: DatasetFacts, devices: DeviceFacts, settings: Settings) -> list[Candidate]:
+def candidates(
+    task_type: TaskType,
+    data_type: DataType,
+    facts: DatasetFacts,
+    devices: DeviceFacts,
+    settings: Settings,
+    *,
+    instances: bool = False,
+) -> list[Candidate]:
     """Up to eight: what is suggested for each preference with weights that lie here already, then the same at a larger side.
 
+    Of networks for places that share a backbone and its weights only the first suggested is taken: their frozen features are the same.
+
     Raises:
-        InvalidInputError: for task types whose networks give no features for a whole image.
         UnavailableError: when no pre-trained weights are at hand.
     """
-    if task_type not in (TaskType.SINGLE_LABEL, TaskType.MULTI_LABEL):
-        raise InvalidInputError(
-            f"Candidates cannot be measured for {task_type.title.lower()} yet.", "The suggestion by facts is still there."
-        )
     finder = weights.Finder(settings)
-    found: dict[str, ModelSpec] = {}
+    found: dict[tuple[str, str], ModelSpec] = {}
     for preference in PREFERENCES:
         for item in recommend(
-            task_type, data_type, preference, facts, devices, settings, at_hand=lambda spec: finder.locate(spec) is not None, count=3
+            task_type,
+            data_type,
+            preference,
+            facts,
+            devices,
+            settings,
+            at_hand=lambda spec: finder.locate(spec) is not None,
+            instances=instances,
+            count=SUGGESTED,
         ):
             if item.spec.pretraining != catalogue.NONE:
-                found.setdefault(item.spec.name, item.spec)
+                found.setdefault((backbone_of(item.spec), item.spec.pretraining), item.spec)
     if not found:
         raise UnavailableError(
             "No pre-trained weights are at hand to be measured.", "Put some into STATIONMASTER_WEIGHTS_DIR, or add your own with `zoo add`."
@@ -74,6 +89,32 @@ def candidates(task_type: TaskType, data_type: DataType, facts: DatasetFacts, de
     ]
     chosen = dict.fromkeys(Candidate(spec.network, spec.pretraining, side) for spec, side in [*sizes, *larger])
     return list(chosen)[:MOST_CANDIDATES]
+
+
+def backbone_of(spec: ModelSpec) -> str:
+    """The network that gives an entry's features: of `retinanet-resnet18` resnet18, else the network itself."""
+    over = spec.library in ("torchvision over timm", "segmentation-models-pytorch")
+    return spec.network.partition("-")[2] if over else spec.network
+
+
+def best_for(measured: Sequence[Measurement], limits: Sequence[float], settings: Settings) -> Measurement:
+    """The best measured network that is no larger than the preference stands for; a larger preference never gives a smaller network.
+
+    Args:
+        measured: best first.
+        limits: the most GMACs of an image for each preference from 1 up to the person's own (`core.zoo.recommend.most_gmacs`).
+        settings: to look the entries up.
+    """
+    sized = [(item, catalogue.find_spec(item.network, item.pretraining, settings)) for item in measured]
+    chosen = min(sized, key=lambda pair: (pair[1].gmacs, pair[1].parameters))
+    for limit in limits:
+        least = chosen[1]
+        chosen = next(
+            (item, spec)
+            for item, spec in sized
+            if spec == least or (least.gmacs <= spec.gmacs <= limit and least.parameters <= spec.parameters)
+        )
+    return chosen[0]
 
 
 def ranked(measured: Sequence[Measurement]) -> list[Measurement]:

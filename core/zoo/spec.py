@@ -40,7 +40,7 @@ class ModelSpec:
     sha256: str = ""  # of the weights' file, as many leading hex digits as are known
     accuracy: float | None = None  # published, fraction; of what and where, see accuracy_source
     accuracy_source: str = ""
-    images_per_second: float | None = None  # published or measured in training; where, see speed_source
+    images_per_second: float | None = None  # published in training or inference, else measured; which and where, see speed_source
     speed_source: str = ""
     memory_mb: float | None = None
     instances_only: bool = False  # segmentation networks that need one mask per object

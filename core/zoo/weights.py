@@ -5,10 +5,10 @@ downloaded, unless the host is offline. A file is used only when its hash is the
 """
 
 import hashlib
+import http.client
 import logging
 import os
 import re
-import socket
 import threading
 import time
 from importlib import resources, util
@@ -27,7 +27,7 @@ HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetens
 PROBE_SECONDS = 2.0
 PROBE_KEPT_SECONDS = 300.0
 
-_probed: dict[str, tuple[float, bool]] = {}
+_probed: dict[str, tuple[float, int | None]] = {}
 _probe_lock = threading.Lock()
 
 
@@ -120,29 +120,53 @@ def download_url(spec: ModelSpec) -> str:
 
 
 def reachable(url: str) -> bool:
-    """Whether a connection to the host of `url` can be opened; asked once in five minutes a host, and never longer than two seconds."""
+    """Whether the host of `url` answers, through a proxy where one is set; asked once in five minutes a host, and never longer than two seconds."""
     parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
-    key = f"{host}:{port}"
+    return _asked(f"{parts.scheme}://{parts.netloc}/") is not None
+
+
+def confirmed(spec: ModelSpec, settings: Settings) -> bool:
+    """As `available`, for one entry that somebody is about to start with: where it must be downloaded, the hub is asked whether it has the very file.
+
+    A hub that answers otherwise than with the file or that it has none (it is overloaded, say) is given the benefit of the doubt.
+    """
+    finder = Finder(settings)
+    if not finder.available(spec):
+        return False
+    if spec.pretraining == NONE or finder.locate(spec) is not None:
+        return True
+    return _asked(download_url(spec)) not in (401, 403, 404, 410)
+
+
+def _asked(url: str) -> int | None:
+    """The status that a HEAD request gets, None where nobody answers; kept for five minutes."""
     with _probe_lock:
-        asked, answer = _probed.get(key, (-PROBE_KEPT_SECONDS, False))
+        asked, answer = _probed.get(url, (-PROBE_KEPT_SECONDS, None))
         if time.monotonic() - asked < PROBE_KEPT_SECONDS:
             return answer
-        answers: list[bool] = []
+        answers: list[int | None] = []
         # In a thread, because looking up a name knows no timeout.
-        thread = threading.Thread(target=lambda: answers.append(_connects(host, port)), daemon=True)
+        thread = threading.Thread(target=lambda: answers.append(_status(url)), daemon=True)
         thread.start()
         thread.join(PROBE_SECONDS)
-        _probed[key] = (time.monotonic(), any(answers))
-        return any(answers)
+        _probed[url] = (time.monotonic(), answers[0] if answers else None)
+        return _probed[url][1]
 
 
-def _connects(host: str, port: int) -> bool:
+def _status(url: str) -> int | None:
+    import urllib.error
+    import urllib.request  # takes longer to import than all else here, and most processes never ask
+
+    if not url.startswith(("https://", "http://")):
+        return None
+    request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "stationmaster"})  # noqa: S310 - checked above
     try:
-        with socket.create_connection((host, port), PROBE_SECONDS):
-            return True
-    except OSError:
-        return False
+        with urllib.request.build_opener().open(request, timeout=PROBE_SECONDS) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
 
 
 def obtain(spec: ModelSpec, settings: Settings) -> Path:

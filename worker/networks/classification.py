@@ -108,13 +108,11 @@ def _timm_rows(facts: dict[str, Any], memory: Memory) -> Iterator[tuple[NetworkR
             logger.info("left out %s: %s", network, str(error).splitlines()[0][:100] if str(error) else type(error).__name__)
             continue
         module = timm_module(network)
-        speed = facts["speed"].get(network)
         work = facts["gmacs"].get(network)
         row = NetworkRow.of(
             network,
             measured,
             input_size=input_size,
-            images_per_second=round(speed[0] * (speed[1] / input_size) ** 2, 1) if speed else None,
             gmacs=work[0] * (input_size / work[1]) ** 2 if work else None,
             library="timm",
             family=naming.family(network, module),

@@ -18,7 +18,7 @@ from core.settings import Settings
 from core.vocabulary import AnnotationKind, DataType, TaskType
 from core.zoo import added, catalogue, evidence, presets, weights
 from core.zoo.added import AddedWeights
-from core.zoo.devices import host_device
+from core.zoo.devices import workers_device
 from core.zoo.estimates import learn
 from core.zoo.facts import DatasetFacts, facts_of
 from core.zoo.presets import Preset
@@ -193,8 +193,8 @@ def recommend_entries(
 ) -> None:
     """Suggest combinations for a dataset, best first, and say why."""
     runtime = Runtime.load(workspace)
-    devices = host_device()
     with runtime.database.read() as session:
+        devices = workers_device(session)
         facts, instances = _facts(session, runtime, dataset, task_type)
         experience = learn(session, devices)
     suggestions = recommend(task_type, data_type, preference, facts, devices, runtime.settings, instances=instances, experience=experience)
@@ -236,9 +236,10 @@ def measure_candidates(
     with runtime.database.read() as session:
         found = find_dataset(session, runtime.workspace, dataset)
         sets = annotation_sets_for(found, task_type)
-        facts, _ = _facts(session, runtime, dataset, task_type)
-    chosen = evidence.candidates(task_type, data_type, facts, host_device(), runtime.settings)
-    say(f"{len(chosen)} candidates are measured on up to {evidence.SAMPLE} images …")
+        facts, instances = _facts(session, runtime, dataset, task_type)
+        devices = workers_device(session)
+    chosen = evidence.candidates(task_type, data_type, facts, devices, runtime.settings, instances=instances)
+    say(f"{len(chosen)} candidates are measured on a sample of the images …")
     result = done_by_light_worker(runtime, "evidence", evidence.payload(found.id, sets[0].id, task_type, chosen), timeout)
     if json:
         print_json(result["measured"])

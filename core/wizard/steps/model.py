@@ -3,14 +3,14 @@
 from core.errors import InvalidInputError
 from core.tasks.light import submit_light_job
 from core.tasks.states import State
-from core.vocabulary import DataType, Flow, TaskType
+from core.vocabulary import DataType, Flow
 from core.wizard.composition import dataset_facts, suggest, suggestion_is_current
 from core.wizard.context import StepContext
 from core.wizard.draft import Choices, Selection
 from core.wizard.screens import Block, Button, Control, Facts, Menu, Option, OptionPage, Text, Tone
 from core.wizard.steps.step import FIRST_OPTIONS, Input, View, count, matching
 from core.zoo import catalogue, evidence, weights
-from core.zoo.devices import host_device
+from core.zoo.devices import workers_device
 from core.zoo.spec import ModelSpec, gmacs_text
 
 PREFERENCES = {1: "Small", 2: "Rather small", 3: "Medium", 4: "Rather large", 5: "Large"}
@@ -64,7 +64,7 @@ class ModelStep:
             controls.append(self._menu(context, "preference", "Model preference", str(choices.preference), preference))
             shows = choices.data_type
             controls.append(self._menu(context, "data-type", "Tell us about your images", shows or "", shows.title if shows else ""))
-            if choices.data_type is not None and context.task_type in (TaskType.SINGLE_LABEL, TaskType.MULTI_LABEL):
+            if choices.data_type is not None:
                 controls.append(Button("choose:evidence", "Measure on your images" if context.evidence_job is None else "Look again"))
             return View((*_suggested(choices), *_measured(context)), tuple(controls))
         controls.append(self._menu(context, "family", "Family", choices.family, choices.family))
@@ -79,13 +79,18 @@ class ModelStep:
                     Facts(
                         (
                             ("Parameters", f"{spec.parameters / 1e6:.1f} M"),
-                            ("Work per image", gmacs_text(spec.gmacs)),
+                            ("Work per image", f"{gmacs_text(spec.gmacs)} at {spec.input_size} px"),
                             *_published(spec),
                         ),
                         title=spec.network,
                     )
                 ]
-                blocks += _cannot(spec, context)
+                reasons = _cannot(spec, context)
+                blocks += reasons
+                if reasons:
+                    controls.append(Button("choose:pretraining", "Train from scratch", value=catalogue.NONE))
+                elif spec.pretraining == catalogue.NONE:
+                    blocks += _without(self._entries(context), context)
         return View(tuple(blocks), tuple(controls))
 
     def act(self, context: StepContext, given: Input) -> None:
@@ -174,7 +179,14 @@ def _measure(context: StepContext) -> None:
         return
     if annotation_set is None or choices.data_type is None:
         raise InvalidInputError("Say what your images show first.")
-    chosen = evidence.candidates(context.task_type, choices.data_type, dataset_facts(context), host_device(), context.settings)
+    chosen = evidence.candidates(
+        context.task_type,
+        choices.data_type,
+        dataset_facts(context),
+        workers_device(context.session),
+        context.settings,
+        instances=context.tells_instances,
+    )
     job = submit_light_job(
         context.session,
         workspace=context.actor.workspace,
@@ -209,15 +221,25 @@ def _published(spec: ModelSpec) -> tuple[tuple[str, str], ...]:
     rows = []
     if spec.accuracy is not None:
         rows.append(("Published accuracy", f"{100 * spec.accuracy:.1f} % ({spec.accuracy_source})"))
+    if spec.images_per_second:
+        rows.append(("Speed", f"{_rate(spec.images_per_second)} ({spec.speed_source})"))
+    if spec.memory_mb is not None:
+        rows.append(("Memory in training", f"{spec.memory_mb:,.0f} MB an image"))
     if spec.licence:
         rows.append(("Licence of the weights", spec.licence))
     return tuple(rows)
 
 
+def _rate(images_per_second: float) -> str:
+    return f"{images_per_second:,.0f}/s" if images_per_second >= 10 else f"{images_per_second:.2g}/s"
+
+
 def _line(spec: ModelSpec) -> str:
-    """One line to compare entries by: accuracy, size, work, memory, licence."""
+    """One line to compare entries by: accuracy, size, work, speed, memory, licence."""
     parts = [f"{100 * spec.accuracy:.1f} %"] if spec.accuracy is not None else []
-    parts += [f"{spec.parameters / 1e6:.1f} M parameters", gmacs_text(spec.gmacs)]
+    parts += [f"{spec.parameters / 1e6:.1f} M", gmacs_text(spec.gmacs)]
+    if spec.images_per_second:
+        parts.append(_rate(spec.images_per_second))
     if spec.memory_mb is not None:
         parts.append(f"{spec.memory_mb:,.0f} MB an image")
     if spec.licence:
@@ -231,6 +253,20 @@ def _at_hand(spec: ModelSpec, context: StepContext) -> str:
     return "" if weights.available(spec, context.settings) else " · weights not at hand"
 
 
+def _without(specs: list[ModelSpec], context: StepContext) -> list[Text]:
+    """What starting from scratch means, where the network has weights that are not at hand."""
+    finder = weights.Finder(context.settings)
+    having = [spec for spec in specs if spec.pretraining != catalogue.NONE and weights.allowed(spec, context.settings)]
+    if having and not any(finder.available(spec) for spec in having):
+        return [
+            Text(
+                f"None of its {count(len(having), 'pre-training')} is at hand here: it learns from scratch, which takes longer and many more images.",
+                Tone.HINT,
+            )
+        ]
+    return []
+
+
 def _cannot(spec: ModelSpec, context: StepContext) -> list[Text]:
     """Why an entry cannot be trained here, known before the task starts rather than an hour later."""
     if spec.pretraining == catalogue.NONE:
@@ -241,7 +277,7 @@ def _cannot(spec: ModelSpec, context: StepContext) -> list[Text]:
                 f"The licence of these weights ({spec.licence or 'unknown'}) is not allowed here; the operator can allow it.", Tone.WARNING
             )
         ]
-    if not weights.available(spec, context.settings):
+    if not weights.confirmed(spec, context.settings):
         return [
             Text(
                 f"The weights {spec.name} are not at hand and cannot be downloaded here. Choose another pre-training, or {NONE_TITLE}.",

@@ -8,9 +8,10 @@ from core.models.listing import find_model, list_models
 from core.vocabulary import FLOW_TEXTS, Flow, TaskType
 from core.wizard.context import StepContext
 from core.wizard.draft import Choices
-from core.wizard.screens import Block, Facts, Menu, Option, OptionPage, Text, Tone
+from core.wizard.screens import Block, Button, Facts, Menu, Option, OptionPage, Text, Tone
 from core.wizard.steps.step import FIRST_OPTIONS, Input, View, matching
-from core.zoo import presets
+from core.zoo import presets, weights
+from core.zoo.spec import ModelSpec
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -112,8 +113,13 @@ class PresetStep:
             return View((Text("No prepared application is installed here yet. Go back and choose general training.", Tone.WARNING),), ())
         preset = presets.find(context.choices.preset, context.settings) if context.choices.preset else None
         blocks: list[Block] = [Text("A prepared application brings its network and pre-training; you bring the images.")]
+        buttons: tuple[Button, ...] = ()
         if preset:
             spec = preset.spec(context.settings)
+            scratch = context.choices.from_scratch
+            if lack := _lack(spec, context):
+                blocks.append(Text(f"{lack} It can be trained from scratch, which takes longer and many more images.", Tone.WARNING))
+                buttons = (Button("choose:from-scratch", "Use its weights after all" if scratch else "Train from scratch"),)
             blocks.append(
                 Facts(
                     (
@@ -121,25 +127,31 @@ class PresetStep:
                         ("Task type", preset.task_type.title),
                         ("Classes", ", ".join(preset.classes)),
                         ("Network", spec.network),
-                        ("Pre-training", spec.pretrained_on),
+                        ("Pre-training", "None (from scratch)" if scratch else spec.pretrained_on),
                     ),
                     title=preset.title,
                 )
             )
         menu = Menu("choose:preset", "Application", page.options, page.total, context.choices.preset, preset.title if preset else "")
-        return View(tuple(blocks), (menu,))
+        return View(tuple(blocks), (menu, *buttons))
 
     def act(self, context: StepContext, given: Input) -> None:
-        """Choose an application."""
+        """Choose an application; or whether to do without weights that cannot be had."""
+        if given.target == "from-scratch":
+            context.choices.from_scratch = not context.choices.from_scratch
+            return
         preset = presets.find(given.value, context.settings)
         if preset is None:
             raise InvalidInputError(f"There is no application “{given.value[:60]}”.", "Choose one of the list.")
-        context.choices.preset = preset.slug
+        context.choices.preset, context.choices.from_scratch = preset.slug, False
         context.choices.task_type = preset.task_type
 
     def missing(self, context: StepContext) -> str:
-        """An application."""
-        return "" if context.choices.preset else "Choose an application first, or go back to general training."
+        """An application whose weights can be had, or that is to do without."""
+        preset = context.preset
+        if preset is None:
+            return "Choose an application first, or go back to general training."
+        return "" if context.choices.from_scratch else _lack(preset.spec(context.settings), context)
 
     def options(self, context: StepContext, target: str, query: str, offset: int, limit: int) -> OptionPage:
         """The applications."""
@@ -202,6 +214,15 @@ class SourceModelStep:
             ),
             total,
         )
+
+
+def _lack(spec: ModelSpec, context: StepContext) -> str:
+    """Why an application's weights cannot be used here; empty where they can."""
+    if not weights.allowed(spec, context.settings):
+        return f"The licence of the weights {spec.name} ({spec.licence or 'unknown'}) is not allowed here; the operator can allow it."
+    if not weights.confirmed(spec, context.settings):
+        return f"The weights {spec.name} are not at hand and cannot be downloaded here."
+    return ""
 
 
 def one_of(kind: type[Choice], value: str, noun: str) -> Choice:

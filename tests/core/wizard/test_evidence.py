@@ -31,9 +31,9 @@ def test_candidates_are_measured_on_request_and_the_suggestion_follows(
     conversation = Conversation(database, storage, settings, lambda: woken.append(True))
     screen = conversation.begin(ada, place)
 
-    def press(action: str, value: str = ""):
+    def press(action: str, value: str = "", **values: str):
         nonlocal screen
-        screen = conversation.handle(ada, Press(screen.draft_id, screen.version, action, value))
+        screen = conversation.handle(ada, Press(screen.draft_id, screen.version, action, value, values))
         return "\n".join(
             block.body if isinstance(block, Text) else f"{block.title} {block.rows}"
             for block in screen.blocks
@@ -61,6 +61,12 @@ def test_candidates_are_measured_on_request_and_the_suggestion_follows(
     assert "93.0%" in words
     assert "tf_efficientnet_lite1" in words.split("Measured on your images")[0]
     assert "best of 2 candidates" in words
+    assert "fits the" in words and "epochs on" in words, "time and memory are told of the measured network too"
+    assert "'96" in press("next") + press("submit:name", name="Pets") + press("next"), (
+        "trained at the size that was measured"
+    )
+    for _ in range(2):
+        press("back")
 
     other = add_dataset("others")
     press("back")

@@ -21,6 +21,10 @@ class Hub(BaseHTTPRequestHandler):
     break_after: int | None = None
     requests: list[str | None]
 
+    def do_HEAD(self):
+        self.send_response(200 if self.path in ("/", "/file") else 404)
+        self.end_headers()
+
     def do_GET(self):
         if self.path.endswith("/resolve/main/model.safetensors"):
             self.send_response(302)
@@ -59,6 +63,11 @@ def hub(monkeypatch):
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture(autouse=True)
+def nobody_has_been_asked():
+    weights._probed.clear()
 
 
 @pytest.fixture
@@ -107,6 +116,24 @@ def test_offline_never_asks(hub, settings, spec):
 
 
 def test_a_reachable_hub_makes_weights_available(hub, settings, spec):
+    assert weights.available(spec, settings)
+
+
+def test_a_file_that_the_hub_has_not_is_known_before_the_start(hub, settings, spec):
+    there = replace(spec, source=f"http://127.0.0.1:{hub.server_port}/file")
+    gone = replace(spec, source=f"http://127.0.0.1:{hub.server_port}/gone.pth")
+    assert weights.confirmed(there, settings)
+    assert weights.available(gone, settings)  # the hub answers
+    assert not weights.confirmed(gone, settings)  # and says that it has no such file
+    assert weights.confirmed(catalogue.find_spec("resnet18", "none", settings), settings)
+    assert hub.asked == [], "nothing is downloaded for it"
+
+
+def test_a_hub_behind_a_proxy_is_reached_through_it(hub, settings, spec, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
+    assert not weights.available(spec, settings)
+    weights._probed.clear()
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{hub.server_port}")
     assert weights.available(spec, settings)
 
 

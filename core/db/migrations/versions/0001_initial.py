@@ -152,6 +152,15 @@ def upgrade() -> None:
     with op.batch_alter_table('typed_forms', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_typed_forms_created_at'), ['created_at'], unique=False)
 
+    op.create_table('worker_devices',
+    sa.Column('worker', sa.Text(), nullable=False),
+    sa.Column('kind', sa.String(length=8), nullable=False),
+    sa.Column('name', sa.Text(), nullable=False),
+    sa.Column('memory_bytes', sa.BigInteger(), nullable=False),
+    sa.Column('cores', sa.Integer(), nullable=False),
+    sa.Column('seen_at', sa.DateTime(timezone=True), nullable=False),
+    sa.PrimaryKeyConstraint('worker', name=op.f('pk_worker_devices'))
+    )
     op.create_table('annotation_sets',
     sa.Column('id', sa.String(length=16), nullable=False),
     sa.Column('dataset_id', sa.String(length=16), nullable=False),
@@ -374,6 +383,7 @@ def downgrade() -> None:
         batch_op.drop_index('ix_annotation_sets_kind')
 
     op.drop_table('annotation_sets')
+    op.drop_table('worker_devices')
     with op.batch_alter_table('typed_forms', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_typed_forms_created_at'))
 

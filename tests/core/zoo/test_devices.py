@@ -1,0 +1,78 @@
+"""What advice plans with: the least of the living gpu workers' devices; without any, this host's."""
+
+from datetime import timedelta
+
+import pytest
+
+from core.clock import now
+from core.db.tables import WorkerDevice
+from core.process_identity import own_identity
+from core.zoo import devices
+from core.zoo.devices import host_device, show, workers_device
+from core.zoo.facts import DeviceFacts
+
+SMALL = DeviceFacts("cuda", 8_000_000_000, 8, name="a small GPU")
+LARGE = DeviceFacts("cuda", 80_000_000_000, 16, name="a large GPU")
+
+
+def planned(database):
+    with database.read() as session:
+        return workers_device(session)
+
+
+def test_without_workers_it_is_this_host(database):
+    assert planned(database) == host_device()
+
+
+def test_any_worker_may_take_a_job_so_the_smallest_counts(database):
+    with database.write() as session:
+        show(session, "elsewhere|b|n|1|1", LARGE)
+    assert (planned(database).name, planned(database).count) == ("a large GPU", 1)
+    with database.write() as session:
+        show(session, "elsewhere|b|n|2|1", SMALL)
+        show(session, "elsewhere|b|n|2|1", SMALL)  # said again every minute
+    assert (planned(database).memory_bytes, planned(database).count) == (8_000_000_000, 2)
+    with database.write() as session:
+        show(session, "elsewhere|b|n|3|1", DeviceFacts("cpu", 64_000_000_000, 32, name="CPU"))
+    assert (planned(database).kind, planned(database).count) == ("cpu", 3)
+
+
+def test_workers_that_are_silent_or_dead_do_not_count(database):
+    host, boot, namespace, pid, _ = own_identity().rsplit("|", 4)
+    with database.write() as session:
+        show(session, own_identity(), LARGE)
+        show(session, f"{host}|{boot}|{namespace}|{pid}|1", SMALL)  # another process that once had this one's number
+        show(session, "elsewhere|b|n|2|1", SMALL)
+        session.get(WorkerDevice, "elsewhere|b|n|2|1").seen_at = now() - timedelta(minutes=11)
+    assert (planned(database).name, planned(database).count) == ("a large GPU", 1)
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"),
+    [
+        (None, ["NVIDIA A", "NVIDIA B, with a comma"]),
+        ("1", ["NVIDIA B, with a comma"]),
+        ("GPU-b,0", ["NVIDIA B, with a comma", "NVIDIA A"]),
+        ("", []),
+        ("-1", []),
+    ],
+)
+def test_only_gpus_that_this_process_may_use_count(monkeypatch, tmp_path, visible, found):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho '0, GPU-a, 8192, NVIDIA A'\necho '1, GPU-b, 16384, NVIDIA B, with a comma'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [name for name, _ in devices._gpus()] == found
+
+
+def test_a_container_has_what_its_limits_leave(monkeypatch):
+    limits = {"memory.max": "2000000000", "cpu.max": "100000 100000"}
+    monkeypatch.setattr(devices, "_control_group", lambda name: limits[name])
+    assert devices._memory() == 2_000_000_000
+    assert devices._cores() == 1
+    limits.update({"memory.max": "max", "cpu.max": "max 100000"})
+    assert devices._memory() > 2_000_000_000
