@@ -12,6 +12,7 @@ from core.errors import InvalidInputError
 from core.settings import Settings
 from core.vocabulary import TaskType
 from core.zoo import added, weights
+from core.zoo.recipes import RECIPES
 from core.zoo.spec import ModelSpec
 
 NONE = "none"  # pre-training of a network that starts from scratch
@@ -173,7 +174,9 @@ def search(text: str, specs: Iterable[ModelSpec]) -> list[ModelSpec]:
 
 
 def entry_json(spec: ModelSpec, settings: Settings) -> dict[str, Any]:
-    """An entry's facts as scripts read them, with whether its licence is allowed and its weights can be had (`at_hand`: without a download)."""
+    """An entry's facts as scripts read them, with its family's recipe in full, and whether its licence is allowed and its weights can be had
+    (`at_hand`: without a download).
+    """
     facts = asdict(spec)
     for name in ("mean", "std", "data_types", "task_types"):
         facts[name] = list(facts[name])
@@ -181,6 +184,7 @@ def entry_json(spec: ModelSpec, settings: Settings) -> dict[str, Any]:
         {"name": spec.name}
         | facts
         | {
+            "training_recipe": asdict(RECIPES[spec.recipe]),
             "allowed": weights.allowed(spec, settings),
             "at_hand": spec.pretraining == NONE or weights.locate(spec, settings) is not None,
         }

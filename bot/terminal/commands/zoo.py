@@ -22,6 +22,7 @@ from core.zoo.devices import workers_device
 from core.zoo.estimates import learn
 from core.zoo.facts import DatasetFacts, facts_of
 from core.zoo.presets import Preset
+from core.zoo.recipes import RECIPES
 from core.zoo.recommend import recommend
 from core.zoo.spec import ModelSpec
 
@@ -80,9 +81,10 @@ def show(
             ("parameters", f"{spec.parameters:,}"),
             ("GMACs", f"{spec.gmacs:.3f} at {spec.input_size} px"),
             ("memory in training", f"{spec.memory_mb:,.0f} MB an image, fp32" if spec.memory_mb is not None else "unknown"),
-            ("speed", f"{spec.images_per_second:,.0f} ({spec.speed_source})" if spec.images_per_second else "unknown"),
+            ("speed", f"{spec.images_per_second:,.4g} ({spec.speed_source})" if spec.images_per_second else "unknown"),
             ("accuracy", f"{_accuracy(spec)} ({spec.accuracy_source})" if spec.accuracy is not None else "unpublished"),
             ("input size", f"{spec.input_size} px; takes {spec.sizes_text}"),
+            ("recipe", _recipe(spec)),
             ("normalisation", f"mean {spec.mean}, std {spec.std}"),
         )
     )
@@ -267,6 +269,17 @@ def _licence(spec: ModelSpec) -> str:
 
 def _place(spec: ModelSpec) -> str:
     return "none needed"
+
+
+def _recipe(spec: ModelSpec) -> str:
+    recipe = RECIPES[spec.recipe]
+    scratch = spec.pretraining == catalogue.NONE
+    rate = recipe.scratch_learning_rate if scratch else recipe.learning_rate
+    seen = recipe.images_seen * (recipe.scratch_factor if scratch else 1)
+    return (
+        f"{spec.recipe}: {recipe.optimizer}, learning rate {rate:g} at batch {recipe.batch_size}, weight decay {recipe.weight_decay:g}, "
+        f"about {seen:,.0f} images seen"
+    )
 
 
 def _accuracy(spec: ModelSpec) -> str:

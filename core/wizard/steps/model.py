@@ -143,9 +143,13 @@ class ModelStep:
                 for family in catalogue.families(context.task_type, instances=context.tells_instances)
             ]
         elif target == "network" and choices.family:
+            finder = weights.Finder(context.settings)
             for network in catalogue.variations(context.task_type, choices.family):
-                best = catalogue.best_available(catalogue.pretrainings(context.task_type, network, context.settings), context.settings)
-                found.append(Option(network, network, _line(best)))
+                entries = catalogue.pretrainings(context.task_type, network, context.settings)
+                usable = [spec for spec in entries if weights.allowed(spec, context.settings)]
+                best = next((spec for spec in usable if finder.available(spec)), usable[-1])
+                told = best if best.pretraining != catalogue.NONE else usable[0]
+                found.append(Option(network, network, _line(told) + ("" if told == best else " · weights not at hand")))
         elif target == "pretraining" and choices.network:
             found = [
                 Option(spec.pretraining, _title(spec.pretraining), f"{_line(spec)}{_at_hand(spec, context)}")
@@ -258,12 +262,8 @@ def _without(specs: list[ModelSpec], context: StepContext) -> list[Text]:
     finder = weights.Finder(context.settings)
     having = [spec for spec in specs if spec.pretraining != catalogue.NONE and weights.allowed(spec, context.settings)]
     if having and not any(finder.available(spec) for spec in having):
-        return [
-            Text(
-                f"None of its {count(len(having), 'pre-training')} is at hand here: it learns from scratch, which takes longer and many more images.",
-                Tone.HINT,
-            )
-        ]
+        those = "Its pre-training is not" if len(having) == 1 else f"None of its {len(having)} pre-trainings is"
+        return [Text(f"{those} at hand here: it learns from scratch, which takes longer and many more images.", Tone.HINT)]
     return []
 
 

@@ -51,6 +51,10 @@ def test_show_as_json_binds_weights_to_their_preprocessing(zoo):
     assert entry["at_hand"]
     assert entry["parameters"] > 3_000_000
     assert entry["gmacs"] > 0
+    assert entry["recipe"] == "convolutional"
+    assert {"optimizer", "learning_rate", "batch_size", "images_seen"} <= set(entry["training_recipe"])
+    assert entry["images_per_second"] > 0
+    assert entry["speed_source"]
 
 
 @pytest.mark.parametrize("preference", range(1, 6))

@@ -62,9 +62,7 @@ def test_candidates_are_measured_on_request_and_the_suggestion_follows(
     assert "tf_efficientnet_lite1" in words.split("Measured on your images")[0]
     assert "best of 2 candidates" in words
     assert "fits the" in words and "epochs on" in words, "time and memory are told of the measured network too"
-    assert "'96" in press("next") + press("submit:name", name="Pets") + press("next"), (
-        "trained at the size that was measured"
-    )
+    assert "'96" in press("next") + press("submit:name", name="Pets") + press("next"), "trained at the size that was measured"
     for _ in range(2):
         press("back")
 
