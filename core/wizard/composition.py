@@ -177,7 +177,14 @@ def training_jobs(context: StepContext, spec: ModelSpec) -> JobsChoice:
         own = context.preset.recipe if context.preset is not None else {}
         if context.auto_selected and suggestion_is_current(context):  # of candidates measured on these images, the size that showed best
             own = own | {"image_size": choices.suggestion.get("image_size", "auto")}
-        recipe = auto_plan(spec, context.task_type, facts, {**own, **(entered if choices.overrides_recipe else {})}, seed=seed)
+        recipe = auto_plan(
+            spec,
+            context.task_type,
+            facts,
+            {**own, **(entered if choices.overrides_recipe else {})},
+            seed=seed,
+            learns_on=choices.flow == Flow.RETRAINING,
+        )
         return auto_choice(recipe, spec, facts, workers_device(context.session), context.settings.auto_gpu_hours)
     if tuning == Tuning.MANUAL:
         return JobsChoice([manual_plan(spec, facts, Hyperparameters(**entered))], None, "")

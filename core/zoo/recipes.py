@@ -113,21 +113,28 @@ SMALLEST_OBJECT = 16
 
 
 def auto_plan(
-    spec: ModelSpec, task_type: TaskType, facts: DatasetFacts, overrides: Mapping[str, Any] | None = None, seed: int = 0
+    spec: ModelSpec,
+    task_type: TaskType,
+    facts: DatasetFacts,
+    overrides: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    *,
+    learns_on: bool = False,
 ) -> TrainingPlan:
     """The family's recipe fitted to the data, with what the person insisted on.
 
-    No transform that could change a label (a mirrored or turned digit is another digit): small shifts only.
+    No transform that could change a label (a mirrored or turned digit is another digit): small shifts only. Where a finished model `learns_on`, the
+    whole network has learnt such a task already, whatever it once began from.
 
     Raises:
         InvalidInputError: for an override out of its range, or an image size that the network does not take.
     """
     given = parse_fields(overrides or {})
     recipe = RECIPES[spec.recipe]
-    scratch = spec.pretraining == "none"
+    scratch = spec.pretraining == "none" and not learns_on
     batch_size = given.get("batch_size", auto_batch_size(spec, facts))
-    epochs = given.get("epochs") or auto_epochs(spec, facts)
-    rate = recipe.scratch_learning_rate if scratch else recipe.learning_rate * (recipe.whole_factor if is_whole(spec) else 1.0)
+    epochs = given.get("epochs") or auto_epochs(spec, facts, scratch=scratch)
+    rate = recipe.scratch_learning_rate if scratch else recipe.learning_rate * (recipe.whole_factor if learns_on or is_whole(spec) else 1.0)
     # The square-root rule for Adam (Malladi et al. 2022).
     factor = (batch_size / recipe.batch_size) ** 0.5 if isinstance(batch_size, int) else 1.0
     values: dict[str, Any] = {
@@ -220,9 +227,10 @@ def auto_batch_size(spec: ModelSpec, facts: DatasetFacts) -> int:
     return size * 2 if facts.training > 50_000 and recommended >= 64 else size
 
 
-def auto_epochs(spec: ModelSpec, facts: DatasetFacts) -> int:
-    """So many that the recipe's number of images is seen; from scratch more."""
+def auto_epochs(spec: ModelSpec, facts: DatasetFacts, *, scratch: bool | None = None) -> int:
+    """So many that the recipe's number of images is seen; from scratch, as the entry says unless told otherwise, more."""
     recipe = RECIPES[spec.recipe]
-    factor = recipe.scratch_factor if spec.pretraining == "none" else 1.0
-    most = recipe.most_epochs * (2 if spec.pretraining == "none" else 1)
+    scratch = spec.pretraining == "none" if scratch is None else scratch
+    factor = recipe.scratch_factor if scratch else 1.0
+    most = recipe.most_epochs * (2 if scratch else 1)
     return int(min(max(round(recipe.images_seen * factor / facts.training), recipe.fewest_epochs), most, 200))

@@ -8,7 +8,7 @@ import psutil
 import pytest
 from sqlalchemy import select
 
-from core.db.tables import Job, Task
+from core.db.tables import Job, Task, WorkerDevice
 from core.queue import enqueue, worker_count
 from core.tasks.actions import stop_task
 from core.tasks.lifecycle import FencedError, claim_job, heartbeat
@@ -70,6 +70,12 @@ def test_an_idle_worker_told_to_end(house: House) -> None:
     while worker_count(house.redis, house.settings, "gpu") == 0:
         assert time.monotonic() < deadline
         time.sleep(0.1)
+    with house.database.read() as session:
+        while not (shown := session.scalars(select(WorkerDevice)).all()):  # what the advice plans with
+            assert time.monotonic() < deadline
+            session.rollback()
+            time.sleep(0.1)
+    assert shown[0].memory_bytes > 0
     began = time.monotonic()
     worker.terminate()
     assert worker.wait(20) == 0

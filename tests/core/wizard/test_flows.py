@@ -132,3 +132,48 @@ def test_the_operators_own_application_is_offered(walk: Walk, settings: Settings
     walk.press("choose:flow", "specialized")
     walk.press("next")
     assert "moles" in {option.value for menu in walk.screen.menus() for option in menu.options}
+
+
+def test_an_application_whose_weights_cannot_be_had_is_told_before_the_start_and_may_do_without(
+    walk: Walk, settings: Settings, add_dataset, database: Database
+) -> None:
+    (settings.home / "presets").mkdir(parents=True)
+    (settings.home / "presets" / "moles.toml").write_text(
+        'title = "Moles"\ndescription = "Which kind of mole."\ntask_type = "single-label"\ndata_type = "photo"\n'
+        'classes = ["naevus", "melanoma"]\nnetworks = ["resnet18.imagenet-1k"]\n'
+    )
+    moles = add_dataset("moles", classes=("naevus", "melanoma"))
+    walk.press("choose:flow", "specialized")
+    walk.press("next")
+    walk.press("choose:preset", "moles")
+    assert "resnet18.imagenet-1k are not at hand" in walk.words
+    walk.press("next")
+    assert walk.screen.title == "Which application?"
+    walk.press("choose:from-scratch")
+    assert "None (from scratch)" in walk.words
+    walk.press("next")
+    walk.press("choose:dataset", moles.id)
+    while walk.screen.title != "Everything right?":
+        walk.press("next")
+    walk.press("start")
+    with database.read() as session:
+        task = session.scalars(select(Task)).one()
+    assert (task.network, task.pretraining) == ("resnet18", "none")
+
+
+def test_weights_that_cannot_be_had_are_told_with_a_button_to_do_without(walk: Walk, add_dataset) -> None:
+    pets = add_dataset("pets")
+    for action, value in (
+        ("next", ""), ("choose:task-type", "single-label"), ("next", ""), ("choose:dataset", pets.id), ("next", ""),
+        ("choose:selection", "manual"), ("choose:family", "ResNet"), ("choose:network", "resnet18"),
+    ):  # fmt: skip
+        walk.press(action, value)
+    assert "pre-trainings is at hand here: it learns from scratch" in walk.words
+    walk.press("choose:pretraining", "imagenet-1k")
+    assert "resnet18.imagenet-1k are not at hand" in walk.words
+    walk.press("next")
+    assert walk.screen.title == "Which network?"
+    button = next(item for item in walk.screen.controls if getattr(item, "label", "") == "Train from scratch")
+    walk.press(button.action, button.value)
+    walk.press("next")
+    assert walk.screen.title != "Which network?"

@@ -98,3 +98,13 @@ def test_detectors_learn_in_small_batches_and_gently_where_they_know_objects_alr
     assert over_features.batch_size == whole.batch_size == 4
     assert over_features.image_size == 224 and over_features.gradient_clip > 0
     assert whole.learning_rate == pytest.approx(0.3 * over_features.learning_rate)
+
+
+def test_a_model_that_learns_on_does_not_begin_anew():
+    """A network that once began from scratch has learnt such a task by now: fewer images, a lower rate."""
+    facts = DatasetFacts(images=1_000, classes=3, width=200, height=200)
+    for name, lower in (("convnext_tiny.none", True), ("resnet18.none", False), ("retinanet-resnet18.none", True)):
+        spec = spec_of(name)
+        anew, on = (auto_plan(spec, spec.task_types[0], facts, learns_on=learns_on) for learns_on in (False, True))
+        assert on.epochs < anew.epochs, name
+        assert (on.learning_rate < anew.learning_rate) == lower, name

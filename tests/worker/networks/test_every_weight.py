@@ -1,0 +1,68 @@
+"""Weights of every family, in the form in which their source has them, load into a network with other classes; nothing but the outputs stays random."""
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from core.settings import Settings
+from core.zoo import catalogue
+from core.zoo.spec import ModelSpec
+from worker.networks import build, classification, detection, detection_transformers, library_of, segmentation
+
+CLASSES = 3
+MOST = 120_000_000  # parameters; a family's smallest has fewer
+
+
+def smallest_of_each_family() -> list[ModelSpec]:
+    """Of each kind of network and family the pre-trained entry with the least work, one whose weights have outputs and one whose have none."""
+    found: dict[tuple[object, ...], ModelSpec] = {}
+    for spec in sorted(catalogue.entries(), key=lambda spec: (spec.gmacs, spec.name)):
+        if spec.pretraining == catalogue.NONE or spec.parameters > MOST or spec.source.startswith("package:") or spec.data_types:
+            continue
+        outputs = None
+        if spec.library == "timm":
+            outputs = classification.timm_config(spec).num_classes > 0
+        found.setdefault((spec.library, spec.family, outputs), spec)
+    return list(found.values())
+
+
+def as_published(spec: ModelSpec) -> nn.Module:
+    """A network with the outputs that the published weights have."""
+    if spec.library == "transformers":
+        return detection_transformers.model_class(spec.network)(detection_transformers.configuration(spec.network, 91))
+    if spec.network in detection.WHOLE:
+        return detection.build_whole(spec.network, 90, keep_statistics=True)
+    if spec.network in segmentation.WHOLE:
+        return segmentation.build_whole(spec.network, 21).get_submodule("inner")
+    if spec.library in ("torchvision over timm", "segmentation-models-pytorch"):
+        backbone = spec.network.partition("-")[2]
+        return timm.create_model(backbone, num_classes=1000)
+    if spec.library == "torchvision":
+        return classification.build_torchvision(spec.network.removeprefix("tv_"), 1000)
+    config = classification.timm_config(spec)
+    return timm.create_model(spec.network, pretrained=False, pretrained_cfg=config, num_classes=config.num_classes)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("spec", smallest_of_each_family(), ids=lambda spec: spec.name)
+def test_weights_of_each_family(tmp_path, spec):
+    settings = Settings(home=tmp_path / "home", offline=True, _env_file=None)
+    torch.manual_seed(1)
+    source = as_published(spec)
+    file = tmp_path / "model.safetensors"
+    save_file({name: value.detach().clone().contiguous() for name, value in source.state_dict().items()}, file)
+    torch.manual_seed(2)
+    network = build(spec, spec.task_types[0], CLASSES, pretrained=False, settings=settings)
+    library_of(spec).load(network, spec, file, None)
+    given = {value.sum().item() for value in source.state_dict().values() if value.is_floating_point()}
+    pretrained = network  # all of it, but the layers of the classes
+    if spec.library == "torchvision over timm":
+        pretrained = network.get_submodule("inner.backbone.body")
+    elif spec.library == "segmentation-models-pytorch":
+        pretrained = network.get_submodule("encoder.model")
+    parameters = list(pretrained.parameters())
+    taken_over = sum(value.detach().sum().item() in given for value in parameters)
+    assert taken_over >= 0.9 * len(parameters) - 4, f"{taken_over} of {len(parameters)} tensors are the source's"
