@@ -1,6 +1,8 @@
 """How requests come from Slack: over a WebSocket that we open, or to a port of ours."""
 
+import contextlib
 import logging
+import socket
 import threading
 from socketserver import ThreadingMixIn
 from typing import Any, cast
@@ -35,6 +37,13 @@ class SocketConnection:
 
     def close(self) -> None:
         """Disconnect."""
+        client = self._handler.client
+        client.auto_reconnect_enabled = False
+        open_socket = getattr(client.current_session, "sock", None)
+        if open_socket is not None:
+            # Its reader would sit in its receive for seconds more, and closing waits for it.
+            with contextlib.suppress(OSError):
+                open_socket.shutdown(socket.SHUT_RDWR)
         self._handler.close()
 
 
