@@ -75,8 +75,12 @@ def progress_message(task: Task, standing: Standing) -> Message:
 
 
 def task_buttons(task: Task, *, searched: bool = False) -> tuple[Button, ...]:
-    """How a task that has not ended can be stopped, and a look at its details; where it is a search, at all of its jobs."""
-    look = (Button("task:show", "Details", value=task.id), *((leaderboard_button(task),) if searched else ()))
+    """How a task that has not ended can be stopped, and a look at its details and values; where it is a search, at all of its jobs."""
+    look = (
+        Button("task:show", "Details", value=task.id),
+        *((leaderboard_button(task),) if searched else ()),
+        Button("task:hyperparameters", "Hyperparameters", value=task.id),
+    )
     if task.state == "waiting" and task.started_at is None:
         sure = Confirm("Take this task out of the queue?", "Take it out", "Leave it")
         return (Button("task:stop", "Take out of the queue", style="danger", value=f"{task.id} discard", confirm=sure), *look)
@@ -226,7 +230,8 @@ def failed_message(task: Task, number: int, event: Failed, search: Standings | N
     if event.remedy:
         blocks.append(Text(event.remedy))
     blocks += _outcome(search)
-    return Message(f"{task.id}:{number}", tuple(blocks), announcement=f"“{task.name}” ended with an error.")
+    look = (Button("task:show", "Details", value=task.id), *((leaderboard_button(task),) if search is not None else ()))
+    return Message(f"{task.id}:{number}", tuple(blocks), look, announcement=f"“{task.name}” ended with an error.")
 
 
 def picture_blocks(report: dict[str, str]) -> tuple[Picture, ...]:
@@ -300,6 +305,22 @@ def task_facts(task: Task, dataset_name: str) -> Facts:
 
 SHOWN_FINDINGS = 8
 MADE = {"import": "imported", "combine": "combined"}  # light jobs that make a dataset, and what it then has been
+
+
+def light_progress_message(job: LightJob) -> Message | None:
+    """How far the making of a dataset is: one message of its thread that changes; None for light jobs that are over before one would look."""
+    made = MADE.get(job.kind)
+    if made is None:
+        return None
+    key, name = f"light:{job.id}:progress", Text(f"“{job.payload.get('name', '')}” is being {made}", Tone.HEADING)
+    if State(job.state).ended:
+        return Message(key, (Text(f"“{job.payload.get('name', '')}”: all images have been read.", Tone.HINT),))
+    if job.state == State.WAITING:
+        return Message(key, (name, Text("Waiting: no light worker has taken it yet. One has to be running (`stationmaster up`).")))
+    done, total = (int(job.result.get(count) or 0) for count in ("done", "total"))
+    if not total:
+        return Message(key, (name, Text("Looking at what there is.")))
+    return Message(key, (name, ProgressBar(min(1.0, done / total), f"{done:,} of {total:,} images")))
 
 
 def light_message(

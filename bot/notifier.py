@@ -17,7 +17,7 @@ from bot import messages
 from bot.curves import LiveCurves
 from bot.links import NO_LINKS, Links
 from bot.messages import Standing
-from bot.posting import ChatError, Poster
+from bot.posting import ChatError, NotYetError, Poster
 from core.access import Place
 from core.clock import now
 from core.datasets.listing import count_findings, findings_of
@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 EDIT_SECONDS = 3.0  # between two edits of a progress message
 SLOW_EDIT_SECONDS = 60.0  # after the first hour
 SLOW_AFTER_SECONDS = 3600.0
+LIGHT_SECONDS = 5.0  # a light job that has ended by then needs no progress message
 LEASE_SECONDS = 30.0  # of two bot processes one tells; the other takes over when it is gone
 
 
@@ -55,6 +56,15 @@ class _Thread:
 
 
 @dataclass
+class _LightThread:
+    """What this process remembers of the progress message of a light job."""
+
+    message_id: str
+    shown: Message | None
+    edited_at: datetime
+
+
+@dataclass
 class Notifier:
     """Tells every open thread of the given posters what has happened since it was last told.
 
@@ -67,6 +77,7 @@ class Notifier:
     workers: Callable[[], int | None] = lambda: None
     links: Links = NO_LINKS
     _threads: dict[tuple[str, str], _Thread] = field(default_factory=dict)
+    _light: dict[str, _LightThread] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._curves = LiveCurves(self.storage)
@@ -79,14 +90,17 @@ class Notifier:
                 rows = session.execute(
                     select(Delivery.task_id, Delivery.place).where(Delivery.face == poster.face, Delivery.done.is_(False))
                 ).all()
-            for task_id, place in rows:
-                if not poster.wants(Place.from_json(place)):
-                    continue
+            wanted = [task_id for task_id, place in rows if poster.wants(Place.from_json(place))]
+            # Where all threads share what the platform takes, each changes the more rarely the more there are.
+            share = len(wanted) * 60 / poster.edits_per_minute if poster.edits_per_minute else 0.0
+            for task_id in wanted:
                 any_open = True
                 try:
-                    self._tell(poster, task_id)
+                    self._tell(poster, task_id, share)
                 except ChatError as error:
-                    logger.warning("%s did not take a message of task %s: %s", poster.face, task_id, error)
+                    _log_refusal(error, poster, f"task {task_id}")
+                    if thread := self._threads.get((poster.face, task_id)):
+                        thread.looked = False  # it may stand there all the same: the answer can have been lost
                     if error.gone:
                         self._close(poster.face, task_id)
             any_open = self.tell_light_jobs(poster) or any_open
@@ -106,7 +120,7 @@ class Notifier:
                 logger.exception("the notifier waits for the database")
             stop.wait(seconds)
 
-    def _tell(self, poster: Poster, task_id: str) -> None:
+    def _tell(self, poster: Poster, task_id: str, share: float) -> None:
         thread = self._threads.setdefault((poster.face, task_id), _Thread())
         with self.database.read() as session:
             delivery, task = session.get(Delivery, (task_id, poster.face)), session.get(Task, task_id)
@@ -134,13 +148,14 @@ class Notifier:
             message = self._message(task, model, number, event, standing)
             if message is not None:
                 # The thread's progress message stands above what follows it, so it is brought up to date first.
-                self._show_progress(poster, place, delivery, thread, messages.progress_message(task, standing), at_once=True)
+                self._show_progress(poster, place, delivery, thread, messages.progress_message(task, standing), 0)
                 if thread.looked or not poster.find(place, message.key):
                     self.links.announce(self.posters, place, message)
                     poster.post(place, message)
                 self._save(poster.face, task_id, cursor=number)
         final = State(task.state).ended and any(isinstance(event, (Finished, Stopped, Failed)) for _, event in events)
-        self._show_progress(poster, place, delivery, thread, messages.progress_message(task, standing), at_once=final)
+        pause = 0 if final else max(EDIT_SECONDS, share)
+        self._show_progress(poster, place, delivery, thread, messages.progress_message(task, standing), pause)
         thread.looked = True
         if rows:
             self._save(poster.face, task_id, cursor=rows[-1].number, done=final)
@@ -149,7 +164,9 @@ class Notifier:
             self._curves.forget(task_id)
 
     def tell_light_jobs(self, poster: Poster) -> bool:
-        """Tell the ends of imports and the like in the threads they were asked for in; returns whether any is still awaited."""
+        """Tell imports and the like, how far they are and how they ended, in the threads they were asked for in; returns whether any is
+        still awaited.
+        """
         with self.database.read() as session:
             jobs = [
                 job
@@ -157,19 +174,40 @@ class Notifier:
                 if poster.wants(Place.from_json(job.place))
             ]
         for job in jobs:
-            if not State(job.state).ended:
-                continue
-            place, message = Place.from_json(job.place), self._light_message(job)
+            place, ended = Place.from_json(job.place), State(job.state).ended
             try:
+                self._show_light_progress(poster, place, job)
+                if not ended:
+                    continue
+                message = self._light_message(job)
                 if not poster.find(place, message.key):
                     poster.post(place, message)
             except ChatError as error:
-                logger.warning("%s did not take the end of light job %s: %s", poster.face, job.id, error)
+                _log_refusal(error, poster, f"light job {job.id}")
                 if not error.gone:
                     continue
+            self._light.pop(job.id, None)
             with self.database.write() as session:
                 session.execute(update(LightJob).where(LightJob.id == job.id).values(untold_face=""))
         return bool(jobs)
+
+    def _show_light_progress(self, poster: Poster, place: Place, job: LightJob) -> None:
+        """One message that changes, for what takes longer than a moment."""
+        time, ended = now(), State(job.state).ended
+        message = messages.light_progress_message(job)
+        if message is None or ((job.finished_at or time) - job.created_at).total_seconds() < LIGHT_SECONDS:
+            return
+        thread = self._light.get(job.id)
+        if thread is None:
+            found = poster.find(place, message.key)  # posted by a process before this one
+            if not found and ended:
+                return
+            thread = self._light[job.id] = _LightThread(found or poster.post(place, message), None if found else message, time)
+        pause = SLOW_EDIT_SECONDS if (time - job.created_at).total_seconds() > SLOW_AFTER_SECONDS else EDIT_SECONDS
+        if message == thread.shown or (not ended and (time - thread.edited_at).total_seconds() < pause):
+            return
+        thread.message_id = poster.edit(place, thread.message_id, message)
+        thread.shown, thread.edited_at = message, time
 
     def _light_message(self, job: LightJob) -> Message:
         with self.database.read() as session:
@@ -204,7 +242,8 @@ class Notifier:
         local = self.storage.local_path(model.key)
         return str(local) if local is not None else f"{self.storage.root}/{model.key}"
 
-    def _show_progress(self, poster: Poster, place: Place, delivery: Delivery, thread: _Thread, message: Message, *, at_once: bool) -> None:
+    def _show_progress(self, poster: Poster, place: Place, delivery: Delivery, thread: _Thread, message: Message, pause: float) -> None:
+        """Bring the progress message up to date, at least `pause` seconds after the last time; 0 means at once."""
         if message == thread.shown:
             return
         time = now()
@@ -217,8 +256,9 @@ class Notifier:
                 thread.shown, thread.edited_at = message, time
                 return
         posted_at = delivery.progress_posted_at or time
-        pause = SLOW_EDIT_SECONDS if (time - posted_at).total_seconds() > SLOW_AFTER_SECONDS else EDIT_SECONDS
-        if not at_once and thread.edited_at is not None and (time - thread.edited_at).total_seconds() < pause:
+        if pause and (time - posted_at).total_seconds() > SLOW_AFTER_SECONDS:
+            pause = max(pause, SLOW_EDIT_SECONDS)
+        if thread.edited_at is not None and (time - thread.edited_at).total_seconds() < pause:
             return
         stands = poster.edit(place, delivery.progress_message, message)
         if stands != delivery.progress_message:
@@ -249,6 +289,11 @@ class Notifier:
     def _close(self, face: str, task_id: str) -> None:
         self._save(face, task_id, done=True)
         self._threads.pop((face, task_id), None)
+
+
+def _log_refusal(error: ChatError, poster: Poster, whose: str) -> None:
+    level = logging.DEBUG if isinstance(error, NotYetError) else logging.WARNING
+    logger.log(level, "%s did not take a message of %s: %s", poster.face, whose, error)
 
 
 def _last_progress(session: Session, task_id: str) -> Progress | None:

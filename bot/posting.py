@@ -14,10 +14,15 @@ class ChatError(Exception):
         self.gone = gone
 
 
+class NotYetError(ChatError):
+    """No attempt was made, or the platform has named a time to wait: it is tried again, and nothing is amiss."""
+
+
 class Poster(Protocol):
     """A face's way to post. Raises ChatError when the platform does not take it."""
 
     face: str
+    edits_per_minute: int  # that the platform takes of one bot in all its threads together; 0 where each thread counts for itself
 
     def wants(self, place: Place) -> bool:
         """Whether this poster serves that place."""

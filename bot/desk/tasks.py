@@ -67,7 +67,7 @@ def show(office: Office, request: Request) -> Reply:
         blocks.append(Text(str(why), Tone.HINT))
     all_jobs = leaderboard_button(task) if len(found.jobs) > 1 else Button("task:curves", "Curves", value=f"{task.id} 1")
     # This is the look at its details that the thread's buttons offer.
-    ways = (button for button in task_buttons(task) if button.action != "task:show")
+    ways = (button for button in task_buttons(task) if button.action == "task:stop")
     controls: list[Control] = [*ways, all_jobs, Button("task:hyperparameters", "Hyperparameters", value=task.id)]
     if task.model_id:
         controls += [Button("task:report", "Training report", value=task.id), *model_buttons(task.model_id)]

@@ -39,6 +39,7 @@ class DiscordPoster:
     """The notifier's way to Discord; called from its thread, it works in the bot's event loop."""
 
     face = FACE
+    edits_per_minute = 0
 
     def __init__(self, office: Office, client: discord.Client, loop: Callable[[], asyncio.AbstractEventLoop | None]) -> None:
         self.office = office

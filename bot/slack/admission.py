@@ -19,7 +19,8 @@ def register(app: App, board: Switchboard) -> None:
     def admit(body: Json, context: BoltContext, ack: Ack, next: Callable[[], BoltResponse]) -> BoltResponse | None:
         caller = read_caller(body, context.team_id or context.enterprise_id or "", context.user_id or "")
         context[CALLER] = caller
-        refusal = board.people.refusal(caller)
+        # What concerns the whole team, such as the removal of the app, comes from nobody.
+        refusal = board.people.refusal(caller) if caller.user else ""
         if not refusal:
             return next()
         kind = body.get("type")

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 from slack_bolt import App
@@ -14,20 +13,22 @@ from bot.slack import admission, entries, presses
 from bot.slack.clients import Clients, obedient, web_client
 from bot.slack.connections import HttpConnection, SocketConnection
 from bot.slack.counter import Counter
-from bot.slack.installations import DatabaseInstallationStore, InstallationTokens, forget_removed, oauth_flow
+from bot.slack.installations import DatabaseInstallationStore, forget_removed, oauth_flow
 from bot.slack.pictures import error_code
 from bot.slack.poster import SlackPoster
 from bot.slack.switchboard import Switchboard
 from bot.slack.wizard import SlackWizard
+from bot.slack.work import ListenerThreads
 from core.db.migrate import ensure_current
 from core.db.session import Database
-from core.errors import UnavailableError
+from core.errors import InvalidInputError, UnavailableError
 from core.settings import Settings
 from core.storage import Storage
 
 logger = logging.getLogger(__name__)
 
 LISTENER_THREADS = 16
+NOT_INSTALLED = "Stationmaster is not installed in this workspace any more. An admin has to install it again; your data is still there."
 
 
 def create_app(settings: Settings, *, client: WebClient | None = None) -> App:
@@ -45,22 +46,25 @@ def build(settings: Settings, database: Database, storage: Storage, client: WebC
     token = settings.slack_bot_token.get_secret_value()
     own = obedient(client) if client is not None else web_client(settings, token or None)
     for_many = bool(settings.slack_client_id)
-    tokens = InstallationTokens(database) if for_many else None
-    board = Switchboard(settings, database, storage, Clients(own, tokens), per_team=for_many or settings.workspace_per_team)
+    installations = DatabaseInstallationStore(database) if for_many else None
+    board = Switchboard(settings, database, storage, Clients(own, installations), per_team=for_many or settings.workspace_per_team)
     app = App(
         name="stationmaster",
         client=client or web_client(settings),  # the token comes from `authorize`
         signing_secret=settings.slack_signing_secret.get_secret_value(),
         authorize=_authorize(board.clients),
         token_verification_enabled=False,
-        listener_executor=ThreadPoolExecutor(LISTENER_THREADS, thread_name_prefix="slack-listener"),
+        user_facing_authorize_error_message=NOT_INSTALLED,
+        listener_executor=ListenerThreads(LISTENER_THREADS, board.work),
     )
     wizard = SlackWizard(board)
     counter = Counter(board, wizard)
     admission.register(app, board)
     presses.register(app, board, wizard, counter)
-    if tokens is not None:
-        forget_removed(app, DatabaseInstallationStore(database))
+    if installations is not None:
+        forget_removed(app, installations)
+        # Bolt takes a flow beside an `authorize` of our own only so.
+        app._oauth_flow = oauth_flow(settings, installations, app)
     entries.register(app, board, wizard, counter)  # last: it takes every event that is left
     return app, board
 
@@ -101,17 +105,23 @@ def start(settings: Settings, database: Database, storage: Storage) -> RunningSl
     """Connect.
 
     Raises:
+        InvalidInputError: when the settings contradict each other.
         UnavailableError: when Slack does not take the tokens, or cannot be reached.
     """
-    app, board = build(settings, database, storage)
     app_token = settings.slack_app_token.get_secret_value()
+    if app_token and settings.slack_client_id:
+        raise InvalidInputError(
+            "STATIONMASTER_SLACK_APP_TOKEN and STATIONMASTER_SLACK_CLIENT_ID exclude each other: one is for Socket Mode, the other for HTTP.",
+            "Unset the app token where many teams shall install the app, else the client id.",
+        )
+    app, board = build(settings, database, storage)
     try:
         if board.clients.tokens is None:
             identity = board.clients.own.auth_test()
             logger.info("connected to Slack as %s in %s", identity.get("user"), identity.get("team"))
         if app_token:
             return RunningSlack(board, SocketConnection(app, app_token))
-        return RunningSlack(board, HttpConnection(app, settings.slack_port, oauth_flow(settings, database, app)))
+        return RunningSlack(board, HttpConnection(app, settings.slack_port))
     except SlackApiError as error:
         board.close()
         raise UnavailableError(

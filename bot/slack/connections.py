@@ -11,7 +11,6 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from slack_bolt import App
 from slack_bolt.adapter.socket_mode import SocketModeHandler
 from slack_bolt.adapter.wsgi import SlackRequestHandler
-from slack_bolt.oauth import OAuthFlow
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +49,7 @@ class SocketConnection:
 class HttpConnection:
     """Events and interactions to `/slack/events`; installing at `/slack/install`. Put a proxy with TLS before it."""
 
-    def __init__(self, app: App, port: int, flow: OAuthFlow | None = None) -> None:
-        if flow is not None:
-            app._oauth_flow = flow  # Bolt takes a flow and an `authorize` of our own only so
+    def __init__(self, app: App, port: int) -> None:
         self._server = make_server("", port, SlackRequestHandler(app), server_class=_Server, handler_class=_Quiet)
         self.port: int = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, name="slack-http", daemon=True)

@@ -83,9 +83,8 @@ def register(app: App, board: Switchboard, wizard: SlackWizard, counter: Counter
 
     @app.shortcut(TRAIN_ON_MESSAGE)
     def shortcut_on_message(ack: Ack, body: Json, context: BoltContext) -> None:
-        with board.work.held():
-            ack()
-            offer_import(caller_of(context), (body.get("message") or {}).get("files") or [])
+        ack()
+        offer_import(caller_of(context), (body.get("message") or {}).get("files") or [])
 
     def offer_import(caller: Caller, files: Sequence[Json]) -> None:
         archive = next((file for file in files if is_archive(file)), None)

@@ -5,6 +5,7 @@ import threading
 import time
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urljoin
 
 from slack_bolt import App, BoltContext
 from slack_bolt.oauth import OAuthFlow
@@ -38,19 +39,43 @@ REMEMBER_SECONDS = 60.0
 
 
 class DatabaseInstallationStore(InstallationStore):
-    """One row for each team, or organisation. The last installation stands."""
+    """One row for each team, or organisation. The last installation stands. Tokens are remembered for a minute, but no longer than they are
+    valid as far as this process is told.
+    """
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._known: dict[str, tuple[float, str | None]] = {}
+        self._lock = threading.Lock()
+
+    def token(self, team: str) -> str | None:
+        """The bot token of a team, or of an organisation by its id; None where the app is not installed."""
+        with self._lock:
+            known = self._known.get(team)
+        if known is not None and time.monotonic() - known[0] < REMEMBER_SECONDS:
+            return known[1]
+        with self.database.read() as session:
+            row = _of_team(session, None, team) or (session.get(SlackInstallation, (team, "")) if team else None)
+            token = row.data.get("bot_token") if row is not None else None
+        with self._lock:
+            self._known[team] = (time.monotonic(), token)
+        return token
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._known.clear()
 
     def save(self, installation: Installation) -> None:
         """Keep an installation."""
         team = "" if installation.is_enterprise_install else installation.team_id or ""
         data = {key: value for key, value in installation.to_dict().items() if key != "installed_at"}
         with self.database.write() as session:
+            if team:  # it may have become part of an organisation since
+                session.execute(delete(SlackInstallation).where(SlackInstallation.team_id == team))
             session.merge(
                 SlackInstallation(enterprise_id=installation.enterprise_id or "", team_id=team, data=_json(data), installed_at=now())
             )
+        self._forget()
 
     def find_bot(self, *, enterprise_id: str | None, team_id: str | None, is_enterprise_install: bool | None = False) -> Bot | None:
         """The bot of a team."""
@@ -77,13 +102,17 @@ class DatabaseInstallationStore(InstallationStore):
             self.delete_all(enterprise_id=enterprise_id, team_id=team_id)
 
     def delete_all(self, *, enterprise_id: str | None, team_id: str | None) -> None:
-        """Forget a team."""
-        with self.database.write() as session:
-            session.execute(
-                delete(SlackInstallation).where(
-                    SlackInstallation.enterprise_id == (enterprise_id or ""), SlackInstallation.team_id == (team_id or "")
-                )
-            )
+        """Forget a team; without one, an organisation."""
+        # A team's id is unique by itself, and not every event says which organisation the team belongs to.
+        of = (
+            SlackInstallation.team_id == team_id
+            if team_id
+            else (SlackInstallation.enterprise_id == enterprise_id) & (SlackInstallation.team_id == "")
+        )
+        if team_id or enterprise_id:
+            with self.database.write() as session:
+                session.execute(delete(SlackInstallation).where(of))
+        self._forget()
 
 
 class DatabaseStateStore(OAuthStateStore):
@@ -107,29 +136,6 @@ class DatabaseStateStore(OAuthStateStore):
             return bool(getattr(result, "rowcount", 0))
 
 
-class InstallationTokens:
-    """The bot token of each team, remembered for a minute."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
-        self._known: dict[str, tuple[float, str | None]] = {}
-        self._lock = threading.Lock()
-
-    def token(self, team: str) -> str | None:
-        """The token of a team, or of an organisation by its id."""
-        with self._lock:
-            known = self._known.get(team)
-        if known is not None and time.monotonic() - known[0] < REMEMBER_SECONDS:
-            return known[1]
-        with self.database.read() as session:
-            row = session.scalar(select(SlackInstallation).where(SlackInstallation.team_id == team)) if team else None
-            row = row or (session.get(SlackInstallation, (team, "")) if team else None)
-            token = row.data.get("bot_token") if row is not None else None
-        with self._lock:
-            self._known[team] = (time.monotonic(), token)
-        return token
-
-
 def forget_removed(app: App, store: DatabaseInstallationStore) -> None:
     """Forget the tokens of teams that remove the app."""
 
@@ -139,10 +145,8 @@ def forget_removed(app: App, store: DatabaseInstallationStore) -> None:
             store.delete_all(enterprise_id=context.enterprise_id, team_id=context.team_id)
 
 
-def oauth_flow(settings: Settings, database: Database, app: App) -> OAuthFlow | None:
-    """The pages `/slack/install` and `/slack/oauth_redirect`; None where the operator offers no installing."""
-    if not settings.slack_client_id:
-        return None
+def oauth_flow(settings: Settings, store: DatabaseInstallationStore, app: App) -> OAuthFlow:
+    """How a team installs the app: `/slack/install`, Slack's own page, and back to `/slack/oauth_redirect`."""
     return OAuthFlow(
         client=app.client,
         logger=app.logger,
@@ -150,8 +154,10 @@ def oauth_flow(settings: Settings, database: Database, app: App) -> OAuthFlow | 
             client_id=settings.slack_client_id,
             client_secret=settings.slack_client_secret.get_secret_value(),
             scopes=list(SCOPES),
-            installation_store=DatabaseInstallationStore(database),
-            state_store=DatabaseStateStore(database),
+            # The page where people consent stands beside the Web API, at GovSlack too.
+            authorization_url=urljoin(settings.slack_api_url.rstrip("/") + "/", "../oauth/v2/authorize"),
+            installation_store=store,
+            state_store=DatabaseStateStore(store.database),
         ),
     )
 

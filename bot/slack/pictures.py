@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 REMEMBERED = 2000
 READY_SECONDS = 20.0
 READY_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.0)  # between two looks; the last goes on
+RATE_LIMITED = "ratelimited"
 RETRY_PAUSES = (0.5, 1.0, 2.0, 4.0)  # a file may be ready by itself before it is ready for a message
 
 
@@ -41,7 +42,11 @@ class Gallery:
         return self._find((team, repr(picture.preview)))
 
     def file(self, client: WebClient, team: str, picture: Picture) -> str | None:
-        """The picture's file, uploaded first where that is needed; None where it cannot be had."""
+        """The picture's file, uploaded first where that is needed; None where it cannot be had.
+
+        Raises:
+            SlackApiError: `ratelimited`, where the client does not wait by itself: it can be had later.
+        """
         try:
             if found := self.known(team, picture):
                 return found
@@ -51,6 +56,8 @@ class Gallery:
                 return found
             file_id = upload_picture(client, picture, data)
         except (OSError, SlackClientError, StationmasterError) as error:
+            if isinstance(error, SlackApiError) and error_code(error) == RATE_LIMITED:
+                raise
             logger.warning("a picture could not be shown: %s", error)
             return None
         self._wait(client, file_id)

@@ -9,10 +9,10 @@ from typing import Any
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
 
-from bot.notifier import ChatError
+from bot.posting import ChatError, NotYetError
 from bot.slack.caller import FACE, team_and_channel
 from bot.slack.clients import Clients
-from bot.slack.pictures import Gallery, error_code
+from bot.slack.pictures import RATE_LIMITED, Gallery, error_code
 from bot.slack.render import fallback, message_blocks, section
 from bot.slack.text import Json, literal
 from core.access import Place
@@ -30,6 +30,8 @@ GONE = frozenset(
 LOST = frozenset({"message_not_found", "cant_update_message", "edit_window_closed", "update_failed"})
 THREAD_LOST = frozenset({"thread_not_found", "cannot_reply_to_message", "invalid_thread_ts"})
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
+EDITS_PER_MINUTE = 40  # chat.update takes fifty a minute of a team; some are left for what people press
+RETRY_SECONDS = 30.0  # after a 429 that does not say how long
 PAGES = 20  # of a thread that are looked through for a message
 
 
@@ -37,6 +39,7 @@ class SlackPoster:
     """Posts, finds and changes the messages of task threads."""
 
     face = FACE
+    edits_per_minute = EDITS_PER_MINUTE
 
     def __init__(self, clients: Clients, gallery: Gallery, announcements: str = "", clock: Callable[[], float] = time.monotonic) -> None:
         self.clients = clients
@@ -44,6 +47,7 @@ class SlackPoster:
         self.announcements = announcements
         self.clock = clock
         self._pauses: dict[Place, tuple[float, float]] = {}  # when to try again after a failure, and how long was waited
+        self._asked: dict[str, float] = {}  # teams that Slack has asked us to wait for, and until when
         self._lock = threading.Lock()
 
     def wants(self, place: Place) -> bool:
@@ -121,7 +125,7 @@ class SlackPoster:
         return self.announcements or ("" if channel.startswith("D") else channel)
 
     def _announce(self, client: WebClient, channel: str, ts: str, key: str, line: str) -> None:
-        """Say it in one line. The message in the thread stands already: a failure here is only logged."""
+        """Say it in one line. The message in the thread stands already: a failure here is only logged, but for a 429."""
         board = self._board(channel)
         if not board:
             return
@@ -137,23 +141,30 @@ class SlackPoster:
                 channel=board, blocks=[section(shown)], text=f"📣 {literal(line)}", metadata=metadata, unfurl_links=False
             )
         except SlackApiError as error:
+            if error_code(error) == RATE_LIMITED:
+                raise  # looked for, and made, at the next attempt
             logger.warning("a result could not be announced: %s", error_code(error))
 
     # ------------------------------------------------------------ failures
 
     def _attempt(self, place: Place, act: Callable[[WebClient, str, str], str]) -> str:
-        """Act; a place that failed is left alone for a while, longer each time."""
+        """Act; a place that failed is left alone for a while, longer each time, and a team for as long as Slack says."""
+        team, channel = team_and_channel(place)
         with self._lock:
             until, pause = self._pauses.get(place, (0.0, 0.0))
+            until = max(until, self._asked.get(team, 0.0))
         if self.clock() < until:
-            raise ChatError("waiting before the next attempt")
-        team, channel = team_and_channel(place)
+            raise NotYetError("waiting before the next attempt")
         try:
-            done = act(self.clients.of(team), team, channel)
+            done = act(self.clients.hasty(team), team, channel)
         except SlackApiError as error:
             code = error_code(error) or str(error)
             if code in GONE:
                 raise ChatError(code, gone=True) from error
+            if code == RATE_LIMITED:
+                with self._lock:
+                    self._asked[team] = self.clock() + retry_after(error)
+                raise NotYetError(code) from error
             self._wait(place, pause)
             raise ChatError(code) from error
         except (SlackClientError, OSError, UnavailableError) as error:
@@ -167,6 +178,14 @@ class SlackPoster:
         pause = min(LONGEST_PAUSE, pause * 2 or FIRST_PAUSE)
         with self._lock:
             self._pauses[place] = (self.clock() + pause, pause)
+
+
+def retry_after(error: SlackApiError) -> float:
+    """How many seconds a 429 asks to wait."""
+    headers = {str(name).lower(): value for name, value in (getattr(error.response, "headers", None) or {}).items()}
+    given = headers.get("retry-after", "")
+    given = given[0] if isinstance(given, list) and given else given
+    return float(given) if str(given).isdigit() else RETRY_SECONDS
 
 
 def _marked(client: WebClient, channel: str, thread: str, key: str, since: str = "") -> Json | None:

@@ -34,9 +34,8 @@ def register(app: App, board: Switchboard, wizard: SlackWizard, counter: Counter
 
     @app.action(ANY)
     def press(ack: Ack, body: Json, context: BoltContext) -> None:
-        with board.work.held():
-            ack()
-            take_presses(body, caller_of(context))
+        ack()
+        take_presses(body, caller_of(context))
 
     def take_presses(body: Json, caller: Caller) -> None:
         for number, action in enumerate(body.get("actions") or ()):
@@ -127,10 +126,7 @@ def register(app: App, board: Switchboard, wizard: SlackWizard, counter: Counter
 
     @app.view(ANY)
     def submit(ack: Ack, body: Json, context: BoltContext) -> None:
-        with board.work.held():
-            take_form(ack, body, caller_of(context))
-
-    def take_form(ack: Ack, body: Json, caller: Caller) -> None:
+        caller = caller_of(context)
         sent = body["view"]
         metadata = metadata_of(sent)
         values, files = typed_values(sent)

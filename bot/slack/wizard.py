@@ -154,7 +154,12 @@ class SlackWizard:
             return
 
         def upload() -> None:
-            file_of = self.board.gallery.files(self.board.client(caller), caller.team, screen.blocks)
+            file_of: Callable[[Picture], str | None]
+            try:
+                file_of = self.board.gallery.files(self.board.client(caller), caller.team, screen.blocks)
+            except SlackApiError as error:
+                logger.warning("a screen's pictures could not be uploaded: %s", error_code(error))
+                file_of = no_pictures
             self.board.work.submit(screen.draft_id, lambda: add(file_of))
 
         def add(file_of: Callable[[Picture], str | None]) -> None:

@@ -3,9 +3,9 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -36,17 +36,16 @@ class Work:
             self._waiting[key] = deque()
             self._pool.submit(self._run, key, job)
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """While the block runs something is still being done, though it has not been submitted yet."""
+    def hold(self) -> None:
+        """Something is being done until `let_go`, though it has not been submitted here."""
         with self._changed:
             self._open += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._open -= 1
-                self._changed.notify_all()
+
+    def let_go(self) -> None:
+        """What was held is done."""
+        with self._changed:
+            self._open -= 1
+            self._changed.notify_all()
 
     def settle(self, seconds: float) -> bool:
         """Wait until nothing is left to do; False when something still is after so many seconds."""
@@ -75,3 +74,22 @@ class Work:
                 elif not self._closed or self._open:
                     self._pool.submit(self._run, key, following)
                 self._changed.notify_all()
+
+
+class ListenerThreads(ThreadPoolExecutor):
+    """Bolt's threads for listeners. What runs in them counts as work that is being done: it has not been submitted yet."""
+
+    def __init__(self, threads: int, work: Work) -> None:
+        super().__init__(threads, thread_name_prefix="slack-listener")
+        self.work = work
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run `fn` in one of the threads."""
+        self.work.hold()
+        try:
+            running = super().submit(fn, *args, **kwargs)
+        except RuntimeError:  # they have been shut down
+            self.work.let_go()
+            raise
+        running.add_done_callback(lambda _: self.work.let_go())
+        return running

@@ -123,9 +123,12 @@ class Chat:
     def watch(self) -> None:
         """Wait for what was given to the light worker, such as an import, and tell its end; Ctrl-C goes on without."""
         if self.notifier.tell_light_jobs(self.poster):
-            with self.console.status("The light worker is at it. Ctrl-C: go on without waiting; its end is told here later."):
+            self.console.print("The light worker is at it. Ctrl-C: go on without waiting; its end is told here later.", style="dim")
+            try:
                 while self.notifier.tell_light_jobs(self.poster):
                     time.sleep(TICK_SECONDS)
+            finally:
+                self.poster.settle()
         self.offer_buttons()
 
     def offer_buttons(self) -> None:

@@ -27,6 +27,7 @@ class TerminalPoster:
     """
 
     face = FACE
+    edits_per_minute = 0
 
     def __init__(self, console: Console, pictures: PictureShelf, channel: str) -> None:
         self.console = console

@@ -24,6 +24,7 @@ class Pager:
     """A platform of our own, to stand for Slack or Discord."""
 
     face = "pager"
+    edits_per_minute = 0
 
     def __init__(self) -> None:
         self.poster = self

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from sqlalchemy import select
 
 import bot.curves
 import bot.notifier
@@ -22,6 +23,7 @@ from core.tasks.actions import stop_task
 from core.tasks.creation import NewTask, create_task
 from core.tasks.hyperparameters import TrainingPlan
 from core.tasks.lifecycle import NewModel, claim_job, complete_task, fail_job, finish_job, record_event
+from core.tasks.light import claim_light_job, fail_light_job, heartbeat_light_job, submit_light_job
 from core.vocabulary import TaskType
 from core.wizard.screens import Facts, Message, Picture, ProgressBar, Text
 
@@ -31,6 +33,7 @@ class Channel:
     """A chat that keeps what is posted, as a platform does; it survives the bot."""
 
     face: str = "slack"
+    edits_per_minute: int = 0
     posts: dict[str, Message] = field(default_factory=dict)
     edits: list[Message] = field(default_factory=list)
     failures: int = 0
@@ -323,3 +326,74 @@ def test_a_deleted_task_closes_its_thread_quietly(thread: Thread, ada: Actor) ->
 def test_without_a_worker_waiting_says_why(thread: Thread) -> None:
     Notifier(thread.database, thread.notifier.storage, (thread.channel,), lambda: 0).tick()
     assert "no training worker is running" in thread.channel.texts()[0]
+
+
+def test_where_threads_share_a_quota_each_changes_the_more_rarely_the_more_there_are(
+    database: Database, storage: Storage, settings: Settings, add_dataset: Any, ada: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pets = add_dataset("pets")
+    for number in range(8):
+        with database.write() as session:
+            new = NewTask(
+                workspace=ada.workspace,
+                person=ada.person,
+                name=f"Pets {number}",
+                task_type=TaskType.SINGLE_LABEL,
+                dataset_id=pets.id,
+                annotation_set_id=pets.annotation_sets[0].id,
+                network="resnet18",
+                pretraining="none",
+                plans=[TrainingPlan(image_size=64)],
+                place=Place("slack", "T/C", f"{number}"),
+            )
+            create_task(session, settings, new)
+    with database.write() as session:
+        jobs = list(session.scalars(select(Job.id)))
+        for job in jobs:
+            claim_job(session, job, 1, worker="w", device="CPU")
+    channel = Channel(edits_per_minute=40)
+    notifier = Notifier(database, storage, (channel,), lambda: 1)
+    clock = now()
+    monkeypatch.setattr(bot.notifier, "now", lambda: clock)
+    notifier.tick()
+    for second in range(1, 31):
+        clock += timedelta(seconds=1)
+        for job in jobs:
+            with database.write() as session:
+                record_event(session, job, 1, progress(second, second / 100), sequence=second)
+        notifier.tick()
+    assert 16 <= len(channel.edits) <= 20
+    assert len({message.key for message in channel.edits}) == 8
+
+
+def test_an_import_that_takes_its_time_tells_how_far_it_is(
+    database: Database, storage: Storage, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = now()
+    monkeypatch.setattr(bot.notifier, "now", lambda: clock)
+    with database.write() as session:
+        job = submit_light_job(session, workspace="default", person="slack:U1", kind="import", payload={"name": "pets"}, place=place)
+    channel = Channel(face=place.face)
+    notifier = Notifier(database, storage, (channel,))
+    assert notifier.tick() and not channel.posts
+    clock += timedelta(seconds=bot.notifier.LIGHT_SECONDS + 1)
+    notifier.tick()
+    (waiting,) = channel.posts.values()
+    assert "no light worker has taken it" in str(waiting.blocks)
+    with database.write() as session:
+        claim_light_job(session, job.id, 1, worker="w")
+    for done in (1200, 1300, 5000):
+        with database.write() as session:
+            heartbeat_light_job(session, job.id, 1, {"done": done, "total": 5000})
+        clock += timedelta(seconds=2)  # less than there must lie between two edits
+        notifier.tick()
+        if done == 1300:
+            notifier = Notifier(database, storage, (channel,))  # another process takes over
+    (bar,) = [block for message in channel.posts.values() for block in message.blocks if isinstance(block, ProgressBar)]
+    assert "of 5,000 images" in bar.caption and 1 <= len(channel.edits) <= 2
+    with database.write() as session:
+        fail_light_job(session, job.id, 1, "There is no image in it.", "Look into the archive.")
+    clock += timedelta(seconds=2)
+    assert notifier.tick() and not notifier.tick()
+    assert [key.split(":")[-1] for key in channel.posts] == ["progress", job.id]
+    assert "There is no image in it. Look into the archive." in str(channel.posts[f"light:{job.id}"].blocks)

@@ -31,6 +31,7 @@ class Channel:
     """A chat that keeps what is posted."""
 
     face = "slack"
+    edits_per_minute = 0
 
     def __init__(self) -> None:
         self.posts: dict[str, Message] = {}
@@ -124,7 +125,7 @@ def test_the_thread_shows_progress_over_all_jobs_and_the_best_few(search: Any, t
     (message,) = channel.posts.values()
     (picture,) = [block for block in message.blocks if isinstance(block, Picture)]
     assert picture.alt == "Scores against hyperparameters after 3 epochs of all jobs"
-    assert {button.action for button in message.buttons} == {"task:stop", "task:show", "task:jobs"}
+    assert {button.action for button in message.buttons} == {"task:stop", "task:show", "task:jobs", "task:hyperparameters"}
 
 
 def test_remarks_of_single_jobs_stay_out_of_the_thread_and_are_among_the_job_s_details(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from slack_server import BOT_USER, TEAM, Acknowledged, FakeSlack, texts
+from slack_server import BOT_USER, Acknowledged, FakeSlack, texts
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Person:
         channel = self.slack.channels[self.channel]
         payload = {
             "token": "verification",
-            "team_id": TEAM,
+            "team_id": self.team,
             "team_domain": "fake",
             "channel_id": self.channel,
             "channel_name": "directmessage" if channel.user else channel.name,
@@ -165,6 +165,11 @@ class Person:
         self._send("events_api", self._event({"channel_type": kind, "channel": self.channel} | message))
         return message
 
+    @property
+    def team(self) -> str:
+        """The team they belong to."""
+        return str(self.slack.users[self.user]["team_id"])
+
     def event(self, event: dict[str, Any], *, retry: int = 0, event_id: str = "") -> Acknowledged:
         return self._send("events_api", self._event(event, event_id), retry=retry)
 
@@ -208,8 +213,8 @@ class Person:
     def _person(self) -> dict[str, Any]:
         name = self.slack.users[self.user]["name"]
         return {
-            "team": {"id": TEAM, "domain": "fake"},
-            "user": {"id": self.user, "username": name, "name": name, "team_id": TEAM},
+            "team": {"id": self.team, "domain": "fake"},
+            "user": {"id": self.user, "username": name, "name": name, "team_id": self.team},
             "token": "verification",
         }
 
@@ -242,14 +247,14 @@ class Person:
     def _event(self, event: dict[str, Any], event_id: str = "") -> dict[str, Any]:
         return {
             "token": "verification",
-            "team_id": TEAM,
+            "team_id": self.team,
             "api_app_id": "A0000FAKE",
             "event": event,
             "type": "event_callback",
             "event_id": event_id or f"Ev{time.time_ns()}",
             "event_time": int(time.time()),
             "authorizations": [
-                {"enterprise_id": None, "team_id": TEAM, "user_id": BOT_USER, "is_bot": True, "is_enterprise_install": False}
+                {"enterprise_id": None, "team_id": self.team, "user_id": BOT_USER, "is_bot": True, "is_enterprise_install": False}
             ],
             "is_ext_shared_channel": False,
         }

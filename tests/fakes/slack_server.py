@@ -1,9 +1,13 @@
-"""A local Slack: the Web API over real HTTP and Socket Mode over a real WebSocket, as far as the bot uses them.
+"""A local Slack: the Web API over real HTTP, Socket Mode over a real WebSocket or signed requests over HTTP, and the page where teams install
+an app, as far as the bot uses them.
 
 Whatever is sent is looked at by `slack_rules`; what breaks a rule is refused as Slack does, and kept in `violations`.
 """
 
 import asyncio
+import base64
+import hashlib
+import hmac
 import itertools
 import json
 import threading
@@ -11,8 +15,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
-from aiohttp import WSMsgType, web
+from aiohttp import ClientSession, WSMsgType, web
 from slack_rules import message_problems, options_problems, view_problems
 
 TEAM = "T0000FAKE"
@@ -20,6 +25,8 @@ BOT_USER = "U0000BOT"
 BOT = "B0000BOT"
 BOT_TOKEN = "xoxb-fake"
 APP_TOKEN = "xapp-fake"
+SIGNING_SECRET = "signing-secret"
+CLIENT_ID, CLIENT_SECRET = "client.id", "client-secret"
 
 
 @dataclass
@@ -31,6 +38,7 @@ class Channel:
     member: bool = True
     archived: bool = False
     user: str = ""
+    team: str = TEAM
     messages: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -42,6 +50,7 @@ class Fault:
     times: int = 1
     retry_after: int = 0
     after: bool = False  # fails only once it has been done, as when the answer is lost
+    skip: int = 0  # so many calls go well before
 
 
 @dataclass
@@ -50,6 +59,7 @@ class Acknowledged:
 
     payload: dict[str, Any] | None
     seconds: float
+    status: int = 200  # of the answer over HTTP
 
 
 class SlackRefusalError(Exception):
@@ -62,7 +72,10 @@ class SlackRefusalError(Exception):
 
 
 class FakeSlack:
-    """One team of a local Slack."""
+    """A local Slack, of one team until others are added.
+
+    With a `request_url` what people do is sent there, signed; else over the WebSockets that the bot has opened.
+    """
 
     def __init__(self) -> None:
         self.channels: dict[str, Channel] = {
@@ -79,9 +92,14 @@ class FakeSlack:
         self.violations: list[str] = []
         self.faults: dict[str, list[Fault]] = {}
         self.tokens = {BOT_TOKEN: TEAM}
+        self.request_url = ""
+        self.redirect_url = ""  # where the app is told that it has been installed
+        self.installing = TEAM  # whose page it is when somebody consents
+        self.codes: dict[str, str] = {}  # of consents that have not been redeemed: the team
         self.looks_until_ready = 1  # how often files.info says nothing of a new file
         self.slow_seconds = 0.0  # before each answer
         self.triggers: dict[str, float] = {}
+        self._team = ""  # of the call that is being answered
         self._numbers = itertools.count(1)
         self._sockets: list[web.WebSocketResponse] = []
         self._acks: dict[str, tuple[asyncio.Future[dict[str, Any] | None], str]] = {}
@@ -120,6 +138,7 @@ class FakeSlack:
         app.router.add_get("/files-pri/{file}/{name}", self._download)
         app.router.add_post("/response/{id}", self._response)
         app.router.add_get("/link", self._socket)
+        app.router.add_get("/oauth/v2/authorize", self._consent)
         runner = web.AppRunner(app, access_log=None)
         self._loop.run_until_complete(runner.setup())
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -147,12 +166,18 @@ class FakeSlack:
         } | more
         return user
 
+    def add_team(self, team: str, *people: tuple[str, str]) -> str:
+        """Another team with a channel of its own and people, by id and name; returns the channel."""
+        for user, name in people:
+            self.add_user(user, name, team_id=team)
+        return self.add_channel(f"C{team[1:]}", "vision", team=team).id
+
     def add_channel(self, channel: str, name: str = "", **more: Any) -> Channel:
         self.channels[channel] = Channel(channel, name or channel.lower(), **more)
         return self.channels[channel]
 
-    def fail(self, method: str, error: str = "", *, times: int = 1, retry_after: int = 0, after: bool = False) -> None:
-        self.faults.setdefault(method, []).append(Fault(error, times, retry_after, after))
+    def fail(self, method: str, error: str = "", *, times: int = 1, retry_after: int = 0, after: bool = False, skip: int = 0) -> None:
+        self.faults.setdefault(method, []).append(Fault(error, times, retry_after, after, skip))
 
     def add_file(self, name: str, content: bytes, mimetype: str = "application/octet-stream") -> dict[str, Any]:
         """A file that a person has uploaded."""
@@ -184,7 +209,13 @@ class FakeSlack:
     def say(self, channel: str, user: str, text: str, thread: str = "", files: list[dict[str, Any]] | None = None) -> dict[str, Any]:
         """A person's message as it lies in the channel."""
         with self._lock:
-            message: dict[str, Any] = {"type": "message", "user": user, "text": text, "ts": self.new_ts(), "team": TEAM}
+            message: dict[str, Any] = {
+                "type": "message",
+                "user": user,
+                "text": text,
+                "ts": self.new_ts(),
+                "team": self.channels[channel].team,
+            }
             if thread:
                 message["thread_ts"] = thread
             if files:
@@ -196,7 +227,7 @@ class FakeSlack:
         """The conversation of the bot with a person."""
         with self._lock:
             found = next((item for item in self.channels.values() if item.user == user), None)
-            return found or self.add_channel(f"D{user[1:]}", user=user)
+            return found or self.add_channel(f"D{user[1:]}", user=user, team=self.users[user]["team_id"])
 
     def new_ts(self) -> str:
         return f"{time.time():.0f}.{next(self._numbers):06d}"
@@ -242,6 +273,17 @@ class FakeSlack:
         asyncio.run_coroutine_threadsafe(close(), self._loop).result(10)
 
     async def _send(self, kind: str, payload: dict[str, Any], retry: int, timeout: float) -> Acknowledged:
+        over = self._over_http if self.request_url else self._over_socket
+        began = time.monotonic()
+        status, answer = await asyncio.wait_for(over(kind, payload, retry), timeout)
+        seconds = time.monotonic() - began
+        if answer and answer.get("response_action") in ("update", "push"):
+            self._judge("view in an acknowledgement", view_problems(answer["view"], self._file_states()))
+        if answer and "options" in answer:
+            self._judge("options", options_problems(answer))
+        return Acknowledged(answer, seconds, status)
+
+    async def _over_socket(self, kind: str, payload: dict[str, Any], retry: int) -> tuple[int, dict[str, Any] | None]:
         socket = next(item for item in reversed(self._sockets) if not item.closed)
         envelope_id = f"envelope-{next(self._numbers)}"
         envelope: dict[str, Any] = {
@@ -253,16 +295,29 @@ class FakeSlack:
         if kind == "events_api":
             envelope |= {"retry_attempt": retry, "retry_reason": "timeout" if retry else ""}
         future: asyncio.Future[dict[str, Any] | None] = self._loop.create_future()
-        began = time.monotonic()
-        self._acks[envelope_id] = (future, str((payload.get("view") or {}).get("id", "")))
+        self._acks[envelope_id] = (future, _view_of(payload))
         await socket.send_str(json.dumps(envelope))
-        answer = await asyncio.wait_for(future, timeout)
-        seconds = time.monotonic() - began
-        if answer and answer.get("response_action") in ("update", "push"):
-            self._judge("view in an acknowledgement", view_problems(answer["view"], self._file_states()))
-        if answer and "options" in answer:
-            self._judge("options", options_problems(answer))
-        return Acknowledged(answer, seconds)
+        return 200, await future
+
+    async def _over_http(self, kind: str, payload: dict[str, Any], retry: int) -> tuple[int, dict[str, Any] | None]:
+        if kind == "events_api":
+            content_type, body = "application/json", json.dumps(payload)
+        else:
+            form = payload if kind == "slash_commands" else {"payload": json.dumps(payload)}
+            content_type, body = "application/x-www-form-urlencoded", urlencode(form)
+        headers = {"Content-Type": content_type} | signature(body)
+        if retry:
+            headers |= {"X-Slack-Retry-Num": str(retry), "X-Slack-Retry-Reason": "http_timeout"}
+        async with ClientSession() as session, session.post(self.request_url, data=body.encode(), headers=headers) as response:
+            text = await response.text()
+            answer = json.loads(text) if text.startswith("{") else {"text": text} if text else None
+            self._acknowledged(_view_of(payload), answer)
+            return response.status, answer
+
+    def _acknowledged(self, view: str, answer: dict[str, Any] | None) -> None:
+        """An acknowledgement can change the dialog that was sent."""
+        if answer and answer.get("response_action") == "update" and view in self.views:
+            self.views[view] |= answer["view"]
 
     async def _socket(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(max_msg_size=1 << 24)
@@ -274,9 +329,7 @@ class FakeSlack:
                 answer = json.loads(message.data)
                 waiting = self._acks.pop(answer.get("envelope_id"), None)
                 if waiting is not None and not waiting[0].done():
-                    given = answer.get("payload") or {}
-                    if given.get("response_action") == "update" and waiting[1] in self.views:
-                        self.views[waiting[1]] |= given["view"]
+                    self._acknowledged(waiting[1], answer.get("payload"))
                     waiting[0].set_result(answer.get("payload"))
         return socket
 
@@ -301,10 +354,14 @@ class FakeSlack:
         if method == "apps.connections.open":
             if token != APP_TOKEN:
                 return web.json_response({"ok": False, "error": "invalid_auth"})
+        elif method == "oauth.v2.access":
+            if token != f"Basic {base64.b64encode(f'{CLIENT_ID}:{CLIENT_SECRET}'.encode()).decode()}":
+                return web.json_response({"ok": False, "error": "bad_client_secret"})
         elif token not in self.tokens:
             return web.json_response({"ok": False, "error": "not_authed" if not token else "invalid_auth"})
         try:
             with self._lock:
+                self._team = self.tokens.get(token, "")
                 answer = handler(arguments)
         except SlackRefusalError as refusal:
             metadata = {"response_metadata": {"messages": [f"[ERROR] {item}" for item in refusal.messages]}} if refusal.messages else {}
@@ -316,6 +373,9 @@ class FakeSlack:
     def _fault(self, method: str) -> Fault | None:
         waiting = self.faults.get(method) or []
         if not waiting:
+            return None
+        if waiting[0].skip:
+            waiting[0].skip -= 1
             return None
         waiting[0].times -= 1
         return waiting[0] if waiting[0].times > 0 else waiting.pop(0)
@@ -335,7 +395,7 @@ class FakeSlack:
         if channel.startswith("U"):
             return self.direct(channel)
         found = self.channels.get(channel)
-        if found is None:
+        if found is None or found.team != self._team:
             raise SlackRefusalError("channel_not_found")
         if not found.member:
             raise SlackRefusalError("not_in_channel")
@@ -352,7 +412,7 @@ class FakeSlack:
             "url": "https://fake.slack.com/",
             "team": "Fake",
             "user": "stationmaster",
-            "team_id": TEAM,
+            "team_id": self._team,
             "user_id": BOT_USER,
             "bot_id": BOT,
         }
@@ -360,8 +420,36 @@ class FakeSlack:
     def api_apps_connections_open(self, arguments: dict[str, Any]) -> dict[str, Any]:
         return {"url": f"ws://127.0.0.1:{self.port}/link"}
 
+    async def _consent(self, request: web.Request) -> web.Response:
+        """The page where somebody of a team agrees to the app's scopes; here everybody does at once."""
+        if request.query.get("client_id") != CLIENT_ID or not request.query.get("scope"):
+            return web.Response(status=400, text="invalid_client_id")
+        code = f"code-{next(self._numbers)}"
+        self.codes[code] = self.installing
+        return web.Response(
+            status=302, headers={"Location": f"{self.redirect_url}?{urlencode({'code': code, 'state': request.query['state']})}"}
+        )
+
+    def api_oauth_v2_access(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        team = self.codes.pop(arguments["code"], None)
+        if team is None:
+            raise SlackRefusalError("invalid_code")
+        token = f"xoxb-{team}-{next(self._numbers)}"
+        self.tokens[token] = team
+        return {
+            "access_token": token,
+            "token_type": "bot",
+            "scope": "chat:write,commands",
+            "bot_user_id": BOT_USER,
+            "app_id": "A0000FAKE",
+            "team": {"name": team.lower(), "id": team},
+            "enterprise": None,
+            "is_enterprise_install": False,
+            "authed_user": {"id": "U0000ADA"},
+        }
+
     def api_users_info(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        if arguments["user"] not in self.users:
+        if arguments["user"] not in self.users or self.users[arguments["user"]]["team_id"] != self._team:
             raise SlackRefusalError("user_not_found")
         return {"user": self.users[arguments["user"]]}
 
@@ -532,7 +620,7 @@ class FakeSlack:
         view = self._view(arguments) | {
             "id": f"V{next(self._numbers):09d}",
             "hash": f"{time.time()}.{next(self._numbers)}",
-            "team_id": TEAM,
+            "team_id": self._team,
         }
         self.views[view["id"]] = view
         return {"view": view}
@@ -565,6 +653,17 @@ class FakeSlack:
             return web.Response(status=400, text="invalid_blocks")
         used.append(body | {"ts": self.new_ts()})
         return web.Response(text="ok")
+
+
+def signature(body: str, seconds: float = 0, secret: str = SIGNING_SECRET) -> dict[str, str]:
+    """The headers by which the app knows that a request is Slack's; as of `seconds` ago."""
+    stamp = str(int(time.time() - seconds))
+    signed = hmac.new(secret.encode(), f"v0:{stamp}:{body}".encode(), hashlib.sha256).hexdigest()
+    return {"X-Slack-Request-Timestamp": stamp, "X-Slack-Signature": f"v0={signed}"}
+
+
+def _view_of(payload: dict[str, Any]) -> str:
+    return str((payload.get("view") or {}).get("id", ""))
 
 
 async def _arguments(request: web.Request) -> dict[str, Any]:

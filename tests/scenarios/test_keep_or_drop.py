@@ -28,6 +28,7 @@ class Channel:
     """A chat that keeps what is posted."""
 
     face = "terminal"
+    edits_per_minute = 0
 
     def __init__(self) -> None:
         self.posts: list[Message] = []

@@ -1,9 +1,13 @@
 """A task's thread at Slack: told once, also after crashes; and no trouble of Slack's ever hurts a training."""
 
+import itertools
+import time
+
 import pytest
 from slack_person import Person, labels, pictures, read
 
 import bot.notifier
+from bot.slack.poster import SlackPoster
 from core.access import Place
 from core.db.session import Database
 from core.db.tables import Delivery, Job, Task
@@ -19,6 +23,7 @@ from core.vocabulary import TaskType
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bot.notifier, "EDIT_SECONDS", 0.0)
+    monkeypatch.setattr(SlackPoster, "edits_per_minute", 0)
 
 
 class Training:
@@ -26,6 +31,7 @@ class Training:
 
     def __init__(self, person: Person, running, database: Database, settings: Settings, storage: Storage, dataset) -> None:
         self.person, self.running, self.database, self.storage = person, running, database, storage
+        self.ticks = itertools.count()
         self.root = person.slack.say(person.channel, person.user, "go")["ts"]
         with database.write() as session:
             new = NewTask(
@@ -156,7 +162,39 @@ def test_stop_from_the_thread_by_the_creator_only(training: Training, grace_at_s
     assert "was stopped" in read(training.thread()[-1])
 
 
-def test_a_rate_limit_is_waited_out(training: Training) -> None:
+def test_a_rate_limit_is_obeyed_without_holding_others_up(training: Training) -> None:
     training.person.slack.fail("chat.postMessage", retry_after=1)
+    began = time.monotonic()
+    training.tick()
+    training.tick()
+    assert time.monotonic() - began < 0.9 and len(training.person.slack.calls_of("chat.postMessage")) == 1
+    time.sleep(1.1)
     training.tick()
     assert len(training.thread()) == 1
+
+
+def test_a_rate_limit_between_result_and_announcement_loses_neither_and_doubles_neither(training: Training) -> None:
+    training.tick()
+    training.claim()
+    training.finish()
+    sent = training.person.slack.calls_of("chat.postMessage")
+    training.person.slack.fail("chat.postMessage", retry_after=1, skip=1)
+    training.tick()
+    assert len(training.person.slack.calls_of("chat.postMessage")) == len(sent) + 2  # the second was the announcement
+    time.sleep(1.1)
+    for _ in range(3):
+        training.tick()
+    assert len(training.thread()) == 2
+    assert len([item for item in training.person.slack.messages(training.person.channel) if "📣" in read(item)]) == 1
+
+
+def test_an_answer_that_is_lost_while_the_bot_goes_on_doubles_nothing(training: Training) -> None:
+    training.tick()
+    training.claim()
+    training.tick()
+    training.finish()
+    training.running.face.poster.clock = lambda: time.monotonic() + 10**6 * next(training.ticks)
+    training.person.slack.fail("chat.postMessage", "internal_error", after=True)
+    for _ in range(4):
+        training.tick()
+    assert len(training.thread()) == 2
