@@ -1,151 +1,118 @@
 #!/usr/bin/env python3
-"""Draws what people see in Slack: a real conversation with a local Slack server, from /train to the result, as one HTML page.
+"""Draws what people see in Slack: real conversations with a local Slack server, from /train to the result, as pictures.
 
-    python tools/draw_slack_messages.py docs/slack-conversation.html
+    python tools/draw_slack_messages.py docs/pictures
 
-Every message is what the bot sent (Block Kit), drawn with Slack's layout; pictures are those that were uploaded. To make a PNG of the page:
-chromium --headless --screenshot=docs/slack-conversation.png --window-size=760,4400 docs/slack-conversation.html
+Every message is what the bot sent (Block Kit), drawn with Slack's layout; the pictures in them are those that were uploaded. Writes
+`slack-wizard.png`, `slack-training.png`, `slack-datasets.png` and `slack-home.png`, or pages of HTML where no Chromium is installed.
 """
 
-import base64
-import html
-import re
+import io
+import os
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "fakes")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests" / "fakes"), str(ROOT / "tests" / "support")]
 
-STYLE = """
-body{font:15px/1.46 Lato,"Noto Sans","DejaVu Sans",sans-serif;color:#1d1c1d;margin:0;background:#fff;width:740px;padding:10px}
-h2{font-size:13px;color:#616061;border-bottom:1px solid #ddd;margin:26px 0 10px;padding-bottom:4px;text-transform:uppercase;letter-spacing:.04em}
-.message{display:flex;gap:10px;margin:8px 0}.face{width:36px;height:36px;border-radius:6px;background:#0a7a5b;color:#fff;font-weight:bold;
-text-align:center;line-height:36px;flex:none}.who{font-weight:900}.when{color:#616061;font-size:12px;margin-left:6px}
-.app{background:#ececec;color:#616061;font-size:10px;border-radius:2px;padding:1px 4px;margin-left:6px;font-weight:bold}
-.body{flex:1}.header{font-size:18px;font-weight:900;margin:6px 0}.section{margin:6px 0;display:flex;justify-content:space-between;gap:12px}
-.fields{display:grid;grid-template-columns:1fr 1fr;gap:6px 14px;margin:6px 0}.context{color:#616061;font-size:13px;margin:4px 0}
-.actions{display:flex;flex-wrap:wrap;gap:8px;margin:8px 0}.button{border:1px solid #bbb;border-radius:4px;padding:4px 12px;font-weight:700}
-.primary{background:#007a5a;border-color:#007a5a;color:#fff}.danger{background:#e01e5a;border-color:#e01e5a;color:#fff}
-.select{border:1px solid #bbb;border-radius:4px;padding:4px 10px;min-width:180px;color:#444;white-space:nowrap;align-self:flex-start}
-.radio{display:block;margin:3px 0}.radio small,.select small{color:#616061}img{max-width:480px;border-radius:8px;border:1px solid #ddd;display:block}
-hr{border:0;border-top:1px solid #ddd}code{background:#f6f6f6;border:1px solid #ddd;border-radius:3px;padding:0 3px;color:#c01343;font-size:12px}
-.modal{border:1px solid #bbb;border-radius:8px;box-shadow:0 2px 14px #0003;padding:14px 18px;margin:10px 46px}.label{font-weight:700;margin-top:10px}
-.input{border:1px solid #bbb;border-radius:4px;padding:5px 10px;margin:3px 0}.hint{color:#616061;font-size:13px}
-"""
+from PIL import Image
+from slack_drawing import Drawer, page_of
+from slack_person import Person
+from slack_server import APP_TOKEN, BOT_TOKEN, FakeSlack
 
+from bot.notifier import LIGHT_SECONDS, Notifier
+from bot.slack.app import RunningSlack, start
+from bot.terminal.embedded_valkey import EmbeddedValkey
+from core.clock import now
+from core.datasets.importing import import_dataset
+from core.datasets.samples import load_digits
+from core.db.migrate import upgrade
+from core.db.session import Database
+from core.db.tables import Job, LightJob
+from core.settings import Settings
+from core.storage import Storage
+from core.tasks.lifecycle import claim_job, fail_job
 
-def text_of(item: dict[str, Any]) -> str:
-    """A text object as HTML: Slack's escapes are HTML's, its marks become tags."""
-    shown = html.escape(html.unescape(item["text"]))
-    if item["type"] == "mrkdwn":
-        shown = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", shown)
-        shown = re.sub(r"(?<![\w*])\*([^*\n]+)\*(?![\w*])", r"<b>\1</b>", shown)
-        shown = re.sub(r"(?<![\w_])_([^_\n]+)_(?![\w_])", r"<i>\1</i>", shown)
-    return shown.replace("\n", "<br>")
+ADA = "U0000ADA"
+DIGITS_PER_CLASS = 150
 
 
-class Drawer:
-    """Block Kit as HTML. `files` are what the server holds, by id."""
+@dataclass
+class Stage:
+    """A bot with workers, somebody who talks to it, and the pages that come of it."""
 
-    def __init__(self, files: dict[str, dict[str, Any]]) -> None:
-        self.files = files
+    slack: FakeSlack
+    face: RunningSlack
+    database: Database
+    storage: Storage
+    settings: Settings
+    person: Person
+    drawer: Drawer
+    trainer: subprocess.Popen[bytes]
+    pages: dict[str, list[str]] = field(default_factory=dict)
+    page: str = ""
 
-    def message(self, message: dict[str, Any], who: str = "Stationmaster") -> str:
-        """One message with its author."""
-        blocks = message.get("blocks") or [{"type": "section", "text": {"type": "mrkdwn", "text": message.get("text", "")}}]
-        drawn = "".join(self.block(block) for block in blocks)
-        face, tag = ("S", '<span class="app">APP</span>') if who == "Stationmaster" else (who[0], "")
-        return (
-            f'<div class="message"><div class="face">{face}</div><div class="body"><span class="who">{who}</span>{tag}{drawn}</div></div>'
-        )
+    def __post_init__(self) -> None:
+        self.notifier = Notifier(self.database, self.storage, (self.face.poster,), lambda: 1)
 
-    def modal(self, view: dict[str, Any]) -> str:
-        """A dialog."""
-        blocks = "".join(self.block(block) for block in view["blocks"])
-        buttons = "".join(
-            f'<span class="button {style}">{text_of(view[name])}</span>'
-            for name, style in (("close", ""), ("submit", "primary"))
-            if view.get(name)
-        )
-        return f'<div class="modal"><div class="header">{text_of(view["title"])}</div>{blocks}<div class="actions">{buttons}</div></div>'
+    def title(self, text: str) -> None:
+        """A heading of the page."""
+        self.pages.setdefault(self.page, []).append(f"<h2>{text}</h2>")
 
-    def block(self, block: dict[str, Any]) -> str:
-        """One block."""
-        kind = block["type"]
-        if kind == "header":
-            return f'<div class="header">{text_of(block["text"])}</div>'
-        if kind == "section":
-            words = f"<div>{text_of(block['text'])}</div>" if "text" in block else ""
-            side = self.element(block["accessory"]) if "accessory" in block else ""
-            fields = "".join(f"<div>{text_of(item)}</div>" for item in block.get("fields", ()))
-            return f'<div class="section">{words}{side}</div>' + (f'<div class="fields">{fields}</div>' if fields else "")
-        if kind == "context":
-            return f'<div class="context">{" ".join(text_of(item) for item in block["elements"])}</div>'
-        if kind == "actions":
-            return f'<div class="actions">{"".join(self.element(item) for item in block["elements"])}</div>'
-        if kind == "image":
-            return f'<div class="context">{text_of(block["title"])}</div><img src="{self.picture(block["slack_file"]["id"])}">'
-        if kind == "input":
-            hint = f'<div class="hint">{text_of(block["hint"])}</div>' if "hint" in block else ""
-            return f'<div class="label">{text_of(block["label"])}</div>{self.element(block["element"])}{hint}'
-        if kind == "divider":
-            return "<hr>"
-        raise ValueError(f"a block that this cannot draw: {kind}")
+    def draw(self, html: str) -> None:
+        """Something drawn, on the page."""
+        self.pages[self.page].append(html)
 
-    def element(self, item: dict[str, Any]) -> str:
-        """One control."""
-        kind = item["type"]
-        if kind == "button":
-            return f'<span class="button {item.get("style", "")}">{text_of(item["text"])}</span>'
-        if kind in ("static_select", "external_select"):
-            chosen = item.get("initial_option")
-            shown = (
-                text_of(chosen["text"])
-                if chosen
-                else f"<small>{text_of(item.get('placeholder', {'type': 'plain_text', 'text': 'Choose'}))}</small>"
-            )
-            return f'<span class="select">{shown} ▾</span>'
-        if kind in ("radio_buttons", "checkboxes"):
-            chosen = [one["value"] for one in [item.get("initial_option"), *item.get("initial_options", ())] if one]
-            return (
-                "<div>"
-                + "".join(
-                    f'<span class="radio">{"◉" if one["value"] in chosen else "○"} {text_of(one["text"])}'
-                    + (f" <small>{text_of(one['description'])}</small>" if "description" in one else "")
-                    + "</span>"
-                    for one in item["options"]
-                )
-                + "</div>"
-            )
-        value = html.escape(str(item.get("initial_value", "")))
-        return f'<div class="input">{value or "&nbsp;"}</div>'
+    def screen(self, title: str) -> None:
+        """The wizard's message as it stands, under a heading."""
+        self.title(title)
+        self.draw(self.drawer.message(self.person.screen()))
 
-    def picture(self, file_id: str) -> str:
-        """An uploaded picture as a data URI."""
-        return "data:image/png;base64," + base64.b64encode(self.files[file_id]["content"]).decode()
+    def thread(self) -> list[dict[str, Any]]:
+        """The newest thread's messages."""
+        return self.slack.messages(self.person.channel, self.person.thread())
+
+    def until(self, done: Callable[[], Any], seconds: float = 900) -> Any:
+        """Let the bot go on until `done()`, and return what that says."""
+        deadline = time.monotonic() + seconds
+        while not (found := done()):
+            if time.monotonic() > deadline:
+                raise SystemExit("that took too long")
+            self.notifier.tick()
+            self.face.board.settle(60)
+            time.sleep(0.5)
+        return found
 
 
-def converse() -> str:
-    """The conversation, drawn part by part."""
-    import os
-    import subprocess
+def digits(*, damaged: bool = False, per_class: int = DIGITS_PER_CLASS) -> bytes:
+    """A zip of class folders."""
+    pictures, labels = load_digits()
+    packed, counts = io.BytesIO(), dict.fromkeys(range(10), 0)
+    with zipfile.ZipFile(packed, "w") as archive:
+        for picture, label in zip(pictures, labels, strict=True):
+            if counts[int(label)] < per_class:
+                counts[int(label)] += 1
+                drawn = io.BytesIO()
+                Image.fromarray(picture).save(drawn, "PNG")
+                archive.writestr(f"{label}/{counts[int(label)]:03}.png", drawn.getvalue())
+        if damaged:
+            archive.writestr("7/scan 12.png", b"cut off")
+            archive.writestr("7/scan 13.png", b"")
+    return packed.getvalue()
 
-    from slack_person import Person
-    from slack_server import APP_TOKEN, BOT_TOKEN, FakeSlack
 
-    import bot.slack.app
-    from bot.notifier import Notifier
-    from bot.terminal.embedded_valkey import EmbeddedValkey
-    from core.datasets.importing import import_dataset
-    from core.datasets.samples import write_sample
-    from core.db.migrate import upgrade
-    from core.db.session import Database
-    from core.settings import Settings
-    from core.storage import Storage
-
+@contextmanager
+def stage() -> Iterator[Stage]:
+    """Everything running, and a dataset that is there already."""
     with tempfile.TemporaryDirectory() as folder, FakeSlack() as slack:
         os.environ |= {
             "STATIONMASTER_HOME": f"{folder}/home",
@@ -156,66 +123,203 @@ def converse() -> str:
         settings = Settings()
         database, storage = Database.of(settings), Storage.of(settings)
         upgrade(database)
-        source = str(write_sample("digits", Path(folder) / "digits"))
-        import_dataset(database, storage, settings, workspace="default", person="slack:U0000ADA", name="digits", source=source)
+        source = Path(folder) / "digits.zip"
+        source.write_bytes(digits())
+        import_dataset(database, storage, settings, workspace="default", person=f"slack:{ADA}", name="digits", source=str(source))
         valkey = EmbeddedValkey(settings)
         valkey.start()
-        worker = subprocess.Popen([sys.executable, "-m", "worker", "--kind", "gpu"], cwd=ROOT)
-        face = bot.slack.app.start(settings, database, storage)
+        workers = [subprocess.Popen([sys.executable, "-m", "worker", "--kind", kind], cwd=ROOT) for kind in ("gpu", "light")]
+        face = start(settings, database, storage)
         try:
-            drawer, parts = Drawer(slack.files), []
-            person = Person(slack, lambda: face.board.settle(60))
-
-            def show(title: str) -> None:
-                parts.append(f"<h2>{title}</h2>" + drawer.message(person.screen()))
-
-            person.command("/train")
-            person.press("Next")
-            person.choose("choose:task-type", "Single-label")
-            show("In the thread of /train: what shall the model do?")
-            person.press("Next")
-            person.choose("choose:dataset", "digits")
-            time.sleep(3)  # the preview is drawn, uploaded and waited for
-            show("Which dataset? With a preview of its labelled images")
-            person.press("Next")
-            person.choose("choose:data-type", "Documents")
-            show("Which network? A suggestion, and why")
-            person.press("Next")
-            person.choose("choose:tuning", "Manual")
-            person.press("Data loader")
-            parts.append("<h2>Typed fields open a dialog</h2>" + drawer.modal(person.opened()))
-            person.choose("choose:tuning", "Auto")
-            person.press("Next")
-            show("Everything right?")
-            person.press("Start")
-            notifier = Notifier(database, storage, (face.poster,), lambda: 1)
-            shown = False
-            while notifier.tick():
-                time.sleep(1)
-                messages = slack.messages(person.channel, person.thread())
-                running = next((item for item in messages if "epoch 4" in str(item["blocks"]) and "image" in str(item["blocks"])), None)
-                if running is not None and not shown:
-                    shown = True
-                    parts.append("<h2>While it trains: one message that changes</h2>" + drawer.message(running))
-            result = slack.messages(person.channel, person.thread())[-1]
-            parts.append("<h2>The result, in the same thread</h2>" + drawer.message(result))
-            parts.append("<h2>And one line in the channel</h2>" + drawer.message(slack.messages(person.channel)[-1]))
+            person = Person(slack, lambda: face.board.settle(120))
+            names = {user: data["profile"]["real_name"] for user, data in slack.users.items()}
+            yield Stage(slack, face, database, storage, settings, person, Drawer(slack.files, names), workers[0])
             if slack.violations:
-                sys.exit(f"Slack would not have taken this: {slack.violations}")
+                raise SystemExit(f"Slack would not have taken this: {slack.violations}")
         finally:
             face.stop()
-            worker.terminate()
-            worker.wait(60)
+            for worker in workers:
+                worker.terminate()
+            for worker in workers:
+                worker.wait(60)
             valkey.stop()
-    return "".join(parts)
+
+
+def wizard(stage: Stage) -> None:
+    """From /train to the review."""
+    stage.page, person = "slack-wizard", stage.person
+    stage.title("/train in a channel: one line, and a conversation in its thread")
+    person.command("/train")
+    stage.draw(stage.drawer.message(stage.slack.messages(person.channel)[-1], thread=False))
+    person.press("Next")
+    person.choose("choose:task-type", "Single-label")
+    stage.draw(stage.drawer.message(person.screen()))
+    person.press("Next")
+    person.choose("choose:dataset", "digits")
+    stage.screen("The same message, a step further: which dataset? With its labelled images")
+    person.press("Next")
+    person.choose("choose:data-type", "Documents")
+    stage.screen("Which network? A suggestion, and why")
+    person.choose("choose:selection", "Manual")
+    person.choose("choose:family", "MobileNet")
+    person.choose("choose:network", "mobilenetv3_small_050")
+    person.choose("choose:pretraining", "None")
+    person.press("Next")
+    person.choose("choose:tuning", "Manual")
+    person.press("Data loader")
+    stage.title("Typed fields open a dialog; what is out of range is marked at its field")
+    answer = person.fill(epochs="500", batch_size="32", image_size="28")
+    stage.draw(stage.drawer.modal(stage.person.opened(), (answer.payload or {}).get("errors")))
+    person.fill(epochs="12", batch_size="32", image_size="32")
+    person.press("Manual assignment")
+    person.fill(learning_rate="0.05", momentum="0.9")
+    person.press("Augmentation")
+    person.fill(horizontal_flip="off", rotation="off", resized_crop="off", colour_jitter="off")
+    person.press("Next")
+    person.press("Edit names")
+    person.fill(name="Handwritten digits", description="Scans of the spring forms")
+    person.press("Next")
+    stage.screen("Everything right?")
+    person.press("Start")
+
+
+def training(stage: Stage) -> None:
+    """The thread of the training, down to the result, an image tried, and a failure."""
+    stage.page, person = "slack-training", stage.person
+    waiting = stage.until(lambda: next((item for item in stage.thread() if "Hyperparameters" in str(item["blocks"])), None))
+    stage.title("In the thread: one message that changes. First it waits …")
+    stage.draw(stage.drawer.message(dict(waiting)))
+    running = stage.until(lambda: next((item for item in stage.thread() if "epoch 5" in str(item) and "slack_file" in str(item)), None))
+    stage.title("… then it trains")
+    stage.draw(stage.drawer.message(dict(running)))
+    person.press("Details", running)
+    stage.title("Details")
+    stage.draw(stage.drawer.modal(person.opened()))
+    result = stage.until(lambda: next((item for item in stage.thread() if "is trained" in str(item["blocks"])), None))
+    stage.title("The result is a message of its own")
+    stage.draw(stage.drawer.message(result))
+    stage.title("An image sent in the thread is tried at once")
+    drawn = io.BytesIO()
+    Image.fromarray(load_digits()[0][4_321]).save(drawn, "PNG")
+    sent = person.say("and this one?", thread=person.thread(), files=[stage.slack.add_file("form 17.png", drawn.getvalue(), "image/png")])
+    stage.draw(stage.drawer.message(sent))
+    stage.draw(stage.drawer.message(stage.thread()[-1]))
+    stage.title("One line in the channel")
+    stage.draw(stage.drawer.message(stage.slack.messages(person.channel)[-1], thread=False))
+    stage.title("When something goes wrong")
+    stage.trainer.terminate()  # the training that fails is one that no worker takes
+    stage.trainer.wait(60)
+    person.command("/train", "classification digits")
+    person.press("Next")
+    person.choose("choose:data-type", "Documents")
+    for label in ("Next", "Next", "Start"):
+        person.press(label)
+    with stage.database.write() as session:
+        job = session.query(Job).filter(Job.state == "waiting").one()
+        claim_job(session, job.id, job.generation, worker="w", device="NVIDIA L4")
+    with stage.database.write() as session:
+        fail_job(
+            session,
+            job.id,
+            job.generation,
+            "Not even one image at a time fits into the GPU's memory.",
+            "Choose a smaller network, or a smaller input size.",
+        )
+    failed = stage.until(lambda: next((item for item in stage.thread() if "ended with an error" in str(item["blocks"])), None))
+    stage.draw(stage.drawer.message(failed))
+
+
+def datasets(stage: Stage) -> None:
+    """An archive in chat, what was found in it, and what can be done with datasets."""
+    stage.page, person = "slack-datasets", stage.person
+    person.command("/datasets")
+    stage.title("/datasets")
+    stage.draw(stage.drawer.message(newest_answer(stage), thread=False, only="you"))
+    person.press("Import a dataset", newest_answer(stage))
+    stage.title("Import a dataset: a file, or a URI")
+    stage.draw(stage.drawer.modal(person.opened()))
+    stage.title("Or simply send an archive to the bot")
+    file = stage.slack.add_file("spring forms.zip", digits(damaged=True, per_class=20), "application/zip")
+    sent = person.mention("", files=[file])
+    stage.draw(stage.drawer.message(sent, thread=False))
+    place = {"face": "slack", "channel": f"{person.team}/{person.channel}", "thread": sent["ts"]}
+    thread = lambda: stage.slack.messages(person.channel, sent["ts"])  # noqa: E731
+    found = stage.until(lambda: next((item for item in thread() if "Keep the good part" in str(item["blocks"])), None))
+    with stage.database.write() as session:  # one that takes longer, as it stands in the database while a worker is at it
+        large = LightJob(workspace="default", kind="import", payload={"name": "autumn forms"}, created_by=f"slack:{ADA}", place=place)
+        large.untold_face, large.state, large.worker = "slack", "running", "w"
+        large.created_at = large.heartbeat_at = now()
+        large.result = {"done": 12_400, "total": 31_000}
+        session.add(large)
+    time.sleep(LIGHT_SECONDS)
+    running = stage.until(lambda: next((item for item in thread() if "12,400 of 31,000" in str(item["blocks"])), None))
+    stage.draw(stage.drawer.message(thread()[0]))
+    stage.draw(stage.drawer.message(running))
+    stage.draw(stage.drawer.message(found))
+    person.press("Keep the good part", found)
+    stage.draw(stage.drawer.message(thread()[-1]))
+    person.command("/datasets", "digits")
+    person.press("digits", newest_answer(stage))
+    stage.title("A dataset: images with their labels, page by page")
+    stage.draw(stage.drawer.message(newest_answer(stage), thread=False, only="you"))
+    person.press("Statistics", newest_answer(stage))
+    stage.title("Statistics")
+    stage.draw(stage.drawer.message(newest_answer(stage), thread=False, only="you"))
+    person.press("Delete", next(item for item in reversed(answers(stage)) if "Delete" in str(item["blocks"])))
+    stage.title("Deleting is typed")
+    answer = person.fill(confirmation="delete")
+    stage.draw(stage.drawer.modal(person.opened(), (answer.payload or {}).get("errors")))
+
+
+def home(stage: Stage) -> None:
+    """The App Home."""
+    stage.page = "slack-home"
+    stage.title("The Home tab")
+    stage.draw(stage.drawer.home(stage.person.open_home()))
+    stage.person.command("/train-help")
+    stage.title("/train-help")
+    stage.draw(stage.drawer.message(newest_answer(stage), thread=False, only="you"))
+
+
+def answers(stage: Stage) -> list[dict[str, Any]]:
+    """What only the person has been told, the newest last."""
+    given = [item for used in stage.slack.responses.values() for item in used] + stage.slack.ephemerals
+    return sorted(given, key=lambda item: (float(item["ts"]), item["ts"].partition(".")[2]))
+
+
+def newest_answer(stage: Stage) -> dict[str, Any]:
+    """The last of these."""
+    return answers(stage)[-1]
+
+
+def photograph(page: Path) -> None:
+    """A PNG beside the page, as tall as it is, by Chromium."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        return
+    picture = page.with_suffix(".png")
+    command = [chromium, "--headless", "--no-sandbox", "--hide-scrollbars", f"--screenshot={picture}", "--window-size=760,9000", str(page)]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    with Image.open(picture) as drawn:
+        rows = drawn.convert("L").point(lambda value: 255 if value < 250 else 0).getbbox()
+        cut = drawn.convert("RGB").crop((0, 0, drawn.width, min(drawn.height, (rows[3] if rows else drawn.height) + 16)))
+    cut.quantize(128, dither=Image.Dither.NONE).save(picture, optimize=True)
+    page.unlink()
 
 
 def main() -> None:
-    """Write the page."""
+    """Write the pictures."""
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    page = f'<!doctype html><meta charset="utf-8"><title>Stationmaster in Slack</title><style>{STYLE}</style>{converse()}'
-    Path(sys.argv[1]).write_text(page)
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    with stage() as played:
+        for scene in (wizard, training, home, datasets):
+            scene(played)
+    for name, parts in played.pages.items():
+        page = folder.resolve() / f"{name}.html"
+        page.write_text(page_of(parts))
+        photograph(page)
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ def test_single_label_from_an_archive_to_a_model_that_is_tried_and_downloaded(pe
 
     person.press("Download", result)
     running.settle()
-    (sent,) = [item for item in thread_of(person) if item.get("files")]
+    (sent,) = [item for item in thread_of(person) if item.get("files") and item.get("bot_id")]
     assert person.slack.files[sent["files"][0]]["content"][:2] == b"PK"
 
 
