@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from bot.links import Links
 from bot.notifier import Notifier, Poster
+from bot.workforce import TrainingWorkers
 from core.db.session import Database
 from core.errors import InvalidInputError, UnavailableError
 from core.settings import Settings
@@ -114,7 +115,7 @@ def run_faces(settings: Settings, database: Database, storage: Storage, stop: th
         for face in faces:
             running.append((face, importlib.import_module(face.module).start(settings, database, storage)))
             logger.info("%s is connected", face.title)
-        notifier = Notifier(database, storage, tuple(face.poster for _, face in running), links=links)
+        notifier = Notifier(database, storage, tuple(face.poster for _, face in running), TrainingWorkers(settings), links)
         ticking = threading.Thread(target=notifier.run, args=(ended,), name="notifier")
         ticking.start()
         duties.start()

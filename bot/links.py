@@ -32,7 +32,7 @@ class Links:
             if len(ends) != 2 or None in ends:
                 raise InvalidInputError(
                     f"STATIONMASTER_ANNOUNCEMENT_LINKS: “{entry[:60]}” links no two channels.",
-                    "Write pairs such as slack:T0123/C0456=discord:789, comma-separated.",
+                    "Write pairs such as slack:T0123/C0456=discord:789, comma-separated; Discord's ids are numbers.",
                 )
             pairs.append((ends[0], ends[1]))
         return cls(tuple(pairs))  # type: ignore[arg-type]
@@ -61,4 +61,11 @@ NO_LINKS = Links()
 
 def _channel(text: str) -> Place | None:
     face, _, channel = text.strip().partition(":")
-    return Place(face, channel) if face in ("slack", "discord") and channel else None
+    if not channel or face not in ("slack", "discord") or (face == "discord" and not is_id(channel)):
+        return None
+    return Place(face, channel)
+
+
+def is_id(text: str) -> bool:
+    """Whether that can be an id of Discord's."""
+    return text.isascii() and text.isdigit()

@@ -31,9 +31,9 @@ def list_(office: Office, request: Request) -> Reply:
     add = Button("dataset:import", "Import a dataset")
     if not found:
         return Reply((Text(f"No dataset's name holds “{query}”." if query else "No dataset yet."),), (add,), private=True)
-    buttons: list[Control] = [Button("dataset:show", item.name[:60], value=item.id) for item in found]
+    buttons = tuple(Button("dataset:show", item.name[:60], value=item.id) for item in found)
     title = f"Datasets {offset + 1}–{offset + len(found)} of {total:,}"
-    return Reply((Facts(rows, title=title),), (*buttons, *pager("datasets:list", query, offset, total), add), private=True)
+    return Reply((Facts(rows, title, buttons),), (*buttons, *pager("datasets:list", query, offset, total), add), private=True)
 
 
 def show(office: Office, request: Request) -> Reply:

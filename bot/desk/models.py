@@ -32,9 +32,9 @@ def list_(office: Office, request: Request) -> Reply:
             (Text(f"No model's name holds “{query}”." if query else "No model yet: a finished training leaves one."),), private=True
         )
     rows = tuple((model.name, f"{TaskType(model.task_type).title} · {model.network} · {model.created_at:%Y-%m-%d}") for model in found)
-    buttons: list[Control] = [Button("model:show", model.name[:60], value=model.id) for model in found]
+    buttons = tuple(Button("model:show", model.name[:60], value=model.id) for model in found)
     title = f"Models {offset + 1}–{offset + len(found)} of {total:,}"
-    return Reply((Facts(rows, title=title),), (*buttons, *pager("models:list", query, offset, total)), private=True)
+    return Reply((Facts(rows, title, buttons),), (*buttons, *pager("models:list", query, offset, total)), private=True)
 
 
 def show(office: Office, request: Request) -> Reply:

@@ -32,8 +32,8 @@ def list_(office: Office, request: Request) -> Reply:
         return Reply((Text(what),), private=True)
     rows = tuple((task.name, f"{task.state} · {task.network} · {task.created_at:%Y-%m-%d %H:%M} UTC") for task in found)
     title = f"Tasks {offset + 1}–{offset + len(found)} of {total:,}"
-    buttons: list[Control] = [Button("task:show", task.name[:60], value=task.id) for task in found]
-    return Reply((Facts(rows, title=title),), (*buttons, *pager("tasks:list", query, offset, total)), private=True)
+    buttons = tuple(Button("task:show", task.name[:60], value=task.id) for task in found)
+    return Reply((Facts(rows, title, buttons),), (*buttons, *pager("tasks:list", query, offset, total)), private=True)
 
 
 def show(office: Office, request: Request) -> Reply:

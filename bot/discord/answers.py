@@ -52,13 +52,13 @@ async def answering(interaction: Interaction) -> AsyncIterator[None]:
             yield
         except StationmasterError as error:
             await refuse(interaction, error)
-        except discord.HTTPException as error:
+        except discord.DiscordException as error:
             logger.warning("Discord did not take an answer: %s", error)
             await refuse(interaction, UnavailableError("Discord did not take the answer.", "Try again; what you did so far is kept."))
         except Exception:
             logger.exception("a press failed")
             await refuse(interaction, UnavailableError("Something went wrong here; the operator finds it in the log.", "Try again."))
-    except discord.HTTPException as error:
+    except discord.DiscordException as error:
         logger.warning("Discord did not take a refusal either: %s", error)
 
 

@@ -15,11 +15,12 @@ from bot.discord.keeping import keep_open
 from bot.discord.office import Office
 from bot.discord.people import data_of
 from bot.discord.poster import DiscordPoster
-from bot.links import Links
+from bot.links import Links, is_id
 from bot.notifier import Notifier
+from bot.workforce import TrainingWorkers
 from core.db.migrate import ensure_current
 from core.db.session import Database
-from core.errors import UnavailableError
+from core.errors import InvalidInputError, UnavailableError
 from core.settings import Settings
 from core.storage import Storage
 
@@ -62,7 +63,11 @@ class StationmasterBot(ext.Bot):
         if self._notifies:
             self._stop_notifying = threading.Event()
             notifier = Notifier(
-                self.office.database, self.office.storage, (self.poster,), self.office.workers, Links.of(self.office.settings)
+                self.office.database,
+                self.office.storage,
+                (self.poster,),
+                TrainingWorkers(self.office.settings),
+                Links.of(self.office.settings),
             )
             threading.Thread(target=notifier.run, args=(self._stop_notifying,), name="discord-notifier", daemon=True).start()
 
@@ -105,8 +110,15 @@ def create_bot(
     """The whole bot, commands and persistent views included, without any network or token.
 
     Raises:
+        InvalidInputError: for a setting of Discord's that cannot be meant so.
         UnavailableError: when the database cannot be opened.
     """
+    board = settings.discord_announcements.strip()
+    if board and not is_id(board):
+        raise InvalidInputError(
+            f"STATIONMASTER_DISCORD_ANNOUNCEMENTS: “{board[:60]}” is no id of a channel.",
+            "Copy the channel's id, which is a number (docs/discord.md).",
+        )
     if database is None:
         database = Database.of(settings)
         ensure_current(database)

@@ -42,7 +42,11 @@ def register(tree: app_commands.CommandTree[discord.Client], office: Office) -> 
         async with answering(interaction):
             actor = actor_of(interaction, office.settings)
             limit = interaction.filesize_limit
-            await desk.begin(interaction, lambda venue: _begin(office, actor, venue, task_type, dataset, limit))
+            await desk.begin(
+                interaction,
+                lambda: office.expect(actor, dataset=dataset or ""),
+                lambda venue: _begin(office, actor, venue, task_type, dataset, limit),
+            )
 
     @train.autocomplete("dataset")
     async def datasets_matching(interaction: Interaction, typed: str) -> list[app_commands.Choice[str]]:

@@ -15,7 +15,7 @@ from bot.discord.dialogs import form_dialog, sent_files, sent_values
 from bot.discord.files import received
 from bot.discord.office import Answer, Office
 from bot.discord.people import Interaction, actor_of, data_of, place_of
-from bot.discord.places import Venue, open_venue, show_in
+from bot.discord.places import UNNAMED, Venue, open_venue, show_in
 from bot.discord.render import STYLES, Shown, link_message, note_message, reply_message, screen_message
 from bot.discord.sheet import Drawn
 from bot.messages import task_buttons
@@ -28,7 +28,6 @@ BEGINNINGS = ("train:begin", "model:retrain")  # these open a wizard
 DIALOGS = ("rename", "delete", "import", "combine", "test")  # verbs that ask for something first
 TAKES_FILE = ("dataset:import", "model:test")
 MEND = "form:mend"  # open a dialog again with what was typed
-THREAD_NAME = "Training with {}"
 
 
 async def pressed(office: Office, interaction: Interaction, control: Control, chosen: str) -> None:
@@ -40,8 +39,12 @@ async def pressed(office: Office, interaction: Interaction, control: Control, ch
         if await acknowledge(interaction):
             await change(interaction, note_message("Nothing was changed."))
     elif control.action in BEGINNINGS:
-        actor = actor_of(interaction, office.settings)
-        await begin(interaction, lambda venue: _began(office, actor, venue, control.action, value, interaction.filesize_limit))
+        actor, about = actor_of(interaction, office.settings), value.strip()
+        await begin(
+            interaction,
+            lambda: office.expect(actor, **{"dataset" if control.action == "train:begin" else "model": about}),
+            lambda venue: _began(office, actor, venue, control.action, about, interaction.filesize_limit),
+        )
     elif control.verb is Verb.FORM or control.action.partition(" ")[0].partition(":")[2] in DIALOGS:
         await open_dialog(office, interaction, control.action, value)
     elif await acknowledge(interaction):
@@ -91,17 +94,21 @@ async def answer(office: Office, interaction: Interaction, action: str, value: s
         await say(interaction, _drawn(given), private=given.reply.private)
 
 
-async def begin(interaction: Interaction, start: Callable[[Venue], tuple[Screen, Shown]]) -> None:
-    """Open a place for a conversation, begin it there, and tell the person where it is. `start` is called in a thread."""
+async def begin(interaction: Interaction, check: Callable[[], None], start: Callable[[Venue], tuple[Screen, Shown]]) -> None:
+    """Open a place for a conversation, begin it there, and tell the person where it is.
+
+    `check` raises what speaks against it before a thread is opened; it and `start` are called in a thread of the process.
+    """
     if not await acknowledge(interaction, thinking=True):
         return
-    venue = await open_venue(interaction, THREAD_NAME.format(interaction.user.display_name))
+    await asyncio.to_thread(check)
+    venue = await open_venue(interaction, f"{UNNAMED} {interaction.user.display_name}")
     try:
         screen, pictures = await asyncio.to_thread(start, venue)
     except BaseException:
         await venue.close()
         raise
-    drawn = screen_message(screen, pictures)
+    drawn = screen_message(screen, pictures if venue.takes_files else {})
     if venue.thread is not None:
         await show_in(venue, interaction, drawn)
         await change(interaction, link_message("We put your training together in", venue.thread.id))

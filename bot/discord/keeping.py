@@ -21,7 +21,7 @@ async def keep_open(office: Office, client: discord.Client, thread_id: int) -> N
             await open_again(client, thread_id)
     except StationmasterError as error:
         logger.warning("it cannot be told whether a thread is still needed: %s", error)
-    except discord.HTTPException as error:
+    except discord.DiscordException as error:
         logger.warning("a thread cannot be kept from the archive: %s", error)
 
 

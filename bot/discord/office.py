@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import discord
-from redis.exceptions import RedisError
 
 from bot.desk.desk import Desk
 from bot.desk.reply import Reply, Upload
@@ -13,9 +12,10 @@ from bot.discord.files import fitting_files
 from bot.discord.render import MenuPage, Shown, load_pictures
 from bot.discord.sheet import MAX_OPTIONS, NamedFile
 from core.access import Actor, Place
+from core.datasets.listing import find_dataset
 from core.db.session import Database
-from core.errors import UnavailableError
-from core.queue import connect, worker_count
+from core.db.tables import Task
+from core.models.listing import find_model
 from core.settings import Settings
 from core.storage import Storage
 from core.tasks.dispatcher import nudge
@@ -46,6 +46,24 @@ class Office:
         self.storage = storage
         self.conversation = Conversation(database, storage, settings, self._wake_queue)
         self.desk = Desk(database, storage, settings, self._wake_queue)
+
+    def expect(self, actor: Actor, *, dataset: str = "", model: str = "") -> None:
+        """Look whether what a conversation shall begin with is there.
+
+        Raises:
+            NotFoundError: when it is not.
+        """
+        with self.database.read() as session:
+            if dataset:
+                find_dataset(session, actor.workspace, dataset)
+            if model:
+                find_model(session, actor.workspace, model)
+
+    def task_name(self, task_id: str) -> str:
+        """The name of a task, empty when it is gone."""
+        with self.database.read() as session:
+            task = session.get(Task, task_id)
+        return task.name if task is not None else ""
 
     def press(self, actor: Actor, press: Press, limit: int) -> tuple[Screen, Shown]:
         """Take a press of the wizard; returns the screen that follows and its pictures."""
@@ -92,17 +110,6 @@ class Office:
     def picture(self, picture: Picture) -> bytes:
         """The bytes of a picture."""
         return self.conversation.picture(picture)
-
-    def workers(self) -> int | None:
-        """How many workers can train now, None where the queue does not say."""
-        try:
-            redis = connect(self.settings)
-            try:
-                return worker_count(redis, self.settings, "gpu")
-            finally:
-                redis.close()
-        except (UnavailableError, RedisError):
-            return None
 
     def _wake_queue(self) -> None:
         nudge(self.database, self.settings)

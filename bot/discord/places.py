@@ -14,6 +14,7 @@ from core.errors import NotAllowedError
 
 logger = logging.getLogger(__name__)
 
+UNNAMED = "Training with"  # what a thread is called until its training has a name
 WEEK_MINUTES = 10080  # the longest that Discord lets a thread be silent before it archives it
 MAX_THREAD_NAME = 100
 
@@ -24,14 +25,20 @@ class Venue:
 
     place: Place
     thread: discord.Thread | None = None
+    deletable: bool = False
+    takes_files: bool = True
 
     async def close(self) -> None:
-        """Take the thread away again: nothing came of it."""
-        if self.thread is not None:
-            try:
+        """Take the thread away again: nothing came of it. Who opened a thread may put it into the archive, but needs a right to delete it."""
+        if self.thread is None:
+            return
+        try:
+            if self.deletable:
                 await self.thread.delete()
-            except discord.HTTPException as error:
-                logger.info("an empty thread could not be deleted: %s", error)
+            else:
+                await self.thread.edit(archived=True)
+        except discord.DiscordException as error:
+            logger.info("an empty thread could not be taken away: %s", error)
 
 
 async def open_venue(interaction: Interaction, title: str) -> Venue:
@@ -57,7 +64,7 @@ async def open_venue(interaction: Interaction, title: str) -> Venue:
             logger.info("no thread can be opened in %s, the conversation is held in place: %s", channel.id, error)
         else:
             await _bring_in(thread, interaction.user)
-            return Venue(Place(FACE, str(channel.id), str(thread.id)), thread)
+            return Venue(Place(FACE, str(channel.id), str(thread.id)), thread, may.manage_threads, may.attach_files)
     writes = may.send_messages_in_threads if isinstance(channel, discord.Thread) else may.send_messages
     if not (may.view_channel and writes):
         raise NotAllowedError(
@@ -74,6 +81,17 @@ async def show_in(venue: Venue, interaction: Interaction, drawn: Drawn) -> None:
         await patiently(lambda: thread.send(view=drawn.view, files=drawn.uploads()))
     else:
         await patiently(lambda: interaction.followup.send(view=drawn.view, files=drawn.uploads(), ephemeral=False))
+
+
+async def name_after(interaction: Interaction, name: str) -> None:
+    """Call the thread of a conversation after its task, unless people have given it a name of their own."""
+    thread = interaction.channel
+    if not isinstance(thread, discord.Thread) or thread.owner_id != thread.guild.me.id or not thread.name.startswith(UNNAMED):
+        return
+    try:
+        await thread.edit(name=one_line(name, MAX_THREAD_NAME))
+    except discord.DiscordException as error:  # names may be changed twice in ten minutes
+        logger.info("a thread keeps its name: %s", error)
 
 
 async def _bring_in(thread: discord.Thread, user: discord.User | discord.Member) -> None:

@@ -71,7 +71,7 @@ class DiscordPoster:
     def _board(self, place: Place) -> Place | None:
         """Where results are announced; nowhere beside a conversation that is held in place, between two or in the channel itself."""
         if wanted := self.office.settings.discord_announcements.strip():
-            return Place(FACE, wanted) if wanted.isascii() and wanted.isdigit() else None
+            return Place(FACE, wanted)
         return Place(FACE, place.channel) if place.thread else None
 
     def _announce(self, channel: Place, message: Message, place: Place) -> None:
@@ -87,9 +87,11 @@ class DiscordPoster:
 
     def _pictures(self, place: Place, message: Message) -> Shown:
         channel = self.client.get_channel(_target(place))
-        guild = getattr(channel, "guild", None)
-        limit = guild.filesize_limit if isinstance(guild, discord.Guild) else DEFAULT_LIMIT
-        return load_pictures(message.blocks, self.office.picture, limit)
+        if not isinstance(channel, discord.abc.GuildChannel | discord.Thread):
+            return load_pictures(message.blocks, self.office.picture, DEFAULT_LIMIT)
+        if not channel.permissions_for(channel.guild.me).attach_files:
+            return {}  # the words are told all the same, and that a picture cannot be shown
+        return load_pictures(message.blocks, self.office.picture, channel.guild.filesize_limit)
 
     async def _find(self, channel_id: int, key: str) -> str:
         mark = mark_of(key)

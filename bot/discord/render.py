@@ -31,6 +31,9 @@ from core.wizard.screens import (
 )
 
 MAX_OPTION = 100
+MAX_OPEN_OPTIONS = 6  # that each have a button of their own
+MANY_FACTS, SHORT_FACT = 5, 34  # facts, and characters of each, from which on and up to which they stand side by side
+OPEN = "Open"  # on the button beside an entry of a list
 BAR_LENGTH = 20
 COLOURS = {Tone.GOOD: 0x2ECC71, Tone.WARNING: 0xF1C40F, Tone.ERROR: 0xE74C3C}
 USUAL_COLOUR = 0x5865F2
@@ -68,20 +71,31 @@ def load_pictures(blocks: Sequence[Block], load: Callable[[Picture], bytes], lim
 
 def screen_message(screen: Screen, pictures: Shown, page: MenuPage | None = None) -> Drawn:
     """A screen of the wizard: step bar, title, blocks, menus, forms, buttons."""
+    spacious = _screen_sheet(screen, pictures, page, spacious=True)
+    return (_screen_sheet(screen, pictures, page, spacious=False) if spacious.crowded() else spacious).drawn()
+
+
+def _screen_sheet(screen: Screen, pictures: Shown, page: MenuPage | None, *, spacious: bool) -> Sheet:
     sheet = Sheet(colour=COLOURS.get(screen.notice.tone, USUAL_COLOUR) if screen.notice else USUAL_COLOUR)
     if screen.steps:
         sheet.text(step_bar(screen.steps))
     sheet.text(f"## {_heading(screen.title)}")
     if screen.notice is not None:
         sheet.text(paragraph(screen.notice))
-    draw_blocks(sheet, screen.blocks, pictures)
+    draw_blocks(sheet, screen.blocks, pictures, side_by_side=True)
     for menu in screen.menus():
-        _draw_menu(sheet, screen, menu, page if page is not None and page.action == menu.action else None)
+        sheet.gap()
+        if spacious and menu.always_open and 0 < menu.total <= MAX_OPEN_OPTIONS:
+            _draw_options(sheet, screen, menu)
+        else:
+            _draw_menu(sheet, screen, menu, page if page is not None and page.action == menu.action else None)
+    sheet.gap()
     sheet.buttons([button for form in screen.forms() for button in _form_buttons(screen, form)])
     buttons = [(_control(screen, item), item.label, _style(item)) for item in screen.buttons()]
     sheet.buttons([button for button in buttons if button[0].action not in NAVIGATION])
+    sheet.gap(line=True)
     sheet.buttons([button for button in buttons if button[0].action in NAVIGATION])
-    return sheet.drawn()
+    return sheet
 
 
 def thread_message(message: Message, pictures: Shown, mark: int, *, links: str = "") -> Drawn:
@@ -90,6 +104,7 @@ def thread_message(message: Message, pictures: Shown, mark: int, *, links: str =
     sheet = Sheet(colour=COLOURS.get(tone, USUAL_COLOUR) if tone else USUAL_COLOUR, mark=mark)
     draw_blocks(sheet, message.blocks, pictures)
     sheet.text(links)
+    sheet.gap()
     sheet.buttons([(desk_control(button), button.label, _style(button)) for button in message.buttons])
     return sheet.drawn()
 
@@ -111,6 +126,7 @@ def reply_message(reply: Reply, pictures: Shown, files: Sequence[NamedFile] = ()
             buttons.append((Control(Verb.FORM, control.action), control.title, STYLES["default"]))
         else:
             buttons.append((desk_control(control), control.label, _style(control)))
+    sheet.gap()
     sheet.buttons(buttons)
     return sheet.drawn()
 
@@ -152,13 +168,19 @@ def step_bar(steps: Sequence[StepMark]) -> str:
     )
 
 
-def draw_blocks(sheet: Sheet, blocks: Sequence[Block], pictures: Shown) -> None:
-    """Add blocks to a sheet."""
+def draw_blocks(sheet: Sheet, blocks: Sequence[Block], pictures: Shown, *, side_by_side: bool = False) -> None:
+    """Add blocks to a sheet; `side_by_side` puts many short facts on one line, so that what is pressed below them stays in sight."""
     for block in blocks:
         if isinstance(block, Text):
             sheet.text(paragraph(block))
+        elif isinstance(block, Facts) and block.buttons:
+            sheet.text(f"### {_heading(block.title)}" if block.title else "")
+            for (name, value), button in zip(block.rows, block.buttons, strict=True):
+                sheet.beside(f"**{_heading(name)}**\n-# {_heading(value)}", desk_control(button), OPEN, _style(button))
         elif isinstance(block, Facts):
             rows = [f"**{escape(name)}** {escape(value)}".rstrip() for name, value in block.rows]
+            if side_by_side and len(rows) >= MANY_FACTS and all(len(name) + len(value) < SHORT_FACT for name, value in block.rows):
+                rows = [" · ".join(rows)]
             sheet.text("\n".join(([f"### {_heading(block.title)}"] if block.title else []) + rows))
         elif isinstance(block, ProgressBar):
             done = round(max(0.0, min(1.0, block.fraction)) * BAR_LENGTH)
@@ -208,6 +230,15 @@ def _form_buttons(screen: Screen, form: Form) -> list[tuple[Control, str, discor
         )
         for part in range(1, parts + 1)
     ]
+
+
+def _draw_options(sheet: Sheet, screen: Screen, menu: Menu) -> None:
+    """A few options that are always open: each with what it means and a button of its own."""
+    for option in menu.options:
+        chosen = option.value == menu.selected
+        words = f"{'◉' if chosen else '○'} **{_heading(option.label)}**" + (f"\n-# {_heading(option.hint)}" if option.hint.strip() else "")
+        control = Control(Verb.PRESS, menu.action, str(option.value), screen.draft_id, screen.version)
+        sheet.beside(words, control, "Chosen" if chosen else "Choose", STYLES["primary" if chosen else "default"])
 
 
 def _draw_menu(sheet: Sheet, screen: Screen, menu: Menu, page: MenuPage | None) -> None:

@@ -102,7 +102,32 @@ class Controls:
         return ui.ActionRow(*self.controls)
 
 
-Part = Paragraph | Gallery | Download | Controls
+@dataclass
+class Beside:
+    """Markdown with a button of its own at its right."""
+
+    markdown: str
+    button: Row
+    components = 3
+
+    def items(self) -> Row:
+        """As a component."""
+        return ui.Section(self.markdown, accessory=self.button)
+
+
+@dataclass
+class Gap:
+    """Some room, with a line in it where something else begins."""
+
+    line: bool
+    components = 1
+
+    def items(self) -> Row:
+        """As a component."""
+        return ui.Separator(visible=self.line)
+
+
+Part = Paragraph | Gallery | Download | Controls | Beside | Gap
 
 
 @dataclass
@@ -147,6 +172,18 @@ class Sheet:
             self._files += 1
             self.parts.append(Download(file))
 
+    def beside(self, markdown: str, control: Control, label: str, style: discord.ButtonStyle) -> None:
+        """Add a paragraph with a button of its own; the paragraph alone where the same button stands already."""
+        if custom_id := self._take(control.pack()):
+            self.parts.append(Beside(markdown, _button(custom_id, label, style)))
+        else:
+            self.text(markdown)
+
+    def gap(self, *, line: bool = False) -> None:
+        """Add some room; none where nothing stands above."""
+        if self.parts and not isinstance(self.parts[-1], Gap):
+            self.parts.append(Gap(line))
+
     def menu(self, control: Control, placeholder: str, options: Sequence[discord.SelectOption]) -> None:
         """Add a row with a menu; of more than 25 options the first 25."""
         if options and (custom_id := self._take(f"m{control.pack()}")):
@@ -160,7 +197,7 @@ class Sheet:
         items: list[Row] = []
         for control, label, style in buttons:
             if custom_id := self._take(control.pack()):
-                items.append(PressButton(ui.Button(custom_id=custom_id, label=one_line(label, MAX_LABEL), style=style)))
+                items.append(_button(custom_id, label, style))
         for start in range(0, len(items), MAX_BUTTONS_IN_ROW):
             self.parts.append(Controls(items[start : start + MAX_BUTTONS_IN_ROW]))
 
@@ -169,13 +206,20 @@ class Sheet:
 
         What stands last are the ways on, so these stay.
         """
-        parts = _fitting_number(self.parts) or [Paragraph("–")]  # Discord refuses an empty message
-        _fit_texts([part for part in parts if isinstance(part, Paragraph)])
+        parts = _fitting_number(self.parts)
+        while parts and isinstance(parts[-1], Gap):
+            del parts[-1]
+        parts = parts or [Paragraph("–")]  # Discord refuses an empty message
+        _fit_texts([part for part in parts if isinstance(part, (Paragraph, Beside))])
         view = ui.LayoutView(timeout=None)
         container: ui.Container[ui.LayoutView] = ui.Container(*(part.items() for part in parts), accent_colour=self.colour, id=self.mark)
         view.add_item(container)
         files = [file for part in parts if isinstance(part, Gallery) for file, _ in part.pictures]
         return Drawn(view, (*files, *(part.file for part in parts if isinstance(part, Download))))
+
+    def crowded(self) -> bool:
+        """Whether there is more than a message can hold."""
+        return _components([part for part in self.parts if not isinstance(part, Gap)]) > MAX_COMPONENTS
 
     def _take(self, custom_id: str) -> str:
         if custom_id in self._taken:
@@ -184,15 +228,25 @@ class Sheet:
         return custom_id
 
 
+def _button(custom_id: str, label: str, style: discord.ButtonStyle) -> Row:
+    return PressButton(ui.Button(custom_id=custom_id, label=one_line(label, MAX_LABEL), style=style))
+
+
 def _fitting_number(parts: list[Part]) -> list[Part]:
-    """As many parts as fit: the container counts too; the last but one go first, as the last hold the ways on."""
+    """As many parts as fit: the container counts too. Room between them goes first, then the last but one, as the last hold the ways on."""
     fitting = list(parts)
-    while 1 + sum(part.components for part in fitting) > MAX_COMPONENTS:
+    if _components(fitting) > MAX_COMPONENTS:
+        fitting = [part for part in fitting if not isinstance(part, Gap)]
+    while _components(fitting) > MAX_COMPONENTS:
         del fitting[-2]
     return fitting
 
 
-def _fit_texts(texts: list[Paragraph]) -> None:
+def _components(parts: Sequence[Part]) -> int:
+    return 1 + sum(part.components for part in parts)
+
+
+def _fit_texts(texts: Sequence[Paragraph | Beside]) -> None:
     while (total := sum(len(text.markdown) for text in texts)) > MAX_CHARACTERS:
         longest = max(texts, key=lambda text: len(text.markdown))
         kept = longest.markdown[: max(1, len(longest.markdown) - (total - MAX_CHARACTERS) - 1)]

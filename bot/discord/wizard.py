@@ -8,6 +8,7 @@ from bot.discord.custom_ids import Control, Verb
 from bot.discord.dialogs import QUERY, form_dialog, open_control, search_dialog, sent_values
 from bot.discord.office import Office
 from bot.discord.people import Interaction, actor_of, data_of
+from bot.discord.places import name_after
 from bot.discord.render import MenuPage, Shown, note_message, screen_message
 from core.wizard.conversation import STALE, Press
 from core.wizard.screens import Form, Menu, Screen
@@ -40,6 +41,8 @@ async def _press(office: Office, interaction: Interaction, press: Press) -> None
     actor = actor_of(interaction, office.settings)
     screen, pictures = await asyncio.to_thread(office.press, actor, press, interaction.filesize_limit)
     await _show(interaction, screen, pictures)
+    if press.action == "start" and screen.task_id and (name := await asyncio.to_thread(office.task_name, screen.task_id)):
+        await name_after(interaction, name)
 
 
 async def _show(interaction: Interaction, screen: Screen, pictures: Shown, page: MenuPage | None = None) -> None:

@@ -29,10 +29,15 @@ class Text:
 
 @dataclass(frozen=True)
 class Facts:
-    """Names and values, one line each, under an optional title."""
+    """Names and values, one line each, under an optional title.
+
+    `buttons`, one for each row where there are any, lead from a row to what it is about. They are among the controls too: a face that can put a
+    button beside a row draws it there instead.
+    """
 
     rows: tuple[tuple[str, str], ...]
     title: str = ""
+    buttons: "tuple[Button, ...]" = ()
 
 
 @dataclass(frozen=True)

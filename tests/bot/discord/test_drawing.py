@@ -10,6 +10,7 @@ from typing import Any
 import discord
 import numpy as np
 import pytest
+from discord_rules import problems
 from hypothesis import HealthCheck, given, settings, strategies
 from PIL import Image
 
@@ -67,7 +68,7 @@ def drawn_in_a_loop(draw: Callable[[], Drawn]) -> Drawn:
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(blocks=BLOCKS, controls=CONTROLS, title=WORDS, notice=TEXTS)
-def test_any_screen_fits(problems: Callable[..., list[str]], blocks: Any, controls: Any, title: str, notice: Text) -> None:
+def test_any_screen_fits(blocks: Any, controls: Any, title: str, notice: Text) -> None:
     screen = Screen("d" * 16, 10**6, title, (StepMark("Dataset", "current"),), blocks, controls, notice)
     pictures = load_pictures(blocks, lambda _: PNG.getvalue(), 10**6)
     assert not problems("POST", "/channels/1/messages", *sent(drawn_in_a_loop(lambda: screen_message(screen, pictures))))
@@ -75,7 +76,7 @@ def test_any_screen_fits(problems: Callable[..., list[str]], blocks: Any, contro
 
 @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(blocks=BLOCKS, buttons=strategies.lists(BUTTONS, max_size=15).map(tuple))
-def test_any_message_and_reply_fits(problems: Callable[..., list[str]], blocks: Any, buttons: Any) -> None:
+def test_any_message_and_reply_fits(blocks: Any, buttons: Any) -> None:
     pictures = load_pictures(blocks, lambda _: PNG.getvalue(), 10**6)
     message = Message("key", blocks, buttons)
     assert not problems("POST", "/channels/1/messages", *sent(drawn_in_a_loop(lambda: thread_message(message, pictures, mark_of("key")))))
@@ -84,7 +85,7 @@ def test_any_message_and_reply_fits(problems: Callable[..., list[str]], blocks: 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(form=FORMS)
-def test_any_form_fits_its_dialogs(problems: Callable[..., list[str]], form: Form) -> None:
+def test_any_form_fits_its_dialogs(form: Form) -> None:
     async def dialogs() -> list[dict[str, Any]]:
         control = Control(Verb.FORM, form.action, "1", "d" * 16, 10**6)
         return [form_dialog(form, open_control(control, part), part).to_dict() for part in range(1, parts_of(form) + 1)]

@@ -84,7 +84,7 @@ async def test_datasets_are_listed_looked_at_and_trained_on(world: Any, add_data
     older = await world.ada.click(listed.response, label="Older ▶")
     assert "Datasets 11–13 of 13" in world.words(listed.response) and not older.followups, "it turns in place"
     found = await world.ada.slash(world.channel, "datasets", search="pet")
-    await world.ada.click(found.response, label="pets")
+    await world.open(found, pets.id)
     assert "cat (50), dog (50)" in world.words(found.response)
     await world.ada.click(found.response, label="Train on it")
     assert "What kind of training?" in world.words()
@@ -97,7 +97,7 @@ async def test_a_dataset_is_renamed_and_deleted_in_dialogs(world: Any, add_datas
     with world.database.write() as session:
         session.add(Dataset(id="d1", workspace="default", name="mine", state="ready", created_by=f"discord:{world.ada.id}"))
     found = await world.ada.slash(world.channel, "datasets", search="mine")
-    await world.ada.click(found.response, label="mine")
+    await world.open(found, "d1")
     opened = await world.ada.click(found.response, label="Rename")
     assert opened.modal["components"][0]["component"]["value"] == "mine"
     renamed = await world.ada.submit_modal(opened, {"name": "ours"})
@@ -167,7 +167,7 @@ async def test_the_menu_on_a_message_imports_what_it_carries(world: Any, add_dat
 
 async def test_a_model_is_tested_on_an_image_and_answers_where_it_was_asked(world: Any, model: Model, said: Any) -> None:
     listed = await world.ada.slash(world.channel, "models")
-    await world.ada.click(listed.response, label="Cats and dogs")
+    await world.open(listed, model.id)
     opened = await world.ada.click(listed.response, label="Test an image")
     assert opened.modal["components"][0]["component"]["type"] == 19
 
@@ -193,7 +193,7 @@ async def test_a_model_is_downloaded_and_one_too_large_has_its_path_told(
     world: Any, model: Model, said: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = await world.ada.slash(world.channel, "models")
-    await world.ada.click(listed.response, label="Cats and dogs")
+    await world.open(listed, model.id)
     got = await world.ada.click(listed.response, label="Download")
     assert [attachment.filename for attachment in got.followups[0].attachments] == [f"model-{model.id}.zip"]
     import discord
@@ -206,7 +206,7 @@ async def test_a_model_is_downloaded_and_one_too_large_has_its_path_told(
 
 async def test_retraining_begins_a_conversation(world: Any, model: Model) -> None:
     listed = await world.ada.slash(world.channel, "models", search="Cats")
-    await world.ada.click(listed.response, label="Cats and dogs")
+    await world.open(listed, model.id)
     await world.ada.click(listed.response, label="Retrain")
     with world.database.read() as session:
         assert session.query(Draft).one().choices["source_model_id"] == model.id
@@ -214,7 +214,7 @@ async def test_retraining_begins_a_conversation(world: Any, model: Model) -> Non
 
 async def test_other_peoples_models_stay_as_they_are(world: Any, model: Model, said: Any) -> None:
     listed = await world.bob.slash(world.channel, "models")
-    await world.bob.click(listed.response, label="Cats and dogs")
+    await world.open(listed, model.id, who=world.bob)
     opened = await world.bob.click(listed.response, label="Rename")
     refused = await world.bob.submit_modal(opened, {"name": "mine"})
     assert refused.ephemeral and "Only the person who made" in said(refused)
@@ -255,7 +255,7 @@ async def test_a_search_shows_its_leaderboard_and_the_curves_of_a_job(world: Any
         search.claim(number)
         search.epoch(number, number / 10)
     listed = await world.ada.slash(world.channel, "tasks")
-    await world.ada.click(listed.response, label="Pets")
+    await world.open(listed, search.task.id)
     await world.ada.click(listed.response, label="Leaderboard")
     text = world.words(listed.response)
     assert "Jobs 1–8 of 8, the best first" in text and "Job 3" in text
@@ -266,10 +266,10 @@ async def test_a_search_shows_its_leaderboard_and_the_curves_of_a_job(world: Any
 
 
 async def test_datasets_are_combined_through_a_dialog(world: Any, add_dataset: Callable[..., Any], said: Any) -> None:
-    add_dataset("pets")
+    pets = add_dataset("pets")
     add_dataset("zoo")
     listed = await world.ada.slash(world.channel, "datasets")
-    shown = await world.ada.click(listed.response, label="pets")
+    shown = await world.open(listed, pets.id)
     opened = await world.ada.click(shown.response, label="Combine")
     assert [item["component"]["custom_id"] for item in opened.modal["components"]] == ["name", "others", "only", "rename"]
     asked = await world.ada.submit_modal(opened, {"name": "animals", "others": "zoo"})

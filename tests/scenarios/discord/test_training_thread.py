@@ -1,121 +1,14 @@
 """A training as its thread tells it: place in the queue, progress, result, announcement, stop; and what Discord does to it meanwhile."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from PIL import Image
+from discord_world import Clock
 
-import bot.discord.poster
-import bot.notifier
-from core.access import Place
-from core.clock import now
-from core.db.tables import Delivery, Job, Task
-from core.events import Progress
-from core.tasks.creation import NewTask, create_task
-from core.tasks.hyperparameters import TrainingPlan
-from core.tasks.lifecycle import NewModel, claim_job, complete_task, fail_job, finish_job, record_event
-from core.vocabulary import TaskType
+from core.tasks.lifecycle import fail_job
 
 pytestmark = pytest.mark.asyncio
-
-
-class Clock:
-    """The notifier's clock, which the test moves on; the server's moves with it."""
-
-    def __init__(self, world: Any) -> None:
-        self.world = world
-        self.passed = timedelta()
-
-    def __call__(self) -> datetime:
-        return now() + self.passed
-
-    async def passes(self, seconds: float) -> None:
-        self.passed += timedelta(seconds=seconds)
-        await self.world.env.advance_time(seconds)
-
-
-@dataclass
-class Training:
-    """A task that was started in Ada's thread, driven by the calls that workers make."""
-
-    world: Any
-    task: Task
-    job: Job
-    clock: Clock
-    sequence: int = 0
-
-    def claim(self) -> None:
-        with self.world.database.write() as session:
-            assert claim_job(session, self.job.id, 1, worker="w", device="CPU")
-
-    def tell(self, epoch: int, fraction: float, **more: Any) -> None:
-        self.sequence += 1
-        event = Progress(
-            epoch=epoch, epochs=10, step=1, steps=10, fraction=fraction, loss=0.5, learning_rate=0.001, images_per_second=400, **more
-        )
-        with self.world.database.write() as session:
-            record_event(session, self.job.id, 1, event, sequence=self.sequence)
-
-    def finish(self) -> None:
-        key = f"models/{self.task.id}"
-        for name, size in (("curves", 400), ("confusion_matrix", 300)):
-            with self.world.storage.writing(f"{key}/{name}.png") as file:
-                Image.new("RGB", (size, size), "white").save(file, "PNG")
-        with self.world.database.write() as session:
-            finish_job(session, self.job.id, 1, score=0.986, metrics={"accuracy": 0.986, "baseline_accuracy": 0.114})
-        report = {name: f"{key}/{name}.png" for name in ("curves", "confusion_matrix")}
-        with self.world.database.write() as session:
-            complete_task(session, self.job.id, 1, NewModel(key, ["cat", "dog"], report=report))
-
-    @property
-    def state(self) -> str:
-        with self.world.database.read() as session:
-            return session.get_one(Task, self.task.id).state
-
-    @property
-    def delivery(self) -> Delivery:
-        with self.world.database.read() as session:
-            return session.get_one(Delivery, (self.task.id, "discord"))
-
-
-@pytest.fixture
-def clock(world: Any, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock(world)
-    monkeypatch.setattr(bot.notifier, "now", clock)
-    monkeypatch.setattr(bot.discord.poster.discord.utils, "utcnow", lambda: world.env.now())
-    return clock
-
-
-@pytest.fixture
-def started(world: Any, add_dataset: Callable[..., Any], clock: Clock) -> Callable[..., Any]:
-    async def start(place: Place | None = None) -> Training:
-        pets = add_dataset("pets")
-        if place is None:
-            await world.ada.slash(world.channel, "train")
-            await world.click("Cancel")
-            place = Place("discord", str(world.channel.id), str(world.thread.id))
-        with world.database.write() as session:
-            new = NewTask(
-                workspace="default",
-                person=f"discord:{world.ada.id}",
-                name="Pets",
-                task_type=TaskType.SINGLE_LABEL,
-                dataset_id=pets.id,
-                annotation_set_id=pets.annotation_sets[0].id,
-                network="resnet18",
-                pretraining="none",
-                plans=[TrainingPlan(image_size=64)],
-                place=place,
-            )
-            task = create_task(session, world.settings, new)
-            job = session.query(Job).one()
-        return Training(world, task, job, clock)
-
-    return start
 
 
 async def test_a_whole_training_is_one_changing_message_a_result_and_an_announcement(world: Any, started: Any, clock: Clock) -> None:
@@ -144,21 +37,13 @@ async def test_a_whole_training_is_one_changing_message_a_result_and_an_announce
     assert len(world.posts(world.thread)) == 3
 
 
-async def test_a_crash_between_posting_and_remembering_posts_nothing_twice(
-    world: Any, started: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_crash_between_posting_and_remembering_posts_nothing_twice(world: Any, started: Any, clock: Clock, crash: Any) -> None:
     training = await started()
     training.claim()
     await world.tick()
     training.finish()
-    with monkeypatch.context() as patch:
-
-        def crash(*_: Any, **__: Any) -> None:
-            raise KeyboardInterrupt
-
-        patch.setattr(bot.notifier.Notifier, "_save", crash)
-        with pytest.raises(KeyboardInterrupt):
-            await world.tick()
+    with crash():
+        await world.tick()
     assert len(world.posts(world.thread)) == 3
     await world.restart()
     await world.tick()
@@ -303,8 +188,7 @@ async def test_only_the_creator_and_admins_may_stop(world: Any, started: Any, cl
     refused = await world.click("Stop and discard", who=world.bob)
     assert refused.ephemeral and "Only the person who made this task" in said(refused)
     world.bot.office.settings.discord_admin_roles = "Trainers"
-    trainers = world.guild.create_role("Trainers")
-    carol = world.guild.add_member(world.env.create_user("carol"), roles=[trainers])
+    carol = world.join("carol", world.guild.create_role("Trainers"))
     asked = await world.click("Stop and discard", who=carol)
     await carol.click(asked.response, label="Stop and discard")
     assert training.state == "stopping"

@@ -95,6 +95,13 @@ async def test_what_was_said_with_the_command_is_not_asked(world: Any, pets: Any
     assert "Which dataset?" in world.words() and "cat (50), dog (50)" in world.words()
 
 
+async def test_of_many_datasets_autocompletion_offers_what_discord_takes(world: Any, add_dataset: Callable[..., Any]) -> None:
+    for number in range(30):
+        add_dataset(f"{'x' * 95}{number:02}")
+    choices = await world.ada.autocomplete(world.channel, "train", "dataset", "x")
+    assert len(choices) == 25 and all(len(choice["name"]) <= 100 for choice in choices)
+
+
 async def test_an_unknown_dataset_is_told_privately_and_leaves_no_thread(world: Any, pets: Any, said: Any) -> None:
     begun = await world.ada.slash(world.channel, "train", dataset="cows")
     assert begun.ephemeral and "cows" in said(begun)

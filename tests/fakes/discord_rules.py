@@ -1,12 +1,17 @@
-"""What Discord itself would refuse: every request held against its published API description, and against what that leaves unsaid."""
+"""What Discord itself would refuse: every request held against its published API description, and against what that leaves unsaid.
+
+The description says nothing of what depends on other parts of a request, nor of files. Those rules are written out below, from Discord's
+documentation (https://discord.com/developers/docs: Uploading Files, Message Components, Modals, Permissions).
+"""
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, ValidationError
 
 # discord_api.json: request bodies of Discord's HTTP API v10, from its published OpenAPI description (MIT), by way of discord-api-spec 10.0.266135.
 DESCRIPTION = json.loads((Path(__file__).parent / "discord_api.json").read_text())
@@ -33,7 +38,6 @@ WITHOUT_BODY = [
     ("GET", r"/channels/\d+/messages"),
     ("GET", r"/users/@me"),
     ("PUT", r"/channels/\d+/thread-members/\d+"),
-    ("DELETE", r"/channels/\d+"),
     ("DELETE", r"/channels/\d+/messages/\d+"),
     ("DELETE", r"/webhooks/\d+/[^/]+/messages/[^/]+"),
 ]
@@ -47,6 +51,8 @@ def problems(method: str, path: str, body: Any, files: list[tuple[str, bytes]], 
     found = list(_described(method, path, body))
     if isinstance(body, dict):
         if method == "POST" and path.endswith("/callback"):
+            if body["type"] == 8 and len(body["data"]["choices"]) > 25:
+                found.append(f"{len(body['data']['choices'])} choices")
             if body["type"] == 9:
                 found += _modal(body["data"])
             message = body.get("data") or {} if body["type"] in (4, 7) else None
@@ -81,10 +87,19 @@ def _invalid(name: str, body: Any) -> Iterator[str]:
             attachment["id"] = str(attachment["id"])  # a file's index: discord.py sends the number, which Discord takes too
     schema = {"$ref": f"#/$defs/{name}", "$defs": DESCRIPTION["$defs"]}
     for error in Draft202012Validator(schema).iter_errors(plain):
-        deepest = error
-        while deepest.context:
-            deepest = max(deepest.context, key=lambda inner: len(inner.absolute_path))
-        yield f"{name} at {'/'.join(map(str, deepest.absolute_path))}: {deepest.message[:300]}"
+        deepest = _deepest(error)
+        yield f"{name} at {'/'.join(map(str, deepest.absolute_path))}: {deepest.message[-300:]}"
+
+
+def _deepest(error: ValidationError) -> ValidationError:
+    """What is really wrong: of several kinds of component that something might be, the complaint about the kind that it says it is."""
+    while error.context:
+        kinds: dict[Any, list[ValidationError]] = {}
+        for inner in error.context:
+            kinds.setdefault(inner.schema_path[0], []).append(inner)
+        meant = [found for found in kinds.values() if not any(inner.validator == "const" for inner in found)]
+        error = max((meant or list(kinds.values()))[0], key=lambda inner: len(inner.absolute_path))
+    return error
 
 
 def walk(components: Any) -> Iterator[dict[str, Any]]:
@@ -115,8 +130,12 @@ def _message(message: dict[str, Any], files: list[tuple[str, bytes]], limit: int
             yield "not in Components V2"
         if message.get("allowed_mentions") != {"parse": []}:
             yield f"may mention people: {message.get('allowed_mentions')}"
+    elif message.get("allowed_mentions", {"parse": []}) != {"parse": []}:
+        yield f"may mention people: {message['allowed_mentions']}"
     if message.get("content") or message.get("embeds"):
         yield "content or embeds beside components"
+    if not message.get("components"):
+        yield "an empty message"
     if len(str(message.get("nonce") or "")) > 25:
         yield "a nonce of more than 25 characters"
     components = list(walk(message.get("components")))
@@ -154,6 +173,9 @@ def _controls(components: list[dict[str, Any]]) -> Iterator[str]:
     for component in components:
         if component["type"] == 2 and not (component.get("label") or "").strip() and not component.get("emoji"):
             yield "a blank button"
+        for part in (component, *(component.get("options") or ())):
+            if (emoji := part.get("emoji")) and not _exists(emoji):
+                yield f"no emoji: {emoji}"
         if component["type"] in (10,) and not component["content"].strip():
             yield "a blank text"
         if component["type"] == 17 and not component["components"]:
@@ -170,6 +192,13 @@ def _controls(components: list[dict[str, Any]]) -> Iterator[str]:
                 yield "two options chosen"
             if any(not option["label"].strip() for option in options):
                 yield "a blank option"
+
+
+def _exists(emoji: dict[str, Any]) -> bool:
+    """Whether it is one of Discord's own by its number, or one of Unicode's."""
+    if emoji.get("id"):
+        return str(emoji["id"]).isdigit()
+    return bool(emoji.get("name")) and all(unicodedata.category(sign) in ("So", "Sk", "Mn", "Me", "Cf") for sign in emoji["name"])
 
 
 def _modal(modal: dict[str, Any]) -> Iterator[str]:
