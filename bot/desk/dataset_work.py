@@ -77,7 +77,7 @@ def combine(office: Office, request: Request) -> Reply:
             session, workspace=request.actor.workspace, person=request.actor.person, kind="combine", payload=payload, place=request.place
         )
     office.on_start()
-    return Reply((Text(f"“{name}” is being made of {len(parts)} datasets. This thread will say when it is ready."),))
+    return Reply((Text(f"“{name}” is being made of {len(parts)} datasets. It will be told here when it is ready."),))
 
 
 def _combine_form(dataset: Dataset, annotation_set: AnnotationSet) -> Form:

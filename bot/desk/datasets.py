@@ -84,7 +84,7 @@ def import_(office: Office, request: Request) -> Reply:
             session, workspace=request.actor.workspace, person=request.actor.person, kind="import", payload=payload, place=request.place
         )
     office.on_start()
-    return Reply((Text(f"“{name}” is being imported. This thread will say what was found."),))
+    return Reply((Text(f"“{name}” is being imported. What was found will be told here."),))
 
 
 def import_form(*, at_the_host: bool = False) -> Form:

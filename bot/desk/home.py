@@ -16,6 +16,8 @@ COMMANDS = (
     ("/models", "models: test on an image, download, retrain"),
 )
 
+ON_MESSAGES = "“Train on these images”, in the menu of a message, imports the archive or the images that it carries."
+
 
 def show(office: Office, request: Request) -> Reply:
     """Running and waiting tasks, recent models and datasets."""
@@ -47,8 +49,9 @@ def show(office: Office, request: Request) -> Reply:
 
 def help_(office: Office, request: Request) -> Reply:
     """What one can say."""
+    on_messages: tuple[Block, ...] = () if request.place.at_the_host else (Text(ON_MESSAGES),)
     return Reply(
-        (Text("I train computer-vision models on your images."), Facts(COMMANDS)),
+        (Text("I train computer-vision models on your images."), Facts(COMMANDS), *on_messages),
         (Button("train:begin", "Train a model", style="primary"),),
         private=True,
     )

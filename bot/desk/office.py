@@ -43,9 +43,9 @@ def pager(action: str, query: str, offset: int, total: int, length: int = LIST_L
     """Buttons to the pages before and after; `value` is the offset and the search."""
     buttons = []
     if offset > 0:
-        buttons.append(Button(action, "◀ Newer", value=f"{max(0, offset - length)} {query}".strip()))
+        buttons.append(Button(action, "◀ Previous", value=f"{max(0, offset - length)} {query}".strip()))
     if offset + length < total:
-        buttons.append(Button(action, "Older ▶", value=f"{offset + length} {query}".strip()))
+        buttons.append(Button(action, "More ▶", value=f"{offset + length} {query}".strip()))
     return tuple(buttons)
 
 

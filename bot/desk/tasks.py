@@ -1,6 +1,7 @@
 """Tasks at the desk: list, details, stop, hyperparameters and report as files, rename, delete."""
 
 import json
+from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -13,27 +14,78 @@ from core.errors import InvalidInputError, NotFoundError
 from core.models.listing import report_key
 from core.tasks.actions import remove_task, rename_task, stop_task
 from core.tasks.hyperparameters import TrainingPlan
-from core.tasks.listing import find_task, list_tasks, place_in_queue, task_json
+from core.tasks.listing import Sort, find_task, list_tasks, place_in_queue, task_json
 from core.tasks.states import State
 from core.tuning.standings import standings
 from core.wizard.review import plan_facts
 from core.wizard.screens import Block, Button, Control, Facts, ProgressBar, Text, Tone
 
 LIST_LENGTH = 10
+STATE, SORT = "state:", "sort:"  # words of a search that say which state, and which order
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which tasks somebody wants to see: part of a name, a state, and whether the last ended come first."""
+
+    name: str
+    state: State | None = None
+    sort: Sort = "created"
+
+    @classmethod
+    def of(cls, query: str) -> "Wanted":
+        """What a search says: `cells state:running sort:finished`.
+
+        Raises:
+            InvalidInputError: for a state or an order that there is not.
+        """
+        words = query.split()
+        state = next((word.removeprefix(STATE) for word in words if word.startswith(STATE)), "")
+        sort = next((word.removeprefix(SORT) for word in words if word.startswith(SORT)), "created")
+        if state and state not in set(State):
+            raise InvalidInputError(f"There is no state “{state[:40]}”.", f"There are {', '.join(State)}.")
+        if sort not in ("created", "finished"):
+            raise InvalidInputError(f"Tasks cannot be sorted by “{sort[:40]}”.", "They can by created or finished.")
+        name = " ".join(word for word in words if not word.startswith((STATE, SORT)))
+        return cls(name, State(state) if state else None, "finished" if sort == "finished" else "created")
+
+    @property
+    def text(self) -> str:
+        """In words, for the head of a list; empty where nothing special is wanted."""
+        parts = (
+            (self.state or "", bool(self.state)),
+            (f"named like “{self.name}”", bool(self.name)),
+            ("last ended first", self.sort == "finished"),
+        )
+        return ", ".join(text for text, said in parts if said)
 
 
 def list_(office: Office, request: Request) -> Reply:
-    """The newest tasks, or those whose name holds the search; each with a button to its details."""
+    """The newest tasks, or those that a search wants; each with a button to its details."""
     offset, query = page_of(request.value)
+    wanted = Wanted.of(query)
     with office.database.read() as session:
-        found, total = list_tasks(session, request.actor.workspace, search=query, offset=offset, limit=LIST_LENGTH)
+        found, total = list_tasks(
+            session,
+            request.actor.workspace,
+            state=wanted.state,
+            search=wanted.name,
+            sort=wanted.sort,
+            offset=offset,
+            limit=LIST_LENGTH,
+        )
     if not found:
-        what = f"No task's name holds “{query}”." if query else "No training yet: /train starts one."
+        what = f"There is no such task: {wanted.text}." if wanted.name or wanted.state else "No training yet: /train starts one."
         return Reply((Text(what),), private=True)
-    rows = tuple((task.name, f"{task.state} · {task.network} · {task.created_at:%Y-%m-%d %H:%M} UTC") for task in found)
-    title = f"Tasks {offset + 1}–{offset + len(found)} of {total:,}"
+    rows = tuple((task.name, f"{task.state} · {task.network} · {_when(task, wanted.sort)}") for task in found)
+    title = f"Tasks {offset + 1}–{offset + len(found)} of {total:,}" + (f": {wanted.text}" if wanted.text else "")
     buttons = tuple(Button("task:show", task.name[:60], value=task.id) for task in found)
     return Reply((Facts(rows, title, buttons),), (*buttons, *pager("tasks:list", query, offset, total)), private=True)
+
+
+def _when(task: Task, sort: Sort) -> str:
+    moment, what = (task.finished_at, "ended ") if sort == "finished" and task.finished_at else (task.created_at, "")
+    return f"{what}{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def show(office: Office, request: Request) -> Reply:

@@ -2,13 +2,16 @@
 
 import asyncio
 import zipfile
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import discord
 from discord import app_commands
 
 from bot.desk.reply import Upload
+from bot.desk.tasks import SORT, STATE
 from bot.discord import desk
 from bot.discord.answers import acknowledge, answering, change
 from bot.discord.files import received
@@ -19,16 +22,25 @@ from bot.discord.places import Venue, open_venue, show_in
 from bot.discord.render import Shown, link_message, note_message, reply_message
 from core.access import Actor
 from core.datasets.listing import list_datasets
+from core.db.tables import Dataset, Model, Task
 from core.errors import ConflictError, InvalidInputError, StationmasterError
+from core.models.listing import list_models
+from core.tasks.listing import list_tasks
+from core.tasks.states import State
 from core.vocabulary import TaskType
 from core.wizard.screens import Screen
 
+Named = Dataset | Model | Task
+Complete = Callable[[Interaction, str], Coroutine[Any, Any, list[app_commands.Choice[str]]]]
+
 MAX_CHOICES = 25
-MAX_SEARCH = 60  # travels in the custom_ids of the page buttons
+MAX_SEARCH = 40  # travels in the custom_ids of the page buttons, with what else is wanted
 TRAIN_ON_THESE = "Train on these images"
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz")
 NAME_TRIES = 20
 
+STATES = [app_commands.Choice(name=state.value, value=state.value) for state in State]
+ORDERS = [app_commands.Choice(name="newest first", value="created"), app_commands.Choice(name="last ended first", value="finished")]
 TASK_TYPES = [app_commands.Choice(name=kind.title, value=kind.value) for kind in TaskType]
 
 
@@ -58,9 +70,13 @@ def register(tree: app_commands.CommandTree[discord.Client], office: Office) -> 
             return []
 
     @tree.command(name="tasks", description="Trainings: progress, details, stop")
-    @app_commands.describe(search="Part of a name")
-    async def tasks(interaction: Interaction, search: app_commands.Range[str, 0, MAX_SEARCH] = "") -> None:
-        await _at_desk(office, interaction, "tasks:list", search)
+    @app_commands.describe(search="Part of a name", state="Only those in this state", sort="Which come first")
+    @app_commands.choices(state=STATES, sort=ORDERS)
+    async def tasks(
+        interaction: Interaction, search: app_commands.Range[str, 0, MAX_SEARCH] = "", state: str | None = None, sort: str | None = None
+    ) -> None:
+        wanted = (search, f"{STATE}{state}" if state else "", f"{SORT}{sort}" if sort else "")
+        await _at_desk(office, interaction, "tasks:list", " ".join(filter(None, wanted)))
 
     @tree.command(name="models", description="Models: test on an image, download, retrain")
     @app_commands.describe(search="Part of a name")
@@ -99,6 +115,27 @@ def register(tree: app_commands.CommandTree[discord.Client], office: Office) -> 
         async with answering(interaction):
             if await acknowledge(interaction, thinking=True):
                 await _import_message(office, interaction, message)
+
+    for command, names in ((tasks, list_tasks), (models, list_models), (datasets, list_datasets)):
+        command.autocomplete("search")(_completion(office, names))
+
+
+def _completion(office: Office, names: Callable[..., tuple[Sequence[Named], int]]) -> Complete:
+    """Completes a search with the names that hold it."""
+
+    def search(actor: Actor, typed: str) -> list[app_commands.Choice[str]]:
+        with office.database.read() as session:
+            found, _ = names(session, actor.workspace, search=typed.strip()[:100], limit=MAX_CHOICES)
+            unique = dict.fromkeys(" ".join(item.name.split())[:MAX_SEARCH] for item in found)
+        return [app_commands.Choice(name=name, value=name) for name in unique if name]
+
+    async def complete(interaction: Interaction, typed: str) -> list[app_commands.Choice[str]]:
+        try:
+            return await asyncio.to_thread(search, actor_of(interaction, office.settings), typed)
+        except StationmasterError:
+            return []
+
+    return complete
 
 
 async def _at_desk(office: Office, interaction: Interaction, action: str, value: str = "") -> None:

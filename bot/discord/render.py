@@ -32,7 +32,7 @@ from core.wizard.screens import (
 
 MAX_OPTION = 100
 MAX_OPEN_OPTIONS = 6  # that each have a button of their own
-MANY_FACTS, SHORT_FACT = 5, 34  # facts, and characters of each, from which on and up to which they stand side by side
+MANY_FACTS, SHORT_FACT = 4, 34  # facts, and characters of each, from which on and up to which they stand side by side
 OPEN = "Open"  # on the button beside an entry of a list
 BAR_LENGTH = 20
 COLOURS = {Tone.GOOD: 0x2ECC71, Tone.WARNING: 0xF1C40F, Tone.ERROR: 0xE74C3C}
@@ -102,7 +102,7 @@ def thread_message(message: Message, pictures: Shown, mark: int, *, links: str =
     """A message of a task's thread; `mark` names it, `links` is markdown of our own."""
     tone = next((block.tone for block in message.blocks if isinstance(block, Text) and block.tone in COLOURS), None)
     sheet = Sheet(colour=COLOURS.get(tone, USUAL_COLOUR) if tone else USUAL_COLOUR, mark=mark)
-    draw_blocks(sheet, message.blocks, pictures)
+    draw_blocks(sheet, message.blocks, pictures, side_by_side=any(isinstance(block, ProgressBar) for block in message.blocks))
     sheet.text(links)
     sheet.gap()
     sheet.buttons([(desk_control(button), button.label, _style(button)) for button in message.buttons])

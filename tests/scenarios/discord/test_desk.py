@@ -4,13 +4,15 @@ import asyncio
 import io
 import zipfile
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from PIL import Image
 from search_jobs import Search
 
-from core.db.tables import Dataset, Draft, LightJob, Model
+from core.clock import now
+from core.db.tables import Dataset, Draft, LightJob, Model, Task
 from core.tasks.creation import NewTask
 from core.tasks.light import claim_light_job, fail_light_job, finish_light_job
 from core.vocabulary import TaskType, Tuning
@@ -81,8 +83,8 @@ async def test_datasets_are_listed_looked_at_and_trained_on(world: Any, add_data
         add_dataset(f"cells {number:02}")
     listed = await world.ada.slash(world.channel, "datasets")
     assert listed.ephemeral and "Datasets 1–10 of 13" in said(listed)
-    older = await world.ada.click(listed.response, label="Older ▶")
-    assert "Datasets 11–13 of 13" in world.words(listed.response) and not older.followups, "it turns in place"
+    more = await world.ada.click(listed.response, label="More ▶")
+    assert "Datasets 11–13 of 13" in world.words(listed.response) and not more.followups, "it turns in place"
     found = await world.ada.slash(world.channel, "datasets", search="pet")
     await world.open(found, pets.id)
     assert "cat (50), dog (50)" in world.words(found.response)
@@ -263,6 +265,45 @@ async def test_a_search_shows_its_leaderboard_and_the_curves_of_a_job(world: Any
     await world.ada.select(listed.response, [f"{search.task.id} 2"], custom_id=menu["custom_id"])
     assert "job 2 of 8" in world.words(listed.response) and "Best epoch" in world.words(listed.response)
     assert any(name.endswith(".png") for sent in world.requests for name, _ in sent.files)
+
+
+async def test_tasks_are_searched_filtered_and_sorted(world: Any, add_dataset: Callable[..., Any], said: Any) -> None:
+    pets = add_dataset("pets")
+    moment = now()
+    with world.database.write() as session:
+        for number in range(12):
+            session.add(
+                Task(
+                    workspace="default",
+                    name=f"cells {number:02}",
+                    model_name=f"cells {number:02}",
+                    flow="general",
+                    tuning="auto",
+                    seed=0,
+                    settings={},
+                    place={},
+                    state="finished" if number % 2 else "waiting",
+                    task_type="single-label",
+                    dataset_id=pets.id,
+                    annotation_set_id=pets.annotation_sets[0].id,
+                    network="resnet18",
+                    pretraining="none",
+                    created_by=f"discord:{world.ada.id}",
+                    created_at=moment + timedelta(minutes=number),
+                    finished_at=moment - timedelta(hours=number) if number % 2 else None,
+                )
+            )
+    listed = await world.ada.slash(world.channel, "tasks", state="finished", sort="finished", search="cells")
+    text = said(listed)
+    assert "Tasks 1–6 of 6: finished, named like “cells”, last ended first" in text
+    assert text.index("cells 01") < text.index("cells 11") and "cells 02" not in text
+    everything = await world.ada.slash(world.channel, "tasks")
+    await world.ada.click(everything.response, label="More ▶")
+    assert "Tasks 11–12 of 12" in world.words(everything.response)
+    nothing = await world.ada.slash(world.channel, "tasks", state="error")
+    assert "There is no such task: error" in said(nothing)
+    names = [choice["value"] for choice in await world.ada.autocomplete(world.channel, "tasks", "search", "CELLS 0")]
+    assert len(names) == 10 and "cells 03" in names and "cells 11" not in names
 
 
 async def test_datasets_are_combined_through_a_dialog(world: Any, add_dataset: Callable[..., Any], said: Any) -> None:

@@ -1,33 +1,40 @@
-"""The whole way in a server: an archive sent in chat, imported and trained on by real workers, the result in the thread."""
+"""The whole way in a server: an archive sent in the chat, imported and trained on by real workers, the result in the thread, the model tried.
 
-import asyncio
-import io
+For each task type and flow, with what befalls a bot on the way: other people press, it restarts, an acknowledgement comes too late, Discord
+is busy, a message grows old.
+"""
+
 import os
 import sys
-import time
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from subprocess import Popen
 from typing import Any
 
-import numpy as np
+import drawn_data
 import pytest
-from PIL import Image
+from discord_journey import Journey
 
 from bot.terminal.embedded_valkey import EmbeddedValkey
-from core.db.tables import Dataset, Task
+from core.db.migrate import upgrade
+from core.db.session import Database
+from core.db.tables import AnnotationSet, Model
 from core.settings import Settings
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.long, pytest.mark.timeout(600)]
 
+OLD = "Maximum number of edits to messages older than 1 hour reached. Try again later."
 
-@pytest.fixture
-def engine_room(settings: Settings) -> Iterator[list[Popen[bytes]]]:
+
+@pytest.fixture(scope="module")
+def engine_room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """One home for all conversations of this module, with a queue and two workers that take their time to start."""
+    settings = Settings(home=tmp_path_factory.mktemp("home"), offline=True)
+    upgrade(Database.of(settings))
     valkey = EmbeddedValkey(settings)
     valkey.start()
     environment = dict(os.environ) | {"STATIONMASTER_HOME": str(settings.home), "STATIONMASTER_OFFLINE": "1"}
     workers = [Popen([sys.executable, "-m", "worker", "--kind", kind], env=environment) for kind in ("gpu", "light")]
-    yield workers
+    yield settings
     for worker in workers:
         worker.terminate()
     for worker in workers:
@@ -35,54 +42,125 @@ def engine_room(settings: Settings) -> Iterator[list[Popen[bytes]]]:
     valkey.stop()
 
 
-def bright_and_dark() -> bytes:
-    """Forty images of 32 × 32 that anything can tell apart."""
-    draws = np.random.default_rng(0)
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for label, level in (("bright", 200), ("dark", 40)):
-            for number in range(20):
-                pixels = (level + draws.integers(-30, 30, (32, 32, 3))).astype(np.uint8)
-                drawn = io.BytesIO()
-                Image.fromarray(pixels).save(drawn, "PNG")
-                archive.writestr(f"{label}/{number}.png", drawn.getvalue())
-    return packed.getvalue()
+@pytest.fixture
+def settings(engine_room: Settings) -> Settings:
+    return engine_room
 
 
-async def until(world: Any, done: Callable[[], bool], seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, world.posts(world.thread) if world.channel.threads else world.posts(world.channel)
-        await asyncio.sleep(0.3)
-        await world.tick()
+@pytest.fixture
+def journey(world: Any, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Journey:
+    monkeypatch.setenv("STATIONMASTER_HOME", str(settings.home))
+    return Journey(world)
 
 
-async def test_from_an_archive_in_the_chat_to_a_model(world: Any, engine_room: list[Popen[bytes]], said: Any) -> None:
-    await world.ada.slash(world.channel, "datasets", **{"import": ("light.zip", bright_and_dark())})
-    await until(world, lambda: any("is ready" in post for post in world.posts(world.channel)))
-    with world.database.read() as session:
-        dataset = session.query(Dataset).one()
+def image(archive: bytes, name: str) -> bytes:
+    import io
+    import zipfile
+
+    return zipfile.ZipFile(io.BytesIO(archive)).read(name)
+
+
+async def test_single_label_with_everything_that_befalls_a_bot(world: Any, journey: Journey) -> None:
+    archive = drawn_data.class_folders("dark", "bright")
+    dataset = await journey.send("light", archive)
     await world.ada.slash(world.channel, "train", task_type="single-label", dataset=dataset.id)
     gallery = [item for item in world.walk(world.wizard.components) if item["type"] == 12]
     assert gallery and gallery[0]["items"][0]["description"].startswith("Images 1–40 of 40")
+    refused = await world.click("Next", who=world.bob)
+    assert refused.followups[0].ephemeral and "belongs to ada" in world.words(refused.followups[0])
+    world.env.inject_error("POST", "/interactions/*/callback", status=404, code=10062, message="Unknown interaction")
+    assert not (await world.click("Next")).acknowledged
     await world.click("Next")
-    await world.choose("manual", "selection")
-    await world.choose("MobileNet", "family")
-    await world.choose("mobilenetv3_small_050", "network")
-    await world.choose("none", "pretraining")
-    await world.click("Next")
-    await world.choose("manual", "tuning")
-    opened = await world.click("Data loader…")
-    values = {item["component"]["custom_id"]: item["component"]["value"] for item in opened.modal["components"]}
-    await world.ada.submit_modal(opened, values | {"epochs": "3", "batch_size": "8", "image_size": "32"})
-    for label in ("Next", "Next", "Start"):
-        await world.click(label)
-    await until(world, lambda: "Training has started" in world.words() or "epoch" in world.words())
     await world.restart()
-    await until(world, lambda: "is trained" in world.words())
+    world.env.inject_error("PATCH", "/webhooks/*", status=429, message="You are being rate limited.")
+    await journey.network("MobileNet", "mobilenetv3_small_050")
+    await world.env.advance_time(7200)
+    world.env.inject_error("PATCH", "/webhooks/*", status=429, code=30046, message=OLD, times=1)
+    await journey.values(epochs="4", batch_size="8", image_size="32")
+    await journey.start("Dark or bright")
+    await journey.until(lambda: "Training has started" in world.words() or "epoch" in world.words())
+    refused = await world.click("Stop and discard", who=world.bob)
+    assert refused.ephemeral
+    world.env.inject_error("PATCH", "/channels/*/messages/*", status=429, message="You are being rate limited.")
+    await world.restart()
+    await journey.result("Dark or bright", "Curves", "Confusion matrix")
+    assert "bright" in await journey.try_on(image(archive, "bright/1.png"))
+
+
+async def test_several_labels(world: Any, journey: Journey) -> None:
+    archive = drawn_data.several_labels()
+    dataset = await journey.send("patches", archive)
+    await world.ada.slash(world.channel, "train")
+    for value, action in (("general", "flow"), ("multi-label", "task-type")):
+        await world.choose(value, action)
+        await world.click("Next")
+    await world.choose(dataset.id, "dataset")
+    await world.click("Next")
+    await journey.network("MobileNet", "mobilenetv3_small_050")
+    await journey.values(epochs="2", batch_size="8", image_size="32")
+    await journey.start("Left and right")
+    await journey.result("Left and right", "Curves")
+    assert "left" in await journey.try_on(image(archive, "1.png"))
+
+
+@pytest.mark.parametrize(
+    ("task_type", "kind", "family", "network", "picture"),
+    [
+        ("object-detection", "boxes", "SSD", "ssdlite320_mobilenet_v3_large", "Precision over recall"),
+        ("object-segmentation", "instances", "Mask R-CNN", "mask_rcnn-mobilenetv3_small_100", "Curves"),
+        ("object-segmentation", "regions", "LR-ASPP", "lraspp_mobilenet_v3_large", "How well each class is known"),
+    ],
+)
+async def test_objects(world: Any, journey: Journey, task_type: str, kind: str, family: str, network: str, picture: str) -> None:
+    archive = drawn_data.regions() if kind == "regions" else drawn_data.objects()
+    dataset = await journey.send(f"squares as {kind}", archive)
+    await world.ada.slash(world.channel, "train", task_type=task_type, dataset=dataset.id)
     with world.database.read() as session:
-        task = session.query(Task).one()
-        assert task.state == "finished" and task.metrics["accuracy"] >= 0
-    pictures = [item for item in world.walk(world.wizard.components) if item["type"] == 12]
-    assert pictures and len(pictures[0]["items"]) >= 2, "curves and a confusion matrix"
-    assert "is trained" in world.posts(world.channel)[-1]
+        sets = {one.kind: one.id for one in session.query(AnnotationSet).filter_by(dataset_id=dataset.id)}
+    assert kind in sets
+    if any("choose:annotation-set" in str(item.get("custom_id")) for item in world.walk(world.wizard.components)):
+        await world.choose(sets[kind], "annotation-set")
+    await world.click("Next")
+    await journey.network(family, network)
+    await journey.values(epochs="2", batch_size="4", image_size="64")
+    await journey.start(f"Squares, {kind}")
+    await journey.result(f"Squares, {kind}", picture)
+    await journey.try_on(image(archive, "images/1.png"))
+
+
+async def test_specialized(world: Any, journey: Journey) -> None:
+    archive = drawn_data.class_folders("normal", "pneumothorax", each=12)
+    dataset = await journey.send("chests", archive)
+    await world.ada.slash(world.channel, "train")
+    await world.choose("specialized", "flow")
+    await world.click("Next")
+    await journey.search("pneumothorax", "preset")
+    await world.click("Next")
+    await world.choose(dataset.id, "dataset")
+    assert "◉ **Dataset** ─ ○ Hyperparameters ─ ○ Start" in world.words()
+    await world.click("Next")
+    assert "Tell us about your images" not in world.words() and "Model preference" not in world.words()
+    await journey.values(epochs="1", batch_size="8", image_size="32")
+    await journey.start("Air beside the lung")
+    await journey.result("Air beside the lung", "Curves")
+
+
+async def test_retraining(world: Any, journey: Journey) -> None:
+    await journey.send("first", drawn_data.class_folders("dark", "bright", each=12))
+    second = await journey.send("second", drawn_data.class_folders("dark", "bright", "brighter", each=12))
+    await world.ada.slash(world.channel, "train", task_type="single-label", dataset="first")
+    await world.click("Next")
+    await journey.network("MobileNet", "mobilenetv3_small_050")
+    await journey.values(epochs="1", batch_size="8", image_size="32")
+    await journey.start("At first")
+    await journey.result("At first")
+    await world.click("Retrain")
+    await world.choose(second.id, "dataset")
+    assert "Hyperparameters" in world.words()
+    await world.click("Next")
+    await journey.values(epochs="1", batch_size="8", image_size="32")
+    await journey.start("And then")
+    task = await journey.result("And then")
+    with world.database.read() as session:
+        model = session.get_one(Model, task.model_id)
+        assert task.flow == "retraining" and set(model.classes) == {"dark", "bright", "brighter"}
