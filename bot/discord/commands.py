@@ -13,13 +13,13 @@ from discord import app_commands
 from bot.desk.reply import Upload
 from bot.desk.tasks import SORT, STATE
 from bot.discord import desk
-from bot.discord.answers import acknowledge, answering, change
+from bot.discord.answers import acknowledge, answering
 from bot.discord.files import received
 from bot.discord.markdown import one_line
 from bot.discord.office import Answer, Office
 from bot.discord.people import Interaction, actor_of
-from bot.discord.places import Venue, open_venue, show_in
-from bot.discord.render import Shown, link_message, note_message, reply_message
+from bot.discord.places import Venue, hold
+from bot.discord.render import Shown, reply_message
 from core.access import Actor
 from core.datasets.listing import list_datasets
 from core.db.tables import Dataset, Model, Task
@@ -171,19 +171,14 @@ async def _import_message(office: Office, interaction: Interaction, message: dis
     async with received(message.attachments) as uploads:
         with TemporaryDirectory(prefix="stationmaster-message-") as folder:
             upload = await asyncio.to_thread(_one_archive, uploads, Path(folder))
-            venue = await open_venue(interaction, f"Images for {interaction.user.display_name}")
-            try:
-                given = await asyncio.to_thread(_import, office, actor, venue, upload, interaction.filesize_limit)
-            except BaseException:
-                await venue.close()
-                raise
-    drawn = reply_message(given.reply, given.pictures)
-    if venue.thread is not None:
-        await show_in(venue, interaction, drawn)
-        await change(interaction, link_message("The images are being imported; see", venue.thread.id))
-    else:
-        await change(interaction, note_message("The images are being imported."))
-        await show_in(venue, interaction, drawn)
+            await hold(
+                interaction,
+                f"Images for {interaction.user.display_name}",
+                lambda venue: _import(office, actor, venue, upload, interaction.filesize_limit),
+                lambda _, given: reply_message(given.reply, given.pictures),
+                "The images are being imported; see",
+                "The images are being imported.",
+            )
 
 
 def _one_archive(uploads: tuple[Upload, ...], folder: Path) -> Upload:

@@ -15,8 +15,8 @@ from bot.discord.dialogs import form_dialog, sent_files, sent_values
 from bot.discord.files import received
 from bot.discord.office import Answer, Office
 from bot.discord.people import Interaction, actor_of, data_of, place_of
-from bot.discord.places import UNNAMED, Venue, open_venue, show_in
-from bot.discord.render import STYLES, Shown, link_message, note_message, reply_message, screen_message
+from bot.discord.places import UNNAMED, Venue, hold
+from bot.discord.render import STYLES, Shown, note_message, reply_message, screen_message
 from bot.discord.sheet import Drawn
 from bot.messages import task_buttons
 from core.access import Actor, require_owner
@@ -102,20 +102,13 @@ async def begin(interaction: Interaction, check: Callable[[], None], start: Call
     if not await acknowledge(interaction, thinking=True):
         return
     await asyncio.to_thread(check)
-    venue = await open_venue(interaction, f"{UNNAMED} {interaction.user.display_name}")
-    try:
-        screen, pictures = await asyncio.to_thread(start, venue)
-    except BaseException:
-        await venue.close()
-        raise
-    drawn = screen_message(screen, pictures if venue.takes_files else {})
-    if venue.thread is not None:
-        await show_in(venue, interaction, drawn)
-        await change(interaction, link_message("We put your training together in", venue.thread.id))
-    else:
-        # First the waiting answer: Discord would take the next message for it, and show it to one person only.
-        await change(interaction, note_message("Here we go:"))
-        await show_in(venue, interaction, drawn)
+
+    def draw(venue: Venue, begun: tuple[Screen, Shown]) -> Drawn:
+        screen, pictures = begun
+        return screen_message(screen, pictures if venue.takes_files else {})
+
+    title = f"{UNNAMED} {interaction.user.display_name}"
+    await hold(interaction, title, start, draw, "We put your training together in", "Here we go:")
 
 
 async def open_dialog(office: Office, interaction: Interaction, action: str, value: str = "") -> None:

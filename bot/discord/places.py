@@ -1,18 +1,24 @@
 """Where a conversation is held: a thread of its own, or in place where no thread can be opened."""
 
+import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import discord
 
-from bot.discord.answers import patiently
+from bot.discord.answers import change, patiently
 from bot.discord.markdown import one_line
 from bot.discord.people import FACE, Interaction, place_of
+from bot.discord.render import link_message, note_message
 from bot.discord.sheet import Drawn
 from core.access import Place
 from core.errors import NotAllowedError
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 UNNAMED = "Training with"  # what a thread is called until its training has a name
 WEEK_MINUTES = 10080  # the longest that Discord lets a thread be silent before it archives it
@@ -74,7 +80,29 @@ async def open_venue(interaction: Interaction, title: str) -> Venue:
     return Venue(place_of(interaction))
 
 
-async def show_in(venue: Venue, interaction: Interaction, drawn: Drawn) -> None:
+async def hold(
+    interaction: Interaction, title: str, work: Callable[[Venue], Result], draw: Callable[[Venue, Result], Drawn], pointer: str, here: str
+) -> None:
+    """Open a place, do `work` for it in a thread of the process, show there what `draw` makes of it, and tell the person where it is.
+
+    `pointer` are the words before the way to a thread, `here` those where there is none. Where the work fails nothing is left open.
+    """
+    venue = await open_venue(interaction, title)
+    try:
+        done = await asyncio.to_thread(work, venue)
+    except BaseException:
+        await venue.close()
+        raise
+    if venue.thread is not None:
+        await _show_in(venue, interaction, draw(venue, done))
+        await change(interaction, link_message(pointer, venue.thread.id))
+    else:
+        # First the waiting answer: Discord would take the next message for it, and show it to one person only.
+        await change(interaction, note_message(here))
+        await _show_in(venue, interaction, draw(venue, done))
+
+
+async def _show_in(venue: Venue, interaction: Interaction, drawn: Drawn) -> None:
     """Post the conversation's message at its place."""
     thread = venue.thread
     if thread is not None:

@@ -12,6 +12,7 @@ from bot.discord.dialogs import parts_of
 from bot.discord.files import fitting_picture
 from bot.discord.markdown import cut, escape, one_line
 from bot.discord.sheet import MAX_FILES, MAX_OPTIONS, Drawn, NamedFile, Sheet
+from bot.drawing import MARKS, NAVIGATION, bar
 from core.errors import StationmasterError
 from core.wizard.screens import (
     Block,
@@ -34,12 +35,9 @@ MAX_OPTION = 100
 MAX_OPEN_OPTIONS = 6  # that each have a button of their own
 MANY_FACTS, SHORT_FACT = 4, 34  # facts, and characters of each, from which on and up to which they stand side by side
 OPEN = "Open"  # on the button beside an entry of a list
-BAR_LENGTH = 20
 COLOURS = {Tone.GOOD: 0x2ECC71, Tone.WARNING: 0xF1C40F, Tone.ERROR: 0xE74C3C}
 USUAL_COLOUR = 0x5865F2
 STYLES = {"default": discord.ButtonStyle.secondary, "primary": discord.ButtonStyle.primary, "danger": discord.ButtonStyle.danger}
-MARKS = {"done": "●", "current": "◉", "ahead": "○"}
-NAVIGATION = ("start", "next", "back", "cancel")
 
 Shown = dict[Picture, NamedFile | None]
 
@@ -183,8 +181,7 @@ def draw_blocks(sheet: Sheet, blocks: Sequence[Block], pictures: Shown, *, side_
                 rows = [" · ".join(rows)]
             sheet.text("\n".join(([f"### {_heading(block.title)}"] if block.title else []) + rows))
         elif isinstance(block, ProgressBar):
-            done = round(max(0.0, min(1.0, block.fraction)) * BAR_LENGTH)
-            sheet.text(f"`{'█' * done}{'░' * (BAR_LENGTH - done)}` {escape(block.caption)}")
+            sheet.text(f"`{bar(block.fraction)}` {escape(block.caption)}")
         elif (file := pictures.get(block)) is not None:
             sheet.picture(file, block.alt)
         else:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
+from bot.drawing import MARKS, NAVIGATION, bar
 from bot.slack.text import Json, bold, clip, clip_markup, escape, length, literal, markup, plain
 from core.wizard.screens import (
     Block,
@@ -42,10 +43,7 @@ FALLBACK = 3000
 WIZARD = "wizard"
 DESK = "desk"
 FORM = "form "  # before the action of a button that opens a form
-NAVIGATION = frozenset({"next", "back", "cancel", "start"})
-MARKS = {"done": "●", "current": "◉", "ahead": "○"}
 SIGNS = {Tone.GOOD: "✅ ", Tone.WARNING: "⚠️ ", Tone.ERROR: "⛔ "}
-BAR_CELLS = 20
 
 
 def no_pictures(picture: Picture) -> str | None:
@@ -156,12 +154,6 @@ def picture_block(picture: Picture, file_id: str | None) -> Json:
         return {"type": "image", "slack_file": {"id": file_id}, "alt_text": clip(picture.alt, ALT_TEXT), "title": plain(picture.alt, 250)}
     what = "is not available" if file_id is None else "is being drawn …"
     return context(f"🖼 {literal(picture.alt)}: {what}")
-
-
-def bar(fraction: float) -> str:
-    """A bar of twenty cells."""
-    full = round(BAR_CELLS * min(1.0, max(0.0, fraction)))
-    return "█" * full + "░" * (BAR_CELLS - full)
 
 
 def step_bar(steps: Iterable[StepMark]) -> str:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from discord_permissions import MEMBERS, grant, invited
+from discord_rules import walk
 from PIL import Image
 from simcord.actors import MemberActor
 from simcord.builders import ChannelHandle, GuildHandle, RoleHandle
@@ -167,15 +168,6 @@ def newest(env: Env, channel: ChannelHandle) -> ResponseMessage:
     """The newest message of a channel that everybody sees and that has components."""
     messages = [message for message in env.backend.messages[channel.id].values() if not message.is_ephemeral and message.components]
     return ResponseMessage(env, messages[-1])
-
-
-def walk(components: Any) -> Iterator[dict[str, Any]]:
-    for component in components or []:
-        yield component
-        yield from walk(component.get("components"))
-        for key in ("accessory", "component"):
-            if key in component:
-                yield from walk([component[key]])
 
 
 def words(components: Any) -> str:
