@@ -203,7 +203,6 @@ class DatabaseLink:
     # ------------------------------------------------------------ the thread
 
     def _run(self) -> None:
-        self.ring_work()  # this job has left the queue: there is room for another
         while not self._fenced:
             self._wake.wait(LOOK_SECONDS)
             self._wake.clear()

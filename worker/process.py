@@ -143,6 +143,8 @@ class TrainingWorker(Worker):
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
         if self._stop_requested:  # since before the fork
             self._pause_horse()
+        # The job has left the queue: there is room for another. Said here, it costs no work-horse a connection of its own.
+        poke(self.connection, self._settings, WORK)
 
     def setup_work_horse_signals(self) -> None:
         """In the work-horse: die with the worker, and pause when told to."""

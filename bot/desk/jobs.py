@@ -1,7 +1,5 @@
 """The training jobs of a task at the desk: the whole leaderboard with the pictures of the search, and every job's curves."""
 
-from collections.abc import Sequence
-
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -15,7 +13,7 @@ from core.events import Noticed
 from core.storage import Storage
 from core.tasks.hyperparameters import TrainingPlan
 from core.tasks.listing import find_task
-from core.tuning.lineage import Descent, descents
+from core.tuning.lineage import Family, family
 from core.tuning.search import Search, search_rows
 from core.tuning.standings import JobStanding, Standings, standings, values_text
 from core.vocabulary import Tuning
@@ -32,7 +30,7 @@ def jobs(office: Office, request: Request) -> Reply:
     with office.database.read() as session:
         task = find_task(session, request.actor.workspace, request.part(0))
         found = standings(session, task)
-        copies = descents(session, task.id)
+        relations = family(session, task.id, found.best)
     ordered = [*found.ranked, *(job for job in found.jobs if job.score is None)]
     shown = ordered[offset : offset + PAGE]
     places = {job.number: place for place, job in enumerate(found.ranked, 1)}
@@ -46,7 +44,7 @@ def jobs(office: Office, request: Request) -> Reply:
     blocks.append(ProgressBar(found.fraction, f"{found.fraction:.0%} of {len(found.jobs)} jobs · {found.counts}"))
     blocks.append(Facts(rows, title=f"Jobs {offset + 1}–{offset + len(shown)} of {len(ordered)}, the best first"))
     if search is not None and found.ranked and not offset:
-        blocks += _search_pictures(office.storage, task, search, found, copies)
+        blocks += _search_pictures(office.storage, task, search, found, relations)
     return Reply(tuple(blocks), _controls(task, shown, offset, len(ordered), found), private=True)
 
 
@@ -94,11 +92,11 @@ def _controls(task: Task, shown: list[JobStanding], offset: int, total: int, fou
     return (*controls, Button("task:show", "Details", value=task.id))
 
 
-def _search_pictures(storage: Storage, task: Task, search: Search, found: Standings, copies: Sequence[Descent]) -> list[Picture]:
+def _search_pictures(storage: Storage, task: Task, search: Search, found: Standings, relations: Family) -> list[Picture]:
     # Half a second to import: only whoever draws pays it.
     from core.tuning.pictures import lineage_picture, scores_picture
 
     pictures = [kept_picture(storage, task, "scores", PICTURE_NAMES["scores"], scores_picture(found))]
     if search.tuning == Tuning.POPULATION:
-        pictures.append(kept_picture(storage, task, "lineage", PICTURE_NAMES["lineage"], lineage_picture(found, copies)))
+        pictures.append(kept_picture(storage, task, "lineage", PICTURE_NAMES["lineage"], lineage_picture(found, relations)))
     return pictures

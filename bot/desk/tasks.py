@@ -16,8 +16,9 @@ from core.tasks.actions import remove_task, rename_task, stop_task
 from core.tasks.hyperparameters import TrainingPlan
 from core.tasks.listing import Sort, find_task, list_tasks, place_in_queue, task_json
 from core.tasks.states import State
+from core.tuning.search import Search
 from core.tuning.standings import standings
-from core.wizard.review import plan_facts
+from core.wizard.review import search_facts
 from core.wizard.screens import Block, Button, Control, Facts, ProgressBar, Text, Tone
 
 LIST_LENGTH = 10
@@ -114,7 +115,7 @@ def show(office: Office, request: Request) -> Reply:
         blocks.append(Facts(metric_rows(facts["metrics"]), title="Best so far" if not State(task.state).ended else "Result"))
     if task.error:
         blocks.append(Text(f"{task.error} {task.error_remedy}".strip(), Tone.ERROR))
-    blocks += plan_facts(plan)
+    blocks += search_facts(plan, Search.from_json(task.search))
     if why := task.search.get("why"):
         blocks.append(Text(str(why), Tone.HINT))
     all_jobs = leaderboard_button(task) if len(found.jobs) > 1 else Button("task:curves", "Curves", value=f"{task.id} 1")

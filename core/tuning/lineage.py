@@ -4,6 +4,7 @@ The copy itself is the engine's: a member whose latest row here is younger than 
 before it goes on. So a worker that is lost in between leaves nothing half done: the next one makes the copy, or makes it again.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core.db.tables import Job, Lineage, Task
+from core.db.tables import Epoch, Job, Lineage, Task
 from core.settings import Settings
 from core.tasks.journal import held_job
 from core.tasks.lifecycle import hand_back
@@ -33,6 +34,39 @@ class Descent:
     source_score: float
     before: dict[str, float]
     after: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Epochs `start` to `end` of member `number`, in which weights were trained that went into another's."""
+
+    number: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Family:
+    """The copies within a population in their order, and the line of its best member's best epoch, the first ancestor first."""
+
+    copies: tuple[Descent, ...]
+    line: tuple[Stretch, ...] = ()
+
+
+def ancestry(copies: Sequence[Descent], number: int, epoch: int) -> tuple[Stretch, ...]:
+    """Through which members, and which of their epochs, the weights went that member `number` had after `epoch` epochs; the first one first.
+
+    A copied member that had itself been told to copy just then, but had not trained since, was copied as it was before.
+    """
+    stretches: list[Stretch] = []
+    before = len(copies)
+    while True:
+        own = [place for place, copy in enumerate(copies[:before]) if copy.number == number and copy.epoch < epoch]
+        stretches.append(Stretch(number, copies[own[-1]].epoch if own else 0, epoch))
+        if not own:
+            return tuple(reversed(stretches))
+        before = own[-1]
+        number, epoch = copies[before].source, copies[before].source_epoch
 
 
 def begin_slice(session: Session, job_id: str, generation: int) -> None:
@@ -90,6 +124,22 @@ def descents(session: Session, task_id: str) -> list[Descent]:
     return [
         Descent(number, row.epoch, row.source, row.source_epoch, row.score, row.source_score, row.before, row.after) for number, row in rows
     ]
+
+
+def family(session: Session, task_id: str, best: int | None) -> Family:
+    """A population's copies, and the line that leads to the best epoch of member `best`, where there is one already."""
+    copies = tuple(descents(session, task_id))
+    rows = session.execute(
+        select(Epoch.number, Epoch.values)
+        .join(Job, Job.id == Epoch.job_id)
+        .where(Job.task_id == task_id, Job.number == best)
+        .order_by(Epoch.number)
+    ).all()
+    if best is None or not rows:
+        return Family(copies)
+    # Of equal scores the lower loss is the better epoch, as in the engine.
+    epoch = max(rows, key=lambda row: (float(row.values["score"]), -float(row.values["val_loss"]))).number
+    return Family(copies, ancestry(copies, best, epoch))
 
 
 def _store(session: Session, task: Task, job: Job, copy: Copy, score: float | None) -> None:

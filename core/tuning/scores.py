@@ -51,4 +51,4 @@ def why_enough(session: Session, job_id: str, epoch: int) -> str:
     if not is_hopeless(found, job.number, epochs):
         return ""
     reached = sum(epoch in curve for curve in found.values())
-    return f"Ended early after epoch {epoch}: of the {reached} jobs that have come so far, it is not among the best third."
+    return f"Ended early after epoch {epoch}: of the {reached} jobs that have come so far, it is not in the better half."

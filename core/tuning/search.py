@@ -102,7 +102,13 @@ def fields_of(tuning: Tuning) -> dict[str, HyperparameterField]:
 
     Members of a population that fall behind copy a better one: none is stopped early.
     """
-    single = {name: field for name, field in FIELDS.items() if (tuning, name) != (Tuning.POPULATION, "early_stop")}
+    single = dict(FIELDS)
+    if tuning == Tuning.POPULATION:
+        del single["early_stop"]
+    elif tuning in SEARCHES:
+        single["early_stop"] = replace(
+            FIELDS["early_stop"], hint="End a job when its validation loss stops falling, or the others leave it behind"
+        )
     return {**single, **SEARCH_FIELDS.get(tuning, {})}
 
 

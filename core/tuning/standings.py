@@ -55,6 +55,11 @@ class Standings:
         return tuple(sorted(scored, key=lambda job: (job.state == State.ERROR, -(job.score or 0.0), job.number)))
 
     @property
+    def best(self) -> int | None:
+        """The number of the best job; None where none has a score yet."""
+        return self.ranked[0].number if self.ranked else None
+
+    @property
     def fraction(self) -> float:
         """How much of all jobs is done, 0–1; one that has ended is done."""
         done = [1.0 if job.state.ended else min(1.0, job.epoch / job.epochs) for job in self.jobs]

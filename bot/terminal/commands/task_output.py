@@ -14,7 +14,7 @@ from core.db.tables import Epoch, Job, Task
 from core.errors import ConflictError, InvalidInputError, StationmasterError
 from core.models.listing import find_model
 from core.tasks.hyperparameters import FIELDS, value_text
-from core.tuning.lineage import descents
+from core.tuning.lineage import family
 from core.tuning.search import TUNED
 from core.tuning.standings import standings
 from core.vocabulary import Tuning
@@ -99,7 +99,7 @@ def drawn_pictures(session: Session, task: Task, number: int, picture: Path | No
     if lineage is not None:
         if task.search.get("tuning") != Tuning.POPULATION:
             raise InvalidInputError(f"“{task.name}” is no population: nobody copies.", "Leave --lineage out.")
-        drawn.append((lineage, lineage_picture(found, descents(session, task.id))))
+        drawn.append((lineage, lineage_picture(found, family(session, task.id, found.best))))
     return drawn
 
 

@@ -28,9 +28,9 @@ def groups_of(tuning: Tuning) -> dict[str, dict[str, HyperparameterField]]:
     if tuning in SEARCHES:
         title = "Values to try" if tuning == Tuning.GRID else "Ranges and jobs"
         groups[title] = {f"{tuning}_{name}": field for name, field in SEARCH_FIELDS[tuning].items()}
-    single = {name for name, field in fields_of(tuning).items() if field is FIELDS.get(name)}
+    single = {name: field for name, field in fields_of(tuning).items() if name not in SEARCH_FIELDS.get(tuning, {})}
     for group, names in MANUAL_GROUPS.items():
-        groups[group] = {name: FIELDS[name] for name in names if name in single}
+        groups[group] = {name: single[name] for name in names if name in single}
     return groups
 
 

@@ -3,12 +3,12 @@
 from core.errors import InvalidInputError
 from core.models.listing import class_changes
 from core.names import LONGEST, clean_name
-from core.tuning.search import Search, search_rows
+from core.tuning.search import Search
 from core.vocabulary import FLOW_TEXTS
 from core.wizard.composition import compose
 from core.wizard.context import StepContext
 from core.wizard.draft import Choices
-from core.wizard.review import plan_facts
+from core.wizard.review import search_facts
 from core.wizard.screens import Button, Facts, Field, Form, OptionPage, Text, Tone
 from core.wizard.steps.hyperparameters import OFFERED
 from core.wizard.steps.step import Input, View, count
@@ -121,13 +121,10 @@ class ReviewStep:
                 rows.append(("Classes", changes))
         if choices.description:
             rows.insert(1, ("Description", choices.description))
-        search = Search.from_json(new.search)
-        tried = (Facts(search_rows(search), title="What is tried; below, the first job"),) if search else ()
         return View(
             (
                 Facts(tuple(rows), title="Review"),
-                *tried,
-                *plan_facts(new.plans[0]),
+                *search_facts(new.plans[0], Search.from_json(new.search)),
                 Text("Start puts the training in the queue.", Tone.HINT),
             ),
             (Button("start", "Start", style="primary"),),

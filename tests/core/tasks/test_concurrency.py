@@ -110,7 +110,7 @@ def _stop_or_finish(number: int, url: str, actor: Actor, task_id: str, jobs: lis
         with database.write() as session:
             stop_task(session, actor, session.get_one(Task, task_id), "discard")
         return
-    for job_id in jobs:
+    for job_id in jobs[:-1]:  # the last one is left, so that the task cannot have ended before it is stopped
         with database.write() as session:
             try:
                 finish_job(session, job_id, 1, score=None, metrics={})
