@@ -10,7 +10,10 @@ _inherited: list[tuple[Settings, Database]] = []
 
 
 def leave_to_work_horses(settings: Settings, database: Database) -> None:
-    """Have work-horses forked from now on use these: a database knows its statements already, compiled."""
+    """Have work-horses forked from now on use these: a database knows its statements already, compiled.
+
+    No connection to it may be open at a fork: `TrainingWorker.fork_work_horse` sees to that.
+    """
     _inherited[:] = [(settings, database)]
 
 
@@ -27,7 +30,6 @@ class Workplace:
         """Those that the worker has left, or else those of the environment. Call it once, first thing in the work-horse."""
         if _inherited:
             settings, database = _inherited[0]
-            database.after_fork()
         else:
             settings = Settings()
             database = Database.of(settings)

@@ -71,10 +71,6 @@ class Database:
             session.connection(execution_options={"stationmaster_read_only": True})
             yield session
 
-    def after_fork(self) -> None:
-        """Forget the parent's connections without closing them; call first thing in a forked child."""
-        self.engine.dispose(close=False)
-
 
 def _sqlite_connect(connection: Any, _record: Any) -> None:
     # Autocommit mode: SQLAlchemy's "begin" event, not the driver, opens transactions.

@@ -1,4 +1,6 @@
-"""Moves what waits in the outbox to the queue: only a few jobs ahead of the workers, in fair order, so that nobody is shut out.
+"""Moves what waits in the outbox to the queue: one job ahead for each worker, in fair order, so that nobody is shut out.
+
+A worker asks for more the moment it takes a job, so that one ahead keeps it busy; each more would be hours that a newcomer waits for.
 
 A crash at any point does no harm: before a row is enqueued it is still in the outbox; after that, enqueueing it again under the
 same id changes nothing, and its row is deleted then.
@@ -29,7 +31,7 @@ MAX_TURNS = 5000
 
 
 def dispatch(database: Database, redis: "Redis", settings: Settings, queue: QueueName = "gpu") -> int:
-    """Fill the queue up to a few jobs ahead of its workers; returns how many were enqueued. Any number of processes may call this at once.
+    """Fill the queue up to one job for each worker; returns how many were enqueued. Any number of processes may call this at once.
 
     Raises:
         UnavailableError: when the database or the queue is away.
@@ -40,7 +42,7 @@ def dispatch(database: Database, redis: "Redis", settings: Settings, queue: Queu
             if session.scalar(select(Outbox.id).where(Outbox.queue == queue).limit(1)) is None:
                 return total
         with reachable():
-            room = max(2, worker_count(redis, settings, queue) + 1) - queue_length(redis, settings, queue)
+            room = max(1, worker_count(redis, settings, queue)) - queue_length(redis, settings, queue)
             if room <= 0:
                 return total
             turns = _turns(redis, settings, queue)
@@ -49,13 +51,14 @@ def dispatch(database: Database, redis: "Redis", settings: Settings, queue: Queu
                 picked = list(islice(fair_order(backlog.waiting, backlog.people, backlog.tasks, turns), room))
                 rows = _rows(session, queue, picked)
                 current = _still_waiting(session, queue, rows)
-            total += sum(
-                enqueue(redis, settings, queue, row.job_id, row.generation) for row in rows if (row.job_id, row.generation) in current
-            )
+            wanted = [row for row in rows if (row.job_id, row.generation) in current]
+            total += sum(enqueue(redis, settings, queue, row.job_id, row.generation) for row in wanted)
             _note_turns(redis, settings, queue, turns, picked)
         with database.write() as session:
             done = delete(Outbox).where(Outbox.id.in_([row.id for row in rows]))
             session.execute(done, execution_options={"synchronize_session": False})
+        if len(wanted) == len(rows):  # all the room there was is filled, or nothing waits any more
+            return total
 
 
 def nudge(database: Database, settings: Settings) -> bool:
