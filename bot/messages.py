@@ -9,8 +9,9 @@ from core.clock import now
 from core.datasets.findings import summary_of
 from core.db.tables import Dataset, DatasetFinding, LightJob, Task
 from core.events import Failed, Finished, Noticed, Progress, Stopped
+from core.tasks.hyperparameters import FIELDS, value_text
 from core.tasks.states import State
-from core.tuning.standings import JobStanding, Standings, values_text
+from core.tuning.standings import JobStanding, Standings
 from core.vocabulary import TaskType
 from core.wizard.screens import Block, Button, Confirm, Facts, Message, Picture, ProgressBar, Text, Tone
 from core.zoo.evidence import of_result, sentences
@@ -150,17 +151,31 @@ def _search_blocks(task: Task, search: Standings | None, *, started: bool = True
 
 def leaderboard(search: Standings, most: int) -> Facts:
     """The best jobs: score, values and state of each."""
-    title = METRIC_NAMES.get(search.score_name, "score")
     rows = tuple((f"{place}. Job {job.number}", job_text(job, search)) for place, job in enumerate(search.ranked[:most], 1))
-    return Facts(rows, title=f"Best by {in_sentence(title)}")
+    return Facts(rows, title=f"Best by {leaderboard_columns(search)}")
+
+
+def leaderboard_columns(search: Standings) -> str:
+    """What stands in the lines of `job_text`, once for all of them: `accuracy · learning rate · momentum`."""
+    score = in_sentence(METRIC_NAMES.get(search.score_name, "score"))
+    return " · ".join((score, *(FIELDS[name].label.lower() for name in search.varied)))
 
 
 def job_text(job: JobStanding, search: Standings) -> str:
-    """A job in one line: `92.1 % · learning rate 0.003 · momentum 0.9 · epoch 6 of 10, running`."""
-    state = "ended early" if job.ended_early else "failed" if job.state == State.ERROR else job.state.value
-    parts = [percent(job.score)] if job.score is not None else []
-    parts += [values_text(job.values, search.varied)] if search.varied else []
-    return " · ".join((*parts, f"epoch {job.epoch} of {job.epochs}, {state}"))
+    """A job in one line, in the order of `leaderboard_columns`: `92.1 % · 0.003 · 0.9 · epoch 6 of 10`."""
+    return " · ".join((percent(job.score), *(value_text(job.values[name]) for name in search.varied), _progress_text(job)))
+
+
+def _progress_text(job: JobStanding) -> str:
+    if job.state == State.ERROR:
+        return "failed"
+    if job.ended_early:
+        return f"ended early after epoch {job.epoch}"
+    if job.state == State.FINISHED:
+        return "finished"
+    if job.state == State.STOPPED:
+        return f"stopped after epoch {job.epoch}"
+    return f"epoch {job.epoch} of {job.epochs}" if job.epoch or job.state != State.WAITING else "waiting"
 
 
 def _running(standing: Standing) -> tuple[Block, ...]:

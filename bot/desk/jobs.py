@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 from bot.curves import curves_picture, kept_picture
 from bot.desk.office import Office
 from bot.desk.reply import Reply, Request
-from bot.messages import PICTURE_NAMES, job_text, percent
+from bot.messages import PICTURE_NAMES, job_text, leaderboard_columns, percent
 from core.db.tables import Epoch, Event, Job, Task
 from core.errors import InvalidInputError, NotFoundError
 from core.events import Noticed
@@ -42,7 +42,9 @@ def jobs(office: Office, request: Request) -> Reply:
     if search is not None and not offset:
         blocks.append(Facts(search_rows(search), title="What is tried"))
     blocks.append(ProgressBar(found.fraction, f"{found.fraction:.0%} of {len(found.jobs)} jobs · {found.counts}"))
-    blocks.append(Facts(rows, title=f"Jobs {offset + 1}–{offset + len(shown)} of {len(ordered)}, the best first"))
+    blocks.append(
+        Facts(rows, title=f"Jobs {offset + 1}–{offset + len(shown)} of {len(ordered)}, the best first: {leaderboard_columns(found)}")
+    )
     if search is not None and found.ranked and not offset:
         blocks += _search_pictures(office.storage, task, search, found, relations)
     return Reply(tuple(blocks), _controls(task, shown, offset, len(ordered), found), private=True)

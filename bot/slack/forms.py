@@ -7,7 +7,7 @@ from typing import Any
 from bot.slack.render import VIEW_BLOCKS, context, section
 from bot.slack.text import Json, literal, plain, unescape
 from core.tasks.hyperparameters import FieldError
-from core.tuning.search import TYPED_FIELDS, typed_product
+from core.tuning.search import TYPED_FIELDS, typed_product, typed_refusals
 from core.wizard.screens import Field, Form
 
 CALLBACK = "stationmaster"
@@ -188,6 +188,7 @@ def refused_values(view: Mapping[str, Any], values: Mapping[str, str]) -> dict[s
             wrong[block["block_id"]] = f"{label} takes up to {most:,} characters; {len(value):,} were given."
         elif name == "confirmation" and value.strip() != "DELETE":
             wrong[block["block_id"]] = "Type DELETE, in capital letters."
+    wrong |= {FIELD + name: refusal for name, refusal in typed_refusals(values).items()}
     # Errors of a modal are plain text, shown to the one who typed.
     return {block_id: text[:300] for block_id, text in wrong.items()}
 

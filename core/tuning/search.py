@@ -153,14 +153,30 @@ def typed_product(typed: Mapping[str, str]) -> str | None:
 
     None where the fields, by the names they have in forms, are not those of a grid.
     """
-    fields = {name: FORM_FIELDS[f"{Tuning.GRID}_{name}"] for name in TUNED}
-    if not {f"{Tuning.GRID}_{name}" for name in TUNED} <= typed.keys():
+    if not _GRID_NAMES.keys() <= typed.keys():
         return None
+    values = _typed_grid(typed)
+    return "" if values is None else grid_refusal(values) or product_text(values)
+
+
+def typed_refusals(typed: Mapping[str, str]) -> dict[str, str]:
+    """Where a grid's form makes too many jobs: why, by the name in the form of the field that holds the most values."""
+    values = _typed_grid(typed) if _GRID_NAMES.keys() <= typed.keys() else None
+    refusal = grid_refusal(values) if values is not None else ""
+    if values is None or not refusal:
+        return {}
+    return {max(_GRID_NAMES, key=lambda name: len(values[_GRID_NAMES[name]])): refusal}
+
+
+_GRID_NAMES = {f"{Tuning.GRID}_{name}": name for name in TUNED}
+
+
+def _typed_grid(typed: Mapping[str, str]) -> dict[str, list[float]] | None:
+    """What stands in a grid's form, None where it cannot be read yet."""
     try:
-        values = {name: field.parse(typed[f"{Tuning.GRID}_{name}"]) for name, field in fields.items()}
+        return {name: FORM_FIELDS[in_form].parse(typed[in_form]) for in_form, name in _GRID_NAMES.items()}
     except FieldError:
-        return ""
-    return grid_refusal(values) or product_text(values)
+        return None
 
 
 def grid(values: Mapping[str, Sequence[float]]) -> list[Values]:

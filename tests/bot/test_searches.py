@@ -1,5 +1,6 @@
 """A search in its thread and at the desk: progress over all jobs, leaderboard, pictures, every job's curves."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -20,6 +21,7 @@ from core.settings import Settings
 from core.storage import Storage
 from core.tasks.actions import stop_task
 from core.tasks.creation import NewTask
+from core.tasks.hyperparameters import value_text
 from core.tasks.lifecycle import fail_job, record_event
 from core.vocabulary import TaskType, Tuning
 from core.wizard.screens import Facts, Menu, Message, Picture, ProgressBar, Text
@@ -119,9 +121,10 @@ def test_the_thread_shows_progress_over_all_jobs_and_the_best_few(search: Any, t
     found.epoch(2, 0.9)
     text = tell()[0]
     assert "9% of 8 jobs · 2 running, 6 waiting" in text
-    assert "Best by accuracy" in text
+    assert "Best by accuracy · learning rate · weight decay · momentum" in text
     best = next(line for line in text.splitlines() if line.startswith("1. "))
-    assert best.startswith("1. Job 2: 90.0 % · learning rate ") and best.endswith("epoch 1 of 4, running")
+    values = [value_text(found.job(2).plan[name]) for name in ("learning_rate", "weight_decay", "momentum")]
+    assert best == f"1. Job 2: 90.0 % · {' · '.join(values)} · epoch 1 of 4"
     (message,) = channel.posts.values()
     (picture,) = [block for block in message.blocks if isinstance(block, Picture)]
     assert picture.alt == "Scores against hyperparameters after 3 epochs of all jobs"
@@ -156,7 +159,8 @@ def test_the_result_says_how_many_finished_stopped_and_failed(search: Any, tell:
     result = tell()[-1]
     assert "“Pets” is trained." in result and "Accuracy: 90.0 %" in result
     assert "4 training jobs: 3 finished (2 of them early), 0 stopped, 1 failed" in result
-    assert "1. Job 2: 90.0 %" in result and "ended early" in result
+    (best,) = [line for line in result.splitlines() if line.startswith("1. ")]
+    assert best.startswith("1. Job 2: 90.0 %") and best.endswith("ended early after epoch 1")
 
 
 def test_stopped_with_the_best_kept_says_so_too(search: Any, tell: Any, ada: Actor, database: Database) -> None:
@@ -202,7 +206,7 @@ def test_the_leaderboard_lists_all_jobs_page_by_page_with_its_pictures(search: A
     first = desk.press(ada, THREAD, "task:jobs", found.task.id)
     text = words(first.blocks)
     assert "Learning rate: 0.00001..0.01" in text
-    assert "Jobs 1–12 of 30, the best first" in text and "1. Job 20: 50.0 %" in text and "12. Job 9" in text
+    assert "Jobs 1–12 of 30, the best first: accuracy · learning rate" in text and "1. Job 20: 50.0 %" in text and "12. Job 9" in text
     (picture,) = [block for block in first.blocks if isinstance(block, Picture)]
     assert Image.open(BytesIO(storage.read(picture.key))).width > 1000
     (menu,) = [control for control in first.controls if isinstance(control, Menu)]
@@ -210,7 +214,7 @@ def test_the_leaderboard_lists_all_jobs_page_by_page_with_its_pictures(search: A
     assert {control.action for control in first.controls} <= HANDLERS.keys()
     others = next(control for control in first.controls if getattr(control, "label", "") == "Others ▶")
     second = desk.press(ada, THREAD, others.action, others.value)
-    assert "Jobs 13–24 of 30" in words(second.blocks) and "Job 21: learning rate" in words(second.blocks)
+    assert "Jobs 13–24 of 30" in words(second.blocks) and re.search(r"Job 21: – · [\d.]+ · [\d.]+ · [\d.]+ · waiting", words(second.blocks))
     assert not any(isinstance(block, Picture) for block in second.blocks)
 
 

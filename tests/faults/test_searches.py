@@ -1,4 +1,8 @@
-"""Grid, random search and a population on the digits, with two workers of which one at a time is killed: all of it is finished, once."""
+"""Grid, random search and a population on the digits, with two workers of which one at a time is killed: all of it is finished, once.
+
+What was finished is compared with a second run that nobody disturbs. And searches that are stopped or lose their workers at awkward
+moments: between slices, while weights are copied, while the last job makes the model.
+"""
 
 import json
 import os
@@ -15,9 +19,11 @@ from sqlalchemy import select
 
 from core.datasets.importing import import_dataset
 from core.datasets.samples import write_sample
-from core.db.tables import Epoch, Job
+from core.db.tables import Epoch, Job, Task
+from core.tasks.actions import stop_task
+from core.tuning.halving import rungs
 from core.tuning.lineage import descents
-from core.tuning.search import SEARCH_FIELDS, values_of
+from core.tuning.search import SEARCH_FIELDS, TUNED, values_of
 from core.vocabulary import Tuning
 
 from .conftest import ADA, ROOT, House
@@ -46,9 +52,9 @@ def digits_house(house: House, digits: Path) -> House:
     return house
 
 
-def create(house: House, tuning: str, *set_: str) -> str:
+def create(house: House, tuning: str, *set_: str, dataset: str = "digits") -> str:
     """`stationmaster task create`, as a script calls it; the task's id."""
-    words = ["task", "create", "--dataset", "digits", "--name", tuning, "--task-type", "single-label", "--tuning", tuning, "--json"]
+    words = ["task", "create", "--dataset", dataset, "--name", tuning, "--task-type", "single-label", "--tuning", tuning, "--json"]
     words += ["--network", "mobilenetv3_small_050", "--pretraining", "none"]
     for pair in (f"epochs={EPOCHS}", "image_size=32", "batch_size=32", "horizontal_flip=off", "rotation=off", "resized_crop=off", *set_):
         words += ["--set", pair]
@@ -88,31 +94,57 @@ def assert_finished(facts: dict[str, Any], jobs: int) -> None:
     assert facts["metrics"]["accuracy"] == max(job["score"] for job in facts["job_list"])
 
 
-def test_a_grid_of_four(digits_house: House) -> None:
+def finished(facts: dict[str, Any]) -> dict[int, tuple[Any, ...]]:
+    """What a search has left of each job: its state, its epochs and the values it began with."""
+    first = {copy["number"]: copy["before"] for copy in reversed(facts["lineage"])}
+    return {
+        job["number"]: (job["state"], job["epoch"], *(first.get(job["number"], job)[name] for name in TUNED)) for job in facts["job_list"]
+    }
+
+
+@pytest.mark.parametrize(
+    ("tuning", "jobs", "given"),
+    [
+        ("grid", 4, ("learning_rate=0.003,0.03", "momentum=0.8,0.9", "early_stop=off")),
+        ("random", 8, ("jobs=8", "early_stop=off")),
+    ],
+)
+def test_kills_change_nothing_of_a_search(digits_house: House, tuning: str, jobs: int, given: tuple[str, ...]) -> None:
     house = digits_house
-    given = ("learning_rate=0.003,0.03", "momentum=0.8,0.9", "early_stop=off")
     house.start_worker(), house.start_worker()
-    killed = create(house, "grid", *given)
-    kill_three_times(house, killed, 4 * EPOCHS)
-    assert_finished(house.wait(killed, seconds=300), 4)
+    killed = create(house, tuning, *given)
+    kill_three_times(house, killed, jobs * EPOCHS)
+    disturbed = house.wait(killed, seconds=300)
+    assert_finished(disturbed, jobs)
     house.assert_trained_once(killed, EPOCHS)
-    unbroken = create(house, "grid", *given)
-    assert_finished(house.wait(unbroken, seconds=300), 4)
-    assert curves(house, killed) == curves(house, unbroken), "the kills have changed nothing"
+    unbroken = create(house, tuning, *given)
+    calm = house.wait(unbroken, seconds=300)
+    assert_finished(calm, jobs)
+    assert finished(disturbed) == finished(calm)
+    assert curves(house, killed) == curves(house, unbroken), "every epoch of every job, to the last digit"
+    assert disturbed["metrics"] == calm["metrics"]
 
 
 def test_a_random_search_of_eight_that_ends_the_hopeless_ones(digits_house: House) -> None:
+    """Who is ended depends on who comes first, so only what does not is compared: all jobs finish, and the epochs they share are the same."""
     house = digits_house
     house.start_worker(), house.start_worker()
-    task = create(house, "random", "jobs=8", "learning_rate=1e-6..0.1")
+    given = ("jobs=8", "learning_rate=1e-6..0.1")
+    task = create(house, "random", *given)
     kill_three_times(house, task, 4 * EPOCHS)
     facts = house.wait(task, seconds=300)
     assert_finished(facts, 8)
     early = [job for job in facts["job_list"] if job["ended_early"]]
-    assert early and all(job["epoch"] < EPOCHS and job["state"] == "finished" for job in early)
+    assert early and all(job["epoch"] in rungs(EPOCHS) and job["state"] == "finished" for job in early)
     best = max(facts["job_list"], key=lambda job: job["score"])
     assert best["learning_rate"] > 1e-4, "a learning rate of a millionth learns nothing in eight epochs"
     assert len([model for model in house.models() if model.task_id == task]) == 1
+    unbroken = create(house, "random", *given)
+    calm = house.wait(unbroken, seconds=300)
+    assert_finished(calm, 8)
+    one, other = curves(house, task), curves(house, unbroken)
+    assert one.keys() == other.keys()
+    assert all(a == b for number in one for a, b in zip(one[number], other[number], strict=False))
 
 
 def test_a_population_of_eight(digits_house: House) -> None:
@@ -123,6 +155,17 @@ def test_a_population_of_eight(digits_house: House) -> None:
     facts = house.wait(task, seconds=600)
     assert_finished(facts, 8)
     house.assert_trained_once(task, EPOCHS)
+    unbroken = create(house, "population", "jobs=8")
+    calm = house.wait(unbroken, seconds=600)
+    assert_finished(calm, 8)
+    assert finished(facts) == finished(calm), "the same members, from the same values, through all their epochs"
+    # Who copies whom depends on who comes first; until then every member trains as if it were alone.
+    one, other = curves(house, task), curves(house, unbroken)
+    alone = dict.fromkeys(one, EPOCHS)
+    for copy in (*facts["lineage"], *calm["lineage"]):
+        alone[copy["number"]] = min(alone[copy["number"]], copy["epoch"])
+    assert all(one[number][: alone[number]] == other[number][: alone[number]] for number in one)
+    assert sum(alone.values()) >= 8, "at least the first epoch of each"
     with house.database.read() as session:
         copies = descents(session, task)
         plans = {job.number: values_of(job.plan) for job in session.scalars(select(Job).where(Job.task_id == task))}
@@ -135,3 +178,110 @@ def test_a_population_of_eight(digits_house: House) -> None:
             assert low <= value <= high
     latest = {copy.number: copy.after for copy in copies}
     assert all(plans[number] == values for number, values in latest.items())
+
+
+# ---------------------------------------------------------------- awkward moments
+
+MANY_EPOCHS = 40  # of the tiny pictures: slices of two epochs that take a moment each
+
+
+def population(house: House) -> str:
+    """Eight members that soon differ much, in short slices."""
+    return create(house, "population", "jobs=8", f"epochs={MANY_EPOCHS}", "batch_size=8", "learning_rate=3e-6..0.03", dataset="stripes")
+
+
+def press_stop(house: House, task: str, mode: str) -> None:
+    with house.database.write() as session:
+        stop_task(session, ADA, session.get_one(Task, task), mode)
+
+
+@pytest.mark.parametrize("mode", ["keep", "discard"])
+def test_stopped_at_any_moment_with_a_worker_lost_at_the_same_time(house: House, mode: str) -> None:
+    """Between slices, while copying, while training: wherever the two workers are just then."""
+    chance = random.Random(mode)
+    house.start_worker(), house.start_worker()
+    for kill in (False, True, True):
+        task = population(house)
+        start = chance.uniform(9, 8 * MANY_EPOCHS / 3)
+        house.wait(task, lambda facts, start=start: facts["epoch"] >= start)  # type: ignore[misc]
+        time.sleep(chance.random() / 5)
+        press_stop(house, task, mode)
+        if kill:
+            house.workers[0].kill()
+            house.workers.pop(0).wait()
+            house.start_worker()
+        facts = house.wait(task)
+        assert facts["state"] == "stopped"
+        assert facts["jobs"] == {"total": 8, "waiting": 0, "running": 0, "finished": 0, "stopped": 8, "failed": 0}
+        kept = [model for model in house.models() if model.task_id == task]
+        if mode == "keep":
+            assert [model.id for model in kept] == [facts["model_id"]]
+            assert facts["metrics"]["accuracy"] == max(job["score"] for job in facts["job_list"] if job["score"] is not None)
+        else:
+            assert kept == [] and facts["model_id"] is None
+        assert sum(event.kind == "stopped" for event in house.events(task)) == 1
+
+
+def test_a_worker_lost_while_it_copies_leaves_the_copy_to_the_next(house: House) -> None:
+    """Killed at the first moment at which the decision can be seen in the database, thrice: every decided copy is made all the same."""
+    worker = house.start_worker()
+    task = population(house)
+    seen = 0
+    for _ in range(3):
+        facts = house.wait(task, lambda facts, seen=seen: len(facts["lineage"]) > seen)  # type: ignore[misc]
+        worker.kill()
+        worker.wait()
+        seen = len(facts["lineage"])
+        worker = house.start_worker()
+    facts = house.wait(task, seconds=300)
+    assert_finished(facts, 8)
+    house.assert_trained_once(task, MANY_EPOCHS)
+    with house.database.read() as session:
+        jobs = {job.number: job for job in session.scalars(select(Job).where(Job.task_id == task))}
+        for copy in descents(session, task):
+            rates = dict(
+                session.execute(
+                    select(Epoch.number, Epoch.values).where(Epoch.job_id == jobs[copy.number].id, Epoch.number == copy.epoch + 1)
+                )
+                .tuples()
+                .all()
+            )
+            trained = rates[copy.epoch + 1]
+            assert trained["learning_rate"] == pytest.approx(copy.after["learning_rate"]), "its next epoch was trained with the new values"
+
+
+def test_the_last_job_s_worker_is_lost_while_it_makes_the_model(house: House) -> None:
+    house.start_worker(), house.start_worker()
+    given = ("learning_rate=0.003,0.01", "epochs=6", "early_stop=off", "batch_size=8")
+    task = create(house, "grid", *given, dataset="stripes")
+
+    def making(_: dict[str, Any]) -> bool:
+        with house.database.read() as session:
+            return bool(session.scalars(select(Job.id).where(Job.task_id == task, Job.ending != "")).all())
+
+    house.wait(task, making)
+    for worker in house.workers:
+        worker.kill()
+        worker.wait()
+    house.workers.clear()
+    house.start_worker()
+    facts = house.wait(task)
+    assert_finished(facts, 2)
+    house.assert_trained_once(task, 6)
+
+
+def test_a_stop_while_the_model_is_made_still_decides_what_is_kept(house: House) -> None:
+    house.start_worker()
+    for mode, models in (("discard", 0), ("keep", 1)):
+        task = create(house, "grid", "learning_rate=0.003,0.01", "epochs=4", "early_stop=off", "batch_size=8", dataset="stripes")
+
+        def making(facts: dict[str, Any], task: str = task) -> bool:
+            with house.database.read() as session:
+                return bool(session.scalars(select(Job.id).where(Job.task_id == task, Job.ending != "")).all())
+
+        house.wait(task, making)
+        press_stop(house, task, mode)
+        facts = house.wait(task)
+        assert facts["state"] == ("stopped" if mode == "discard" else "finished")
+        assert len([model for model in house.models() if model.task_id == task]) == models
+        assert facts["jobs"]["finished"] == 2

@@ -19,6 +19,7 @@ class Typist:
         self.seconds = seconds
         self.child = pexpect.spawn(command[0], command[1:], cwd=str(folder), env=environment, dimensions=(ROWS, COLUMNS), encoding="utf-8")
         self._screen = pyte.HistoryScreen(COLUMNS, ROWS, history=LATEST_ROWS)
+        self._screen.write_process_input = self.child.send  # terminals tell where their cursor is when they are asked
         self._stream = pyte.Stream(self._screen)
         self._seen = 0
 
@@ -72,6 +73,12 @@ class Typist:
         """Type over what the line holds, and press Enter; an empty text leaves what it holds."""
         self.look(0.3)
         self.child.send(f"\x15{text}\r" if text else "\r")
+        self.look(0.3)
+
+    def write(self, text: str) -> None:
+        """Type over what the line holds, without Enter."""
+        self.look(0.3)
+        self.child.send(f"\x15{text}")
         self.look(0.3)
 
     def press_control_c(self) -> None:

@@ -58,9 +58,21 @@ def create(
     pretraining: Annotated[str, typer.Option(help="Pre-training; the best weights at hand unless given; none trains from scratch.")] = "",
     data_type: Annotated[DataType, typer.Option(help="What the images show, for the suggestion.")] = DataType.OTHER,
     preference: Annotated[int, typer.Option(min=1, max=5, help="Model preference, 1 small to 5 large.")] = 3,
-    tuning: Annotated[Tuning, typer.Option()] = Tuning.AUTO,
+    tuning: Annotated[
+        Tuning,
+        typer.Option(
+            help="auto: the network family's recipe, or what the operator's budget holds; manual: one job as set; grid: each value with each "
+            "of the others; random: values drawn between two ends; population: poor members copy better ones."
+        ),
+    ] = Tuning.AUTO,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Hyperparameter as key=value; may be repeated, and of one key the last counts.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Hyperparameter as key=value, such as epochs=20; may be repeated, and of one key the last counts. learning_rate, "
+            "weight_decay and momentum take up to six values with --tuning grid (learning_rate=0.001,0.01), lowest..highest with random and "
+            "population (learning_rate=1e-5..1e-2), which also take jobs=8 to jobs=48.",
+        ),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the task has ended.")] = False,
     as_json: JsonOption = False,
@@ -112,7 +124,9 @@ def create(
     elif wait:
         print_task(runtime, facts)
     else:
-        print_facts([("Task", task.name), ("Id", task.id), ("State", task.state)])
+        why = [("Why", facts["search"]["why"])] if facts["search"].get("why") else []
+        jobs = [("Training jobs", facts["jobs"]["total"])] if facts["jobs"]["total"] > 1 else []
+        print_facts([("Task", task.name), ("Id", task.id), ("State", task.state), ("Tuning", task.tuning), *jobs, *why])
     if wait and task.state != State.FINISHED:
         raise ConflictError(f"“{task.name}” ended as {task.state}. {task.error}".strip(), task.error_remedy)
 

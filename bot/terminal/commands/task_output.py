@@ -19,6 +19,8 @@ from core.tuning.search import TUNED
 from core.tuning.standings import standings
 from core.vocabulary import Tuning
 
+SHOWN_COPIES = 10  # of a population, in words
+
 
 def print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
     """A task, and its jobs where they are among the facts and several."""
@@ -65,7 +67,9 @@ def _print_jobs(jobs: list[dict[str, Any]], lineage: list[dict[str, Any]]) -> No
         for job in jobs
     )
     print_table(columns, rows, empty="")
-    for copy in lineage:
+    if len(lineage) > SHOWN_COPIES:
+        say(f"{len(lineage)} copies within the population; the last ones were these. --lineage draws all of them, --json lists them.")
+    for copy in lineage[-SHOWN_COPIES:]:
         values = ", ".join(f"{FIELDS[name].label.lower()} {value_text(copy['after'][name])}" for name in TUNED)
         say(f"After epoch {copy['epoch']} job {copy['number']} went on from job {copy['source']}'s weights with {values}.")
 

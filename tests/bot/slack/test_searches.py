@@ -70,5 +70,11 @@ def test_the_product_of_a_grid_is_shown_as_it_is_typed(person: Person, add_datas
     assert "Numbers, separated by commas." in read(person.opened())
     person.type_into("grid_learning_rate", "0.1, 0.01, 0.001")
     assert "= 3 training jobs" in read(person.opened())
-    person.fill(grid_learning_rate="0.1, 0.01", grid_momentum="0.8, 0.9")
+    six = "0.1, 0.2, 0.3, 0.4, 0.5, 0.6"
+    answer = person.fill(grid_learning_rate=six, grid_momentum="0.7, 0.8, 0.9", grid_weight_decay="0, 0.01, 0.02")
+    assert answer.payload is not None and answer.payload["errors"] == {
+        "field:grid_learning_rate": "6 learning rates × 3 weight decays × 3 momenta = 54 training jobs; a task has at most 48. "
+        "Give fewer values to try."
+    }
+    person.fill(grid_learning_rate="0.1, 0.01", grid_momentum="0.8, 0.9", grid_weight_decay="0")
     assert "2 learning rates × 1 weight decay × 2 momenta = 4 training jobs" in person.read()

@@ -6,7 +6,7 @@ import pytest
 
 from core.errors import InvalidInputError
 from core.tasks.hyperparameters import FieldError, RefusedFieldsError, parse_fields
-from core.tuning.search import SEARCH_FIELDS, Search, draw, fields_of, grid, grid_refusal, made, product_text, typed_product
+from core.tuning.search import SEARCH_FIELDS, Search, draw, fields_of, grid, grid_refusal, made, product_text, typed_product, typed_refusals
 from core.vocabulary import Tuning
 
 
@@ -160,3 +160,19 @@ def test_learning_rates_are_drawn_evenly_on_a_log_scale() -> None:
 def test_the_product_while_it_is_typed(typed: dict[str, str], product: str | None) -> None:
     found = typed_product(typed)
     assert found is None if product is None else found is not None and product in found and bool(found) == bool(product)
+
+
+@pytest.mark.parametrize(
+    ("rates", "decays", "momenta", "field"),
+    [
+        ("0.1,0.2,0.3,0.4,0.5,0.6", "0,0.01,0.02", "0.7,0.8,0.9", "grid_learning_rate"),
+        ("0.1,0.2", "0,0.01,0.02,0.03,0.04,0.05", "0.7,0.75,0.8,0.85,0.9", "grid_weight_decay"),
+        ("0.1,0.2,0.3,0.4", "0,0.01,0.02,0.03", "0.7,0.8,0.9", ""),  # 48
+        ("0.1,x", "0,0.01,0.02,0.03,0.04,0.05", "0.7,0.75,0.8,0.85,0.9", ""),  # told at its own field
+    ],
+)
+def test_too_many_are_told_at_the_field_that_holds_the_most(rates: str, decays: str, momenta: str, field: str) -> None:
+    found = typed_refusals({"grid_learning_rate": rates, "grid_weight_decay": decays, "grid_momentum": momenta})
+    assert list(found) == ([field] if field else [])
+    assert all("training jobs; a task has at most 48" in why for why in found.values())
+    assert typed_refusals({"random_jobs": "49"}) == {}

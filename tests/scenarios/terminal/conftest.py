@@ -46,7 +46,7 @@ def sit_down(installation: Installation) -> Iterator[Callable[[], Typist]]:
 
     def open_chat() -> Typist:
         # Pictures as files: which characters can draw them depends on the terminal.
-        environment = {**os.environ, **installation.environment, "TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1"}
+        environment = {**os.environ, **installation.environment, "TERM": "xterm-256color"}
         opened.append(Typist([sys.executable, "-m", "bot", "chat"], installation.folder, environment))
         return opened[-1]
 
