@@ -35,15 +35,17 @@ def scores_picture(standings: Standings) -> bytes:
         plain_axes(axes, FIELDS[name].label)
         places = _places(axes, name, jobs)
         for kind, colour, marker in _KINDS:
-            points = [(places[job.number], float(job.score or 0)) for job in jobs if _kind(job) == kind]
-            if points:
-                axes.scatter(*zip(*points, strict=True), s=46, color=colour, marker=marker, alpha=0.8, linewidths=0, label=kind, zorder=3)
+            of_kind = [job for job in jobs if _kind(job) == kind]
+            if of_kind:
+                where = [places[job.number] for job in of_kind], [float(job.score or 0) for job in of_kind]
+                axes.scatter(*where, s=46, color=colour, marker=marker, alpha=0.8, linewidths=0, label=kind, zorder=3)
         for job in told:
             place = (places[job.number], float(job.score or 0))
             axes.annotate(str(job.number), place, xytext=(5, 4), textcoords="offset points", fontsize=7, color=QUIET, zorder=4)
         if jobs:
-            best = (places[jobs[0].number], float(jobs[0].score or 0))
-            axes.scatter(*best, s=170, facecolors="none", edgecolors=INK, linewidths=1.4, zorder=4)
+            axes.scatter(
+                [places[jobs[0].number]], [float(jobs[0].score or 0)], s=170, facecolors="none", edgecolors=INK, linewidths=1.4, zorder=4
+            )
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
         axes.margins(0.12, 0.14)
     if jobs:
