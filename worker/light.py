@@ -242,6 +242,7 @@ def _evidence(work: LightWork) -> dict[str, Any]:
 
 LIGHT: dict[str, Callable[[LightWork], dict[str, Any]]] = {
     "predict": _predict,
+    "predict-all": _predict_all,
     "export": _export,
     "import": _import,
     "combine": _combine,

@@ -23,6 +23,7 @@ from core.wizard.conversation import Conversation, Press
 from core.wizard.screens import Menu, OptionPage, Screen
 
 QUIT = "quit"
+BEGIN = "train:begin"
 STOP_CHOICES = {
     "on": "Go on following",
     "leave": "Leave it running and go back",
@@ -73,15 +74,13 @@ class Chat:
             )
         self.console.print("Hello! I train computer-vision models on your images. Arrow keys choose, Ctrl-C goes one step back.")
         self.news()
-        draft = self.conversation.open_draft(self.actor, FACE)
-        if draft is not None and self.wants_to_resume():
-            self.wizard(self.conversation.show(self.actor, draft))
+        self.attempt(lambda: self.resume("Leave it for later"))
         while True:
             try:
                 chosen = choose(
                     "What would you like to do?",
                     [
-                        Choice("/train     train a model", "train:begin"),
+                        Choice("/train     train a model", BEGIN),
                         Choice("/tasks     trainings: follow, stop, details", "tasks:list"),
                         Choice("/datasets  datasets: look at them, import, delete", "datasets:list"),
                         Choice("/models    models: test on an image, download, retrain", "models:list"),
@@ -92,27 +91,38 @@ class Chat:
                 return
             if chosen == QUIT:
                 return
-            try:
-                self.at_the_desk(lambda chosen=chosen: self.counter.ask(chosen))  # type: ignore[misc]
-                self.watch()
-            except StationmasterError as error:
-                self.complain(error)
-            except (KeyboardInterrupt, EOFError):
-                self.console.print()
+            self.attempt(lambda chosen=chosen: self.visit(chosen))  # type: ignore[misc]
+
+    def attempt(self, what: Callable[[], object]) -> None:
+        """Do something of the main menu's; where it is refused or left with Ctrl-C, the menu comes again."""
+        try:
+            what()
+        except StationmasterError as error:
+            self.complain(error)
+        except (KeyboardInterrupt, EOFError):
+            self.console.print()
+
+    def visit(self, chosen: str) -> None:
+        """One of the main menu's entries, until the person comes back."""
+        if chosen == BEGIN and self.resume("Begin a new one"):
+            return
+        self.at_the_desk(lambda: self.counter.ask(chosen))
+        self.watch()
 
     def news(self) -> None:
         """Tell what happened to the person's trainings while they were away."""
         self.notifier.tick()
         self.poster.settle()
 
-    def wants_to_resume(self) -> bool:
-        """Ask whether to go on with an unfinished conversation."""
-        try:
-            return bool(
-                choose("You have an unfinished conversation.", [Choice("Go on with it", True), Choice("Leave it for later", False)])
-            )
-        except (KeyboardInterrupt, EOFError):
+    def resume(self, otherwise: str) -> bool:
+        """Go on with an unfinished conversation where there is one and the person wants to; whether they did."""
+        draft = self.conversation.open_draft(self.actor, FACE)
+        if draft is None or not choose(
+            "You have an unfinished conversation.", [Choice("Go on with it", True), Choice(otherwise, False)]
+        ):
             return False
+        self.wizard(self.conversation.show(self.actor, draft))
+        return True
 
     def at_the_desk(self, talk: Callable[[], Screen | None]) -> None:
         """Whatever begins at the desk; where that is a wizard, go through it."""
@@ -146,7 +156,7 @@ class Chat:
             try:
                 answer = ask_controls(screen.controls, self.searcher(screen))
             except (KeyboardInterrupt, EOFError):
-                self.console.print("Left for later: `stationmaster chat` goes on with it.", style="dim")
+                self.console.print("Left for later: /train goes on with it.", style="dim")
                 return
             if answer is not None:
                 screen = self.answer(screen, answer)

@@ -69,6 +69,7 @@ def suggest(context: StepContext) -> dict[str, Any]:
         context.settings,
         instances=context.tells_instances,
         experience=experience,
+        pretraining=choices.suggest_pretraining,
     )
     if not found:
         raise InvalidInputError("No network of the zoo fits this task and device.", "Choose one yourself with manual select.")

@@ -37,6 +37,7 @@ class Choices(BaseModel):
     network: str = ""
     pretraining: str = ""
     from_scratch: bool = False  # an application whose weights cannot be had is trained without them
+    suggest_pretraining: str = ""  # a script's: what auto select may choose among; empty: the best weights at hand
     suggestion: dict[str, Any] = Field(default_factory=dict)  # network, pretraining, reasons; and what it was made for
 
     evidence_job_id: str = ""  # of the light job that measures candidates on the chosen images

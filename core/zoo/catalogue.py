@@ -109,13 +109,17 @@ def find_spec(network: str, pretraining: str = "", settings: Settings | None = N
     for spec in specs:
         if pretraining == spec.pretraining or spec.source.endswith(f"/{network}.{pretraining}"):
             return spec
-    same_data = [spec for spec in specs if spec.pretraining.startswith(f"{pretraining}-")]
-    if same_data:
+    if same_data := [spec for spec in specs if starts_from(spec, pretraining)]:
         return best_available(same_data, settings or Settings())
     raise InvalidInputError(
         f"{network} has no pre-training “{pretraining[:80]}”.",
         "There are: " + ", ".join(spec.pretraining for spec in specs) + ".",
     )
+
+
+def starts_from(spec: ModelSpec, pretraining: str) -> bool:
+    """Whether the entry's pre-training is the named one, or one on the data of that name (`imagenet-1k`)."""
+    return spec.pretraining == pretraining or spec.pretraining.startswith(f"{pretraining}-")
 
 
 def best_available(specs: Iterable[ModelSpec], settings: Settings) -> ModelSpec:

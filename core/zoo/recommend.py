@@ -68,6 +68,7 @@ class _Case:
     facts: DatasetFacts
     devices: DeviceFacts
     beyond: float = 0.0  # GMACs of the largest network whose weights would be allowed but are not at hand
+    pretraining: str = ""
 
     @property
     def kind(self) -> str:
@@ -96,20 +97,22 @@ def recommend(
     at_hand: Callable[[ModelSpec], bool] | None = None,
     instances: bool = False,
     experience: Experience = NOTHING_YET,
+    pretraining: str = "",
     count: int = 5,
 ) -> list[Suggestion]:
     """Up to `count` entries, best first: allowed, at hand, and fitting the device. A larger `preference` never gives a smaller network.
 
     `specs` defaults to the whole catalogue, `at_hand` to what the weights module finds on this host. `instances` says that object segmentation
-    is to tell objects of one class apart.
+    is to tell objects of one class apart. `pretraining` leaves only entries that start from it, or from weights of the data it names;
+    `none` suggests a network to train from scratch.
 
     Raises:
-        InvalidInputError: for a preference outside 1–5.
+        InvalidInputError: for a preference outside 1–5, and for a pre-training that no entry at hand has.
     """
     if preference not in PREFERENCES:
         raise InvalidInputError(f"A preference is a number from 1 (small) to 5 (large); {preference} was given.")
     case, candidates = _candidates(
-        _Case(task_type, data_type, instances and task_type is TaskType.OBJECT_SEGMENTATION, facts, devices),
+        _Case(task_type, data_type, instances and task_type is TaskType.OBJECT_SEGMENTATION, facts, devices, pretraining=pretraining),
         settings,
         specs,
         at_hand,
@@ -164,12 +167,19 @@ def _candidates(
         if case.task_type in spec.task_types and spec.instances_only == case.instances
     ]
     have = at_hand or weights.Finder(settings).available
+    if case.pretraining:
+        pool = [spec for spec in pool if catalogue.starts_from(spec, case.pretraining)]
     allowed = [spec for spec in pool if spec.pretraining != catalogue.NONE and weights.allowed(spec, settings)]
     pretrained = [spec for spec in allowed if have(spec)]
     if len(pretrained) < len(allowed):
         had = {spec.name for spec in pretrained}
         case = replace(case, beyond=max(spec.gmacs for spec in allowed if spec.name not in had))
     usable = pretrained or [spec for spec in pool if spec.pretraining == catalogue.NONE]
+    if case.pretraining and not usable:
+        raise InvalidInputError(
+            f"No network for {case.task_type.title.lower()} has the pre-training “{case.pretraining[:80]}” at hand.",
+            "`stationmaster zoo list` names all there are; `none` trains from scratch.",
+        )
     estimated = [(spec, estimate(spec, case.facts, case.devices, experience)) for spec in usable]
     fitting = [(spec, found) for spec, found in estimated if fits(found, case.devices)]
     return case, fitting or sorted(estimated, key=lambda item: item[1].memory_bytes)[:1]
@@ -255,7 +265,7 @@ def _few_reason(spec: ModelSpec, size: int) -> str:
 
 def _pretraining_reason(spec: ModelSpec, case: _Case) -> str:
     if spec.pretraining == catalogue.NONE:
-        return "from scratch, because no pre-trained weights are at hand"
+        return "from scratch, " + ("as asked" if case.pretraining else "because no pre-trained weights are at hand")
     seen = spec.pretrained_on.removesuffix(" (backbone)")
     what = "its backbone is pre-trained" if seen != spec.pretrained_on else "pre-trained"
     if _has_seen_such(spec, case):
@@ -266,6 +276,7 @@ def _pretraining_reason(spec: ModelSpec, case: _Case) -> str:
 def _memory_text(devices: DeviceFacts) -> str:
     least = f"{devices.memory_bytes / 1e9:.0f} GB"
     return f"{least} of the smallest of {devices.count} workers" if devices.count > 1 else f"{least} here"
+
 
 
 def _device_text(devices: DeviceFacts) -> str:

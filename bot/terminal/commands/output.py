@@ -12,7 +12,7 @@ from rich.table import Table
 
 from core.errors import InvalidInputError, StationmasterError
 
-PIPED_WIDTH = 1000
+PIPED_WIDTH = 1000  # characters; whoever reads a file or a pipe wants whole names, only a window has an edge
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -34,8 +34,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
         table.add_row(*(escape(str(cell)) for cell in row))
         count += 1
     if count:
-        # Whoever reads a file or a pipe wants whole names; only a window has an edge.
-        out.print(table, width=None if out.is_terminal else PIPED_WIDTH, soft_wrap=not out.is_terminal)
+        (out if out.is_terminal else Console(highlight=False, width=PIPED_WIDTH)).print(table)
     else:
         say(empty)
 
@@ -64,7 +63,7 @@ def confirm_deletion(what: str, *, yes: bool) -> None:
 
 def say(text: str) -> None:
     """Tell the person something that is not a fact: on standard error."""
-    err.print(escape(text))
+    err.print(escape(text), soft_wrap=not err.is_terminal)
 
 
 def complain(error: StationmasterError) -> None:

@@ -81,12 +81,11 @@ def create(
     """Create a training task and put it in the queue."""
     runtime = Runtime.load(workspace)
     flow = _flow(flow, preset, model)
-    if pretraining and not network:
-        raise InvalidInputError("--pretraining belongs to --network.", "Give both, or neither.")
-    if flow != Flow.GENERAL and network:
-        raise InvalidInputError(
-            f"--network cannot be chosen in the flow {flow}: it is fixed there.", "Leave it out, or use --flow general."
-        )
+    for option, given in (("--network", network), ("--pretraining", pretraining)):
+        if flow != Flow.GENERAL and given:
+            raise InvalidInputError(
+                f"{option} cannot be chosen in the flow {flow}: it is fixed there.", "Leave it out, or use --flow general."
+            )
     values = parse_fields(_pairs(set_ or []), fields_of(tuning))
     searched = {key: values.pop(key) for key in SEARCH_FIELDS.get(tuning, {}) if key in values}
     with runtime.database.write() as session:
@@ -98,6 +97,7 @@ def create(
             selection=Selection.MANUAL if network else Selection.AUTO,
             preference=preference,
             data_type=data_type,
+            suggest_pretraining=pretraining,
             tuning=tuning,
             hyperparameters=values,
             search={tuning.value: searched} if searched else {},

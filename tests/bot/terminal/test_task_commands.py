@@ -33,7 +33,6 @@ class Done:
 def run(database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     def call(*arguments: str, rc: int = 0) -> Done:
         monkeypatch.setattr("sys.argv", ["stationmaster", "task", *arguments])
-        monkeypatch.setenv("COLUMNS", "200")
         with pytest.raises(SystemExit) as ended:
             main()
         done = Done(*capsys.readouterr())
@@ -79,6 +78,24 @@ def test_a_search_without_a_network_keeps_its_tuning(run: Any, add_dataset: Any,
     add_dataset("pets", images=400)
     facts = json.loads(run(*create("--tuning", "grid", "--set", "learning_rate=0.001,0.01", network=False)).stdout)
     assert facts["tuning"] == "grid" and facts["jobs"]["total"] == 2
+
+
+@pytest.mark.parametrize("more", [(), ("--tuning", "manual")], ids=["auto", "manual"])
+def test_a_network_is_suggested_among_those_that_start_from_what_is_asked(run: Any, add_dataset: Any, more: tuple[str, ...]) -> None:
+    add_dataset("pets", images=400)
+    facts = json.loads(run(*create("--pretraining", "none", *more, network=False)).stdout)
+    assert facts["network"] and facts["pretraining"] == "none"
+    assert "has the pre-training “nix” at hand" in run(*create("--pretraining", "nix", network=False), rc=2).stderr
+    fixed = run(*create("--pretraining", "none", "--preset", "pneumothorax", network=False), rc=2)
+    assert "--pretraining cannot be chosen in the flow specialized" in fixed.stderr
+
+
+def test_names_come_whole_into_a_pipe(run: Any, add_dataset: Any) -> None:
+    name = "The whole long name of a training, which scripts look for line by line " + "x" * 28
+    add_dataset("pets")
+    run("create", "--dataset", "pets", "--name", name, "--task-type", "single-label", "--network", "resnet18", "--pretraining", "none")
+    (line,) = run("list").stdout.splitlines()[1:]
+    assert name in line and "single-label  resnet18" in line
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,8 @@ def test_a_task_from_creation_to_prediction(run: Run, stripes: Path) -> None:
     answer = run("model", "predict", "Stripes", str(stripes / "down" / "01.png"), "--json")
     assert answer["labels"][0]["label"] == "down"
     assert Path(answer["picture"]).is_file()
+    answers = run("model", "predict", "Stripes", str(stripes), "--json")["images"]
+    assert {(one["file"].partition("/")[0], one["labels"][0]["label"]) for one in answers} == {("across", "across"), ("down", "down")}
 
     assert run("model", "rename", "Stripes", "Ways", "--json")["name"] == "Ways"
     assert [one["name"] for one in run("model", "list", "--json")] == ["Ways"]
