@@ -2,6 +2,8 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+# Of `make test`; each has a core (or its share of them) to itself. The long tests measure times and run in one.
+PROCESSES ?= 2
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .PHONY: help demo test test-all lint format constraints clean
@@ -19,7 +21,7 @@ demo: $(VENV)/.all
 	@$(VENV)/bin/stationmaster demo
 
 test: $(VENV)/.dev
-	$(VENV)/bin/python -m pytest -m "not long"
+	$(VENV)/bin/python -m pytest -m "not long" --numprocesses $(PROCESSES) --dist loadfile
 
 test-all: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest

@@ -1,5 +1,6 @@
 """Fixtures of the whole suite: a home of its own for each test, with database, storage and a way to fill them."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,11 +14,20 @@ from core.settings import Settings
 from core.storage import Storage
 
 
+def _keep_to_own_cores() -> None:
+    """Under pytest-xdist: this process and all it starts stay on its share of the cores, so that neighbours do not slow each other's torch down."""
+    worker, count = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores, number = sorted(os.sched_getaffinity(0)), int(worker.removeprefix("gw"))
+        os.sched_setaffinity(0, cores[number::count] or cores)
+
+
+_keep_to_own_cores()  # before torch is loaded and counts them
+
+
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test sees the settings of the person who runs it."""
-    import os
-
     for name in list(os.environ):
         if name.startswith("STATIONMASTER_"):
             monkeypatch.delenv(name)

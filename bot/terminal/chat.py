@@ -117,9 +117,7 @@ class Chat:
     def resume(self, otherwise: str) -> bool:
         """Go on with an unfinished conversation where there is one and the person wants to; whether they did."""
         draft = self.conversation.open_draft(self.actor, FACE)
-        if draft is None or not choose(
-            "You have an unfinished conversation.", [Choice("Go on with it", True), Choice(otherwise, False)]
-        ):
+        if draft is None or not choose("You have an unfinished conversation.", [Choice("Go on with it", True), Choice(otherwise, False)]):
             return False
         self.wizard(self.conversation.show(self.actor, draft))
         return True

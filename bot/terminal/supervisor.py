@@ -3,6 +3,7 @@
 Behind `stationmaster up` (everything on one host) and `stationmaster worker` (one worker, and a queue where there is none).
 """
 
+import errno
 import fcntl
 import importlib.util
 import os
@@ -200,8 +201,7 @@ def only_one(home: Path) -> Iterator[None]:
         home.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(home / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        what = f"The home folder {home} cannot be used: {error.strerror}."
-        raise UnavailableError(what, "Set STATIONMASTER_HOME to a folder that you may write to.") from error
+        raise _unusable(home, error) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -209,11 +209,21 @@ def only_one(home: Path) -> Iterator[None]:
             holder = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
             what = f"Stationmaster is up on {home} already (process {holder})."
             raise ConflictError(what, "Stop that one first, or set another STATIONMASTER_HOME.") from error
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
+        try:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, str(os.getpid()).encode())
+        except OSError as error:
+            raise _unusable(home, error) from error
         yield
     finally:
         os.close(descriptor)
+
+
+def _unusable(home: Path, error: OSError) -> UnavailableError:
+    what = f"The home folder {home} cannot be used: {error.strerror}."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UnavailableError(what, "Free some space, then try again.")
+    return UnavailableError(what, "Set STATIONMASTER_HOME to a folder that you may write to.")
 
 
 def plans_for_up(settings: Settings, gpu_workers: int = 0) -> list[ChildPlan]:

@@ -1,5 +1,6 @@
 """Engine and transactions. Every transaction that writes is serialised where the database needs it."""
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ class Database:
             self.engine: Engine = create_engine(
                 parsed, **({} if self.is_sqlite else {"pool_pre_ping": True, "connect_args": {"connect_timeout": 5}})
             )
-        except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:  # ValueError: a port that is no number
             raise UnavailableError(
                 "STATIONMASTER_DATABASE_URL is not a database URL that can be used here.",
                 "Write it like postgresql://user:password@host:5432/name or sqlite:////path/to/file.db.",
@@ -102,6 +103,8 @@ def _reachable(database: Database) -> Iterator[None]:
             raise
         reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
         where = database.url.render_as_string(hide_password=True)
+        if database.is_sqlite and _disk_is_full(Path(database.url.database or "")):
+            raise UnavailableError(f"There is no space left on the disk that holds {where}.", "Free some space, then try again.") from error
         missing = "no such table" in reason
         remedy = (
             "Run `stationmaster db upgrade`."
@@ -109,3 +112,11 @@ def _reachable(database: Database) -> Iterator[None]:
             else "Check that it runs, STATIONMASTER_DATABASE_URL, the disk, and `stationmaster doctor`."
         )
         raise UnavailableError(f"The database {where} does not answer: {reason}.", remedy) from error
+
+
+def _disk_is_full(file: Path) -> bool:
+    """Whether the disk of an SQLite database has no room for its next page and its index of changes (32 KiB)."""
+    try:
+        return shutil.disk_usage(file.parent).free < 1 << 16
+    except OSError:
+        return False

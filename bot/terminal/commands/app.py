@@ -1,7 +1,9 @@
 """The typer app `stationmaster`, one module per noun: the face for shells and scripts."""
 
+import errno
 import logging
 import sys
+import traceback
 from importlib.metadata import version
 from typing import Annotated
 
@@ -9,9 +11,13 @@ import typer
 
 from bot.terminal.commands import chat, dataset, demo, model, service, task, zoo
 from bot.terminal.commands.output import complain
-from core.errors import InvalidInputError, StationmasterError
+from core.clock import now
+from core.errors import InvalidInputError, StationmasterError, UnavailableError
+from core.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+MORE_SPACE = "Free some space, then try again."
 
 app = typer.Typer(
     name="stationmaster",
@@ -56,3 +62,23 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:  # noqa: BLE001 (a fault of ours, or a disk that fails at a place nobody thought of)
+        complain(unforeseen(error))
+        sys.exit(1)
+
+
+def unforeseen(error: Exception) -> StationmasterError:
+    """What to say of an error that nobody expected; its trace goes to a file of the home, not to the screen."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UnavailableError(
+            f"There is no space left on the disk{f' that holds {error.filename}' if error.filename else ''}.", MORE_SPACE
+        )
+    reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
+    log = Settings().home / "logs" / "faults.log"
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"{now().isoformat()} {' '.join(sys.argv)}\n{''.join(traceback.format_exception(error))}\n")
+    except OSError:
+        return StationmasterError(f"This should not have happened: {reason}.", "Run `stationmaster doctor`.")
+    return StationmasterError(f"This should not have happened: {reason}.", f"Run `stationmaster doctor`; where it happened is in {log}.")
