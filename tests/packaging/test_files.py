@@ -66,6 +66,14 @@ def test_every_variable_of_the_compose_file_is_a_setting_or_a_password_of_the_ex
         assert {key for key in service["environment"] if key.startswith("STATIONMASTER_")} <= known, name
 
 
+def test_every_container_is_told_the_same(compose: dict[str, Any]) -> None:
+    """Whoever holds the lease does the duties of all: a setting that only the bot knew would hold sometimes."""
+    paths = {"WEIGHTS_DIR", "PRESETS_DIR", "CACHE_DIR"}  # of one host; in the containers they lie under the home
+    faces = ("SLACK_", "DISCORD_", "ANNOUNCEMENT_", "CHAT_")
+    wanted = {name for name in map(str.upper, Settings.model_fields) if name not in paths and not name.startswith(faces)}
+    assert {key.removeprefix("STATIONMASTER_") for key in compose["x-settings"]} == wanted
+
+
 def test_the_example_names_every_setting_with_its_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(f"STATIONMASTER_{name.upper()}", raising=False)
