@@ -278,7 +278,6 @@ def _memory_text(devices: DeviceFacts) -> str:
     return f"{least} of the smallest of {devices.count} workers" if devices.count > 1 else f"{least} here"
 
 
-
 def _device_text(devices: DeviceFacts) -> str:
     if devices.kind == "cpu":
         return f"{devices.cores} CPU cores"
