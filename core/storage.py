@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
 from core.errors import UnavailableError
 
@@ -33,6 +34,11 @@ class Storage:
     def of(cls, settings: "Settings") -> "Storage":
         """The installation's storage."""
         return cls(settings.storage, settings.min_free_bytes)
+
+    @property
+    def shared(self) -> bool:
+        """Whether another process reaches the same objects under the same URL."""
+        return not isinstance(self.filesystem, MemoryFileSystem)
 
     def _path(self, key: str) -> str:
         parts = PurePosixPath(key).parts

@@ -34,6 +34,7 @@ class _StoredSource:
 
     def __init__(self, name: str, storage: Storage) -> None:
         self.name = name
+        self.shared = storage.shared
         self.members: dict[str, Member] = {}
         self.folders: set[str] = set()
         self._storage = storage
@@ -175,7 +176,7 @@ def combine_datasets(
         settings,
         parsed,
         source,
-        Findings(),
+        Findings(name),
         workspace=workspace,
         person=person,
         name=name,

@@ -17,6 +17,7 @@ from core.datasets.decoder import Workbench, decode
 from core.datasets.findings import Finding
 from core.datasets.finishing import Outcome
 from core.datasets.parsed import ParsedImage
+from core.datasets.source import Source
 from core.errors import StationmasterError
 from core.storage import Storage
 
@@ -35,11 +36,12 @@ def cores() -> int:
 class Decoders:
     """Processes that decode. They start when this is made, so that they are there when the images are listed; use it as a context.
 
-    Where there are too few images, or one core, the importing process does it all by itself.
+    Where there are too few images, or one core, or what is read or written lies in this process' memory, it does it all by itself.
     """
 
-    def __init__(self, images: int) -> None:
-        self._count = min(cores(), _MOST_PROCESSES) if images >= _FEWEST and cores() > 1 else 0
+    def __init__(self, images: int, source: Source, storage: Storage) -> None:
+        useful = images >= _FEWEST and cores() > 1 and source.shared and storage.shared
+        self._count = min(cores(), _MOST_PROCESSES) if useful else 0
         self._children: list[_Child] = [_Child() for _ in range(self._count)]
         self._free: SimpleQueue[_Child] = SimpleQueue()
 

@@ -1,6 +1,7 @@
 """DICOM files: each frame becomes a picture as a radiologist's viewer would first show it; pydicom does the reading."""
 
 import logging
+import warnings
 from io import BytesIO
 from typing import Any
 
@@ -10,23 +11,33 @@ from PIL import Image
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import iter_pixels
+from pydicom.uid import ImplicitVRLittleEndian
 
-from core.datasets.images import ImageError, StoredImage, check_size, store_picture, stretch
+from core.datasets.images import ImageError, StoredImage, check_size, is_dicom, store_picture, stretch
 
 _MOST_FRAMES = 10_000
+_UNCOMPRESSED = "Save it uncompressed, or have `stationmaster[dicom]` installed, which reads more."
 
 # pydicom tells of every odd tag; what matters of them becomes a finding.
 logging.getLogger("pydicom").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
 
 
 def read_dicom(data: bytes, max_pixels: int) -> list[StoredImage]:
-    """The frames of a DICOM file, with the ids of its study and series.
+    """The frames of a DICOM file, with the ids of its study and series. Files of before 1993, without the mark at their beginning, too.
 
     Raises:
         ImageError: when it holds no pixels, is damaged, or compressed in a way that cannot be read here.
     """
+    syntax: Any = None
     try:
-        dataset = pydicom.dcmread(BytesIO(data))
+        dataset = pydicom.dcmread(BytesIO(data), force=True)
+        if not is_dicom(data):
+            if "Rows" not in dataset:
+                raise ImageError("damaged-image", "The file is no DICOM file.", "Export it again, or take it out.")
+            if "TransferSyntaxUID" not in dataset.file_meta:
+                dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        syntax = dataset.file_meta.get("TransferSyntaxUID")
         frames = int(dataset.get("NumberOfFrames") or 1)
         rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
         if "PixelData" not in dataset or not rows or not columns:
@@ -38,23 +49,56 @@ def read_dicom(data: bytes, max_pixels: int) -> list[StoredImage]:
         series = str(dataset.get("SeriesInstanceUID") or "")
         stored = []
         for number, pixels in enumerate(iter_pixels(dataset)):
-            picture = _picture(pixels, dataset)
+            picture = _picture(pixels, _attributes(dataset, number))
             stored.append(store_picture(picture, study=study, series=series, frame=number if frames > 1 else -1))
         return stored
     except ImageError:
         raise
     except NotImplementedError as error:
-        syntax = getattr(getattr(dataset.file_meta, "TransferSyntaxUID", ""), "name", "unknown")
         raise ImageError(
-            "unknown-compression", f"The DICOM file is compressed as “{syntax}”, which cannot be read here.", "Save it uncompressed."
+            "unknown-compression",
+            f"The DICOM file is compressed as “{getattr(syntax, 'name', 'unknown')}”, which cannot be read here.",
+            _UNCOMPRESSED,
         ) from error
     except (InvalidDicomError, Exception) as error:  # parsers of untrusted bytes: pydicom raises of many kinds
         if "plugin" in str(error).lower() or "missing dependencies" in str(error).lower():
             raise ImageError(
-                "unknown-compression", "The DICOM file is compressed in a way that cannot be read here.", "Save it uncompressed."
+                "unknown-compression", "The DICOM file is compressed in a way that cannot be read here.", _UNCOMPRESSED
             ) from error
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ImageError("damaged-image", f"The DICOM file cannot be decoded ({reason}).", "Export it again, or take it out.") from error
+
+
+_SHOWING = (
+    *("PhotometricInterpretation", "BitsStored", "BitsAllocated", "PixelRepresentation", "PixelPaddingValue"),
+    *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
+    *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
+    *("RedPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableDescriptor", "BluePaletteColorLookupTableDescriptor"),
+    *("RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData"),
+)
+# Where enhanced multi-frame objects say the same for all frames or for each (DICOM PS3.3 C.7.6.16).
+_GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
+
+
+def _attributes(dataset: Any, frame: int) -> pydicom.Dataset:
+    """What decides how the frame of that number, from 0, is shown."""
+    found = pydicom.Dataset()
+    for keyword in _SHOWING:
+        if keyword in dataset:
+            found[keyword] = dataset[keyword]
+    places = [
+        (dataset.get("SharedFunctionalGroupsSequence") or [])[:1],
+        (dataset.get("PerFrameFunctionalGroupsSequence") or [])[frame : frame + 1],
+    ]
+    for group in (item for items in places for item in items):
+        for sequence in _GROUPS:
+            for item in (group.get(sequence) or [])[:1]:
+                for keyword in _SHOWING:
+                    if keyword in item:
+                        found[keyword] = item[keyword]
+    if "WindowCenter" in found and "WindowWidth" not in found:
+        del found["WindowCenter"]  # half a window is none
+    return found
 
 
 def _picture(pixels: np.ndarray, dataset: Any) -> Image.Image:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, cast
 
 from core.datasets.cells import csv_bytes
@@ -49,12 +49,15 @@ class Finding:
 class Findings:
     """Findings in the order in which they were noticed, at most `MOST_PER_CODE` of each code and the number of the rest."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: str = "") -> None:
+        self.source = source  # what findings about the whole are said of
         self._kept: list[Finding] = []
         self._counts: Counter[tuple[str, str]] = Counter()
 
     def add(self, finding: Finding) -> None:
         """Note one finding."""
+        if not finding.file:
+            finding = replace(finding, file=self.source)
         key = (finding.code, finding.severity)
         self._counts[key] += 1
         if self._counts[key] <= MOST_PER_CODE:
@@ -81,7 +84,7 @@ class Findings:
                 yield Finding(
                     cast("Severity", severity),
                     code,
-                    "",
+                    self.source,
                     f"{rest:,} more findings of the kind “{code}” are not listed.",
                     "Mend the listed ones first.",
                 )

@@ -15,11 +15,16 @@ from core.datasets.source import Source
 
 @dataclass(slots=True)
 class Finished:
-    """One stored image, with the value of each annotation set (None: not part of it). Once stored, `key` says where, `size` is in bytes, and
-    `digest` tells it from others, its values included."""
+    """One image with the value of each annotation set (None: not part of it).
+
+    Once stored, `key` says where, `size` is in bytes, and `digest` tells it from others, its values included; the values then are JSON
+    `texts`, and `classes` the class index of each label or object in them.
+    """
 
     stored: StoredImage
     values: list[dict[str, Any] | None]
+    texts: list[str | None] = field(default_factory=list)
+    classes: list[list[int]] = field(default_factory=list)
     key: str = ""
     size: int = 0
     digest: bytes = b""
@@ -53,6 +58,16 @@ def finish(source: Source, image: ParsedImage, sets: list[ParsedSet], max_pixels
                     "Nothing needs to be done.",
                 )
             )
+        if one.frames > 1:
+            outcome.findings.append(
+                Finding(
+                    "warning",
+                    "first-frame-only",
+                    image.path,
+                    f"The file holds {one.frames:,} pictures; only the first one is used.",
+                    "Save the others as files of their own if they belong to the dataset.",
+                )
+            )
         values = fit(source, image, sets, one, outcome.findings)
         outcome.finished.append(Finished(one, values))
     return outcome
@@ -67,7 +82,7 @@ def _load(source: Source, image: ParsedImage, max_pixels: int) -> list[StoredIma
         raise ImageError("unreadable", f"The file cannot be read ({error}).", "Check that it was copied whole and may be read.") from error
     if not data:
         raise ImageError("damaged-image", "The file is empty.", "Save it again, or take it out.")
-    if is_dicom(data):
+    if is_dicom(data) or image.path.lower().endswith((".dcm", ".dicom")):
         from core.datasets.dicom import read_dicom  # pydicom takes long to import, and most datasets hold no DICOM
 
         return read_dicom(data, max_pixels)

@@ -1,6 +1,7 @@
 """Fitting annotations to the image that is stored: turned upright with it, scaled with it, cut at its edges, checked."""
 
 import math
+from collections.abc import Container
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -15,6 +16,7 @@ from core.datasets.parsed import Geometry, MaskFile, ParsedImage, ParsedSet, Pol
 from core.datasets.source import Source
 from core.vocabulary import AnnotationKind
 
+_NEAR, _CLEAR = 24, 0.95  # of the grey values of a JPEG mask so many at either end count, and at least that share lies there
 _SLACK = 1.0  # px by which boxes may stick out of the image without a word: tools round differently
 
 
@@ -261,15 +263,13 @@ def _from_rle(geometry: Rle, frame: Frame, size: tuple[int, int]) -> str:
 def _mask_picture(source: Source, geometry: MaskFile, frame: Frame) -> np.ndarray:
     """The values of a mask picture, fitted to the stored image without mixing them."""
     try:
-        picture = open_mask(source, geometry.path)
+        picture = open_mask(source, geometry.path, {(frame.width, frame.height), frame.shown})
+    except MaskSizeError as error:
+        raise _MaskError(
+            "mask-size", f"The mask is {error}, {{image}} {frame.width} × {frame.height} px.", "Make the mask as large as its image."
+        ) from error
     except (OSError, ValueError, KeyError, SyntaxError) as error:
         raise _MaskError("damaged-mask", f"The mask of {{image}} cannot be decoded ({error}).", "Save it again as PNG.") from error
-    if picture.size not in ((frame.width, frame.height), frame.shown):
-        raise _MaskError(
-            "mask-size",
-            f"The mask is {picture.width} × {picture.height} px, {{image}} {frame.width} × {frame.height} px.",
-            "Make the mask as large as its image.",
-        )
     if frame.orientation in TRANSPOSE and picture.size == (frame.width, frame.height):
         picture = picture.transpose(TRANSPOSE[frame.orientation])
     if picture.size != (frame.stored_width, frame.stored_height):
@@ -277,13 +277,32 @@ def _mask_picture(source: Source, geometry: MaskFile, frame: Frame) -> np.ndarra
     return mask_values(picture, colour=geometry.colour)
 
 
-def open_mask(source: Source, path: str) -> Image.Image:
-    """A mask picture, decoded. Raises OSError, ValueError, KeyError or SyntaxError where it cannot be."""
-    picture = Image.open(BytesIO(source.read(path, MOST_BYTES)), formats=("PNG", "TIFF", "BMP", "GIF", "JPEG"))
+class MaskSizeError(ValueError):
+    """A mask picture that is not as large as its image; says how large it is."""
+
+
+def open_mask(source: Source, path: str, sizes: Container[tuple[int, int]] | None = None) -> Image.Image:
+    """A mask picture, decoded: where `sizes` (width, height) are given, only if it has one of these.
+
+    Of JPEG, which blurs values, only masks of one class can be used: what is near to black is 0, what is near to white 255.
+
+    Raises:
+        MaskSizeError: when it has another size.
+        OSError, ValueError, KeyError, SyntaxError: when it cannot be decoded.
+    """
+    picture: Image.Image = Image.open(BytesIO(source.read(path, MOST_BYTES)), formats=("PNG", "TIFF", "BMP", "GIF", "JPEG"))
+    if sizes is not None and picture.size not in sizes:
+        raise MaskSizeError(f"{picture.width} × {picture.height} px")
     if picture.width * picture.height > 400_000_000:
         raise ValueError(f"it has {picture.width} × {picture.height} px")
     picture.load()
-    return picture
+    if picture.format != "JPEG":
+        return picture
+    grey = picture.convert("L")
+    counts = grey.histogram()
+    if sum(counts[:_NEAR]) + sum(counts[-_NEAR:]) < _CLEAR * sum(counts):
+        raise ValueError("JPEG has blurred its values; save it as PNG")
+    return grey.point([0] * 128 + [255] * 128)
 
 
 def mask_values(picture: Image.Image, *, colour: bool) -> np.ndarray:
@@ -294,4 +313,5 @@ def mask_values(picture: Image.Image, *, colour: bool) -> np.ndarray:
         return packed
     if picture.mode in ("RGB", "RGBA", "LA", "CMYK", "YCbCr"):
         picture = picture.convert("L")
-    return np.asarray(picture).astype(np.int32)
+    values = np.asarray(picture)
+    return values if values.dtype == np.uint8 else values.astype(np.int32)  # large masks would be four times as large

@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 
 import numpy as np
@@ -29,6 +29,7 @@ MOST_BYTES = 512_000_000  # of one image file
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 _KEPT = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}  # stored as they came, if nothing must be done to them
+_SEVERAL = frozenset({"TIFF", "GIF", "WEBP", "PNG"})  # may hold several pictures; that of MPO are small copies of its first one
 _KEPT_MODES = frozenset({"L", "RGB", "RGBA", "P", "LA", "1"})
 _ORIENTATION = 0x0112
 
@@ -68,6 +69,7 @@ class StoredImage:
     study: str = ""  # DICOM study and series, by their unique ids
     series: str = ""
     frame: int = -1  # number of the frame in a file of several, -1 = the only one
+    frames: int = 1  # pictures in the file, where only the first of several is used
 
 
 def read_image(data: bytes, max_pixels: int) -> StoredImage:
@@ -87,6 +89,7 @@ def read_image(data: bytes, max_pixels: int) -> StoredImage:
             image.draft(image.mode, (width // 8, height // 8))
             image.load()
             return StoredImage(data, ".jpg", width, height, width, height, 1, 1.0, hashlib.sha256(data).hexdigest())
+        frames = int(getattr(image, "n_frames", 1)) if image_format in _SEVERAL else 1
         image.load()
     except ImageError:
         raise
@@ -115,7 +118,8 @@ def read_image(data: bytes, max_pixels: int) -> StoredImage:
         raise ImageError("damaged-image", f"The image cannot be decoded ({reason}).", "Save it again, or take it out.") from error
     if orientation not in range(1, 9):
         orientation = 1
-    return _normalised(image, data, image_format, width, height, orientation)
+    stored = _normalised(image, data, image_format, width, height, orientation)
+    return replace(stored, frames=frames) if frames > 1 else stored
 
 
 def is_dicom(data: bytes) -> bool:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from core.datasets import sweeping
 from core.datasets.decoding import Decoders
 from core.datasets.findings import Findings
-from core.datasets.formats import coco, find_reader, label_csv, labelme
+from core.datasets.formats import coco, csv_tables, find_reader, label_csv, labelme
 from core.datasets.grouping import apply_groups, compile_pattern
 from core.datasets.parsed import Parsed
 from core.datasets.source import Source, images_of
@@ -60,8 +60,14 @@ def import_dataset(
     refuse_taken_name(database, workspace, name)
     sweeping.sweep(database, storage, settings)
     findings = Findings()
-    with open_source(source, settings, findings) as opened, Decoders(len(images_of(opened))) as decoders:
-        parsed = parse(opened, settings, findings, format, group_column)
+    with open_source(source, settings, findings) as opened, Decoders(len(images_of(opened)), opened, storage) as decoders:
+        findings.source = opened.name
+        try:
+            parsed = parse(opened, settings, findings, format, group_column)
+        except BadDataError as error:
+            # Nothing can be used: what was noticed until then is why.
+            first = next((finding for finding in findings if finding.severity == "error"), None)
+            raise (BadDataError(f"{error.what} {first}", error.remedy) if first else error) from error
         _notice_unlisted(parsed, opened, findings)
         apply_groups(parsed, opened, pattern, findings)
         if len(parsed.images) > settings.max_images:
@@ -92,7 +98,7 @@ def import_dataset(
 
 def _notice_unlisted(parsed: Parsed, source: Source, findings: Findings) -> None:
     """Say how many images nothing was said of, where what is said of images stands in files of its own."""
-    if parsed.format not in (label_csv.NAME, coco.NAME, labelme.NAME):
+    if parsed.format not in (label_csv.NAME, coco.NAME, labelme.NAME, csv_tables.NAME):
         return
     listed = {image.path for image in parsed.images}
     unlisted = sorted(path for path in images_of(source) if path not in listed)

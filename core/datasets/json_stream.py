@@ -23,6 +23,14 @@ class _Text:
         self.buffer = ""
         self.position = 0
         self.ended = False
+        self._line, self._counted = 1, 0
+
+    def line(self) -> int:
+        """The 1-based line of the next character that is no blank."""
+        self.peek()
+        self._line += self.buffer.count("\n", self._counted, self.position)
+        self._counted = self.position
+        return self._line
 
     def fill(self) -> bool:
         """Read on; False at the end of the document. What was passed is forgotten."""
@@ -33,8 +41,9 @@ class _Text:
         if not chunk:
             self.ended = True
             return False
+        self._line += self.buffer.count("\n", self._counted, self.position)
         self.buffer = self.buffer[self.position :] + chunk
-        self.position = 0
+        self.position = self._counted = 0
         if len(self.buffer) > _LARGEST_ELEMENT:
             raise JsonStreamError(f"one value is longer than {_LARGEST_ELEMENT:,} characters")
         return True
@@ -76,8 +85,10 @@ class _Text:
             return value
 
 
-def read_members(binary: IO[bytes], streamed: Collection[str]) -> Iterator[tuple[str, Any]]:
-    """The members of the object at a document's top, as (key, value); lists under the keys `streamed` come element by element.
+def read_members(binary: IO[bytes], streamed: Collection[str]) -> Iterator[tuple[str, Any, int]]:
+    """The members of the object at a document's top, as (key, value, line); lists under the keys `streamed` come element by element.
+
+    `line` is where the value or element begins, from 1.
 
     Raises:
         JsonStreamError: when the document is no JSON object.
@@ -93,22 +104,24 @@ def read_members(binary: IO[bytes], streamed: Collection[str]) -> Iterator[tuple
             raise JsonStreamError("a key is no text")
         text.take(":")
         if key in streamed and text.peek() == "[":
-            yield from ((key, element) for element in _elements(text))
+            yield from ((key, element, line) for element, line in _elements(text))
         else:
-            yield key, text.value()
+            line = text.line()
+            yield key, text.value(), line
         if text.peek() != ",":
             text.take("}")
             return
         text.take(",")
 
 
-def _elements(text: _Text) -> Iterator[Any]:
+def _elements(text: _Text) -> Iterator[tuple[Any, int]]:
     text.take("[")
     if text.peek() == "]":
         text.take("]")
         return
     while True:
-        yield text.value()
+        line = text.line()
+        yield text.value(), line
         if text.peek() != ",":
             text.take("]")
             return
@@ -120,7 +133,7 @@ def first_keys(binary: IO[bytes], most: int = 65_536) -> list[str]:
     head = binary.read(most)
     keys: list[str] = []
     try:
-        for key, _ in read_members(io.BytesIO(head), ("images", "annotations", "categories")):
+        for key, _, _ in read_members(io.BytesIO(head), ("images", "annotations", "categories")):
             if key not in keys:
                 keys.append(key)
     except (JsonStreamError, UnicodeDecodeError):

@@ -13,6 +13,11 @@ def natural_key(name: str) -> tuple[object, ...]:
     return (*numbered, name)
 
 
+def match_key(name: str) -> str:
+    """What two spellings of one file name have in common: macOS decomposes letters, Windows does not tell their cases apart."""
+    return name if name.isascii() and name.islower() else unicodedata.normalize("NFC", name).casefold()
+
+
 def class_name(text: str) -> str:
     """A class name as it is stored: composed, without surrounding blanks or control characters, at most 200 characters."""
     text = unicodedata.normalize("NFC", text)

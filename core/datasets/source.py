@@ -20,10 +20,11 @@ class Member:
 class Source(Protocol):
     """Files that can be listed and read, from several threads at once.
 
-    A source can be pickled for another process of this host, which can then read it too, but not list it.
+    A source that is `shared` can be pickled for another process of this host, which can then read it too, but not list it.
     """
 
     name: str
+    shared: bool  # another process of this host can read it too
     members: dict[str, Member]
     folders: set[str]
 

@@ -6,6 +6,7 @@ import leaves only such an invisible one, which `core.datasets.sweeping` takes a
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -24,6 +25,7 @@ from core.datasets.parsed import Parsed
 from core.datasets.previews import first_page
 from core.datasets.source import Source
 from core.datasets.tally import Tally
+from core.db.json_text import JsonText
 from core.db.session import Database
 from core.db.tables import Annotation, AnnotationSet, Base, Dataset, DatasetFinding, DatasetImage
 from core.errors import BadDataError, ConflictError, StationmasterError
@@ -37,6 +39,7 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]  # images done, images in all
 
 _BATCH = 1_000  # rows of one transaction: small enough that others hardly wait
+_LONGEST_SILENCE = 60.0  # s between two signs of life, however slowly images come
 
 
 class StrictError(BadDataError):
@@ -96,7 +99,7 @@ def store_parsed(
 ) -> Dataset:
     """Store what a reader read. See `import_dataset`; `decoders` are those that have been started already."""
     if decoders is None:
-        with Decoders(len(parsed.images)) as started:
+        with Decoders(len(parsed.images), source, storage) as started:
             return store_parsed(
                 database, storage, settings, parsed, source, findings, workspace=workspace, person=person, name=name, strict=strict,
                 hold=hold, origin=origin, decoders=started, progress=progress,
@@ -173,6 +176,7 @@ def _store_images(
     image_rows: list[dict[str, Any]] = []
     annotation_rows: list[dict[str, Any]] = []
     total = len(parsed.images)
+    said = time.monotonic()
     image_store.check_space(storage)
     bench = Workbench(source, parsed.sets, settings.max_image_pixels, storage.url, f"datasets/{dataset_id}/images")
     with contextlib.closing(decoders.outcomes(bench, storage, parsed.images)) as outcomes:  # once closed, nothing more is stored
@@ -180,7 +184,9 @@ def _store_images(
             findings.extend(outcome.findings)
             for one in outcome.finished:
                 position = tally.images
-                tally.take(image, one, findings)
+                # Frames of one file belong together as much as slices of one study.
+                group = image.group or one.stored.study or one.stored.series or (image.path if one.stored.frame >= 0 else "")
+                tally.take(image, one, group, findings)
                 image_rows.append(
                     {
                         "dataset_id": dataset_id,
@@ -191,17 +197,18 @@ def _store_images(
                         "height": one.stored.height,
                         "sha256": one.stored.sha256,
                         "split": image.split,
-                        "group": storable(image.group or one.stored.study or one.stored.series),
+                        "group": storable(group),
                         "study": storable(one.stored.study),
                         "series": storable(one.stored.series),
                     }
                 )
-                for set_id, value in zip(set_ids, one.values, strict=True):
-                    if value is not None:
-                        annotation_rows.append({"annotation_set_id": set_id, "position": position, "value": value})
-            if len(image_rows) >= _BATCH:
+                for set_id, text in zip(set_ids, one.texts, strict=True):
+                    if text is not None:
+                        annotation_rows.append({"annotation_set_id": set_id, "position": position, "value": JsonText(text)})
+            if len(image_rows) >= _BATCH or time.monotonic() - said > _LONGEST_SILENCE:
                 image_store.check_space(storage)
                 _insert(database, dataset_id, image_rows, annotation_rows)
+                said = time.monotonic()
             if progress is not None:
                 progress(done, total)
     _insert(database, dataset_id, image_rows, annotation_rows)

@@ -1,17 +1,18 @@
 """Taking away what killed imports and deletions have left: invisible rows, and objects that belong to no row."""
 
 import logging
-import os
-import socket
+import shutil
 from datetime import UTC, datetime, timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from sqlalchemy import delete, select, update
 
 from core.clock import now
+from core.datasets.sources import scratch
 from core.db.session import Database
 from core.db.tables import Dataset, LightJob
+from core.process_identity import is_provably_dead, own_identity
 from core.settings import Settings
 from core.storage import Storage
 
@@ -23,30 +24,12 @@ _SILENCE = timedelta(minutes=30)
 
 def sign_of_life() -> dict[str, Any]:
     """Who imports, and when that was last said."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _process_start(os.getpid()), "at": now().isoformat()}
-
-
-def _process_start(pid: int) -> str:
-    """When a process started, in the kernel's ticks; empty where that cannot be told."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    return stat.rpartition(")")[2].split()[19]
+    return {"process": own_identity(), "at": now().isoformat()}
 
 
 def _is_dead(sign: dict[str, Any]) -> bool:
-    if sign.get("host") == socket.gethostname():
-        pid = int(sign.get("pid", 0))
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        except OSError:
-            pass
-        started = _process_start(pid)
-        if started and sign.get("started"):
-            return bool(started != sign["started"])
+    if is_provably_dead(str(sign.get("process", ""))):
+        return True
     at = datetime.fromisoformat(sign["at"]) if sign.get("at") else None
     return at is None or now() - at > _SILENCE
 
@@ -70,7 +53,7 @@ def sweep(database: Database, storage: Storage, settings: Settings) -> int:
     for dataset_id in leftovers:
         logger.info("removing the leftovers of dataset %s", dataset_id)
         remove(database, storage, dataset_id)
-    return len(leftovers) + _sweep_uploads(database, storage)
+    return len(leftovers) + _sweep_uploads(database, storage) + _sweep_scratch(settings)
 
 
 def _sweep_uploads(database: Database, storage: Storage) -> int:
@@ -86,6 +69,14 @@ def _sweep_uploads(database: Database, storage: Storage) -> int:
             storage.delete(f"uploads/{folder}")
             swept += 1
     return swept
+
+
+def _sweep_scratch(settings: Settings) -> int:
+    """Take away what dead imports of this host had unpacked or fetched."""
+    leftovers = scratch.leftovers(settings)
+    for folder in leftovers:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(leftovers)
 
 
 def _age(storage: Storage, key: str) -> timedelta:

@@ -7,7 +7,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.datasets.deriving import classes_in
 from core.datasets.findings import Findings
 from core.datasets.finishing import Finished
 from core.datasets.parsed import Parsed, ParsedImage
@@ -29,7 +28,8 @@ class Tally:
     class_images: list[Counter[int]] = field(default_factory=list)
     image_counts: list[int] = field(default_factory=list)
     splits: Counter[str] = field(default_factory=Counter)
-    groups: int = 0
+    group_splits: dict[str, str] = field(default_factory=dict)  # the split that a group was first met in
+    divided: set[str] = field(default_factory=set)
     hash: Any = field(default_factory=hashlib.sha256)
     first_with: dict[bytes, ParsedImage] = field(default_factory=dict)
 
@@ -40,8 +40,8 @@ class Tally:
             self.image_counts.append(0)
             self.hash.update(json.dumps([parsed_set.name, parsed_set.kind, parsed_set.classes]).encode())
 
-    def take(self, image: ParsedImage, one: Finished, findings: Findings) -> None:
-        """Count one stored image."""
+    def take(self, image: ParsedImage, one: Finished, group: str, findings: Findings) -> None:
+        """Count one stored image, of `group` where that is not empty."""
         self.images += 1
         self.size += one.size
         self.widths[one.stored.width] += 1
@@ -49,16 +49,28 @@ class Tally:
         self.splits[image.split] += 1
         self.hash.update(one.digest)
         self.hash.update(f"{image.split} {image.group} ".encode("utf-8", "surrogateescape"))
-        for number, (parsed_set, value) in enumerate(zip(self.parsed.sets, one.values, strict=True)):
-            if value is not None:
+        for number, (text, classes) in enumerate(zip(one.texts, one.classes, strict=True)):
+            if text is not None:
                 self.image_counts[number] += 1
-                classes = classes_in(value, parsed_set.kind)
                 self.class_counts[number].update(classes)
                 self.class_images[number].update(set(classes))
+        self._notice_division(image, group, findings)
         digest = bytes.fromhex(one.stored.sha256)[:16]
         first = self.first_with.setdefault(digest, image)
         if first is not image:
             _notice_duplicate(first, image, findings)
+
+    def _notice_division(self, image: ParsedImage, group: str, findings: Findings) -> None:
+        """The source's own split counts, and what it divides is said."""
+        if not group or not image.split or group in self.divided or self.group_splits.setdefault(group, image.split) == image.split:
+            return
+        self.divided.add(group)
+        findings.warning(
+            "group-across-splits",
+            image.path,
+            f"Images of the group “{group[:100]}” lie in “{self.group_splits[group]}” and in “{image.split}” of the source.",
+            "Put them into one of the two: what is learnt of a group must not be judged by it.",
+        )
 
     def median_size(self) -> tuple[int, int]:
         """Width and height in the middle, each by itself."""

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.orm import Session, sessionmaker
 
+from core.db.json_text import dump_json
 from core.errors import UnavailableError
 from core.settings import Settings
 
@@ -25,7 +26,9 @@ class Database:
                 parsed = parsed.set(drivername="postgresql+psycopg")
             self.is_sqlite = parsed.get_backend_name() == "sqlite"
             self.engine: Engine = create_engine(
-                parsed, **({} if self.is_sqlite else {"pool_pre_ping": True, "connect_args": {"connect_timeout": 5}})
+                parsed,
+                json_serializer=dump_json,
+                **({} if self.is_sqlite else {"pool_pre_ping": True, "connect_args": {"connect_timeout": 5}}),
             )
         except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:  # ValueError: a port that is no number
             raise UnavailableError(

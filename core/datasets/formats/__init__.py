@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from core.datasets.findings import Findings
-from core.datasets.formats import class_folders, coco, images_only, label_csv, labelme, mask_folders, voc, yolo
+from core.datasets.formats import class_folders, coco, csv_tables, images_only, label_csv, labelme, mask_folders, voc, yolo
 from core.datasets.parsed import Parsed
 from core.datasets.source import Source
 from core.errors import BadDataError, InvalidInputError
@@ -26,7 +26,7 @@ class Reader:
 
 READERS: tuple[Reader, ...] = tuple(
     Reader(module.NAME, module.detect, module.read)
-    for module in (label_csv, coco, labelme, voc, yolo, mask_folders, class_folders, images_only)
+    for module in (label_csv, coco, labelme, voc, yolo, mask_folders, csv_tables, class_folders, images_only)
 )
 
 

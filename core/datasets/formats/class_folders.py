@@ -20,6 +20,10 @@ _TEXTS = frozenset({".txt", ".md", ".pdf", ".csv", ".json", ".xml", ".html", ".y
 
 # A lone folder of one of these names holds images, not a class.
 _NO_CLASS = frozenset({"images", "image", "imgs", "img", "jpegimages", "data", "pictures", "photos", "dicom", "frames"})
+# Where every folder is called like these, they hold masks or labels and what they are of.
+_LABELS = frozenset(
+    {"masks", "mask", "labels", "label", "annotations", "annot", "gt", "groundtruth", "ground_truth", "gtfine", "leftimg8bit"}
+)
 # Nor do folders that are all called so: scanners write DICOM/PAT0001/ST0001/SE0001/IM0001.
 _ARCHIVE_FOLDER = re.compile(r"(pa|pat|patient|st|study|se|ser|series|scan|exam)[ _-]?\d+", re.I)
 
@@ -35,7 +39,7 @@ def detect(source: Source) -> bool:
     split = [path for path in inside if path.parts[prefix].lower() in SPLIT_NAMES]
     if len(split) == len(inside):
         return any(len(path.parts) > prefix + 2 for path in inside)
-    return not folders <= _NO_CLASS and not all(_ARCHIVE_FOLDER.fullmatch(folder) for folder in folders)
+    return not folders <= _NO_CLASS | _LABELS and not all(_ARCHIVE_FOLDER.fullmatch(folder) for folder in folders)
 
 
 def read(source: Source, settings: Settings, findings: Findings) -> Parsed:

@@ -1,9 +1,9 @@
 """COCO JSON: boxes, polygons and run-length masks, one file or one per split."""
 
-import functools
 import re
 from array import array
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, TypeGuard
@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from core.datasets import masks
 from core.datasets.findings import Findings
 from core.datasets.json_stream import JsonStreamError, first_keys, read_members
-from core.datasets.names import ClassList, class_name
+from core.datasets.names import ClassList, class_name, match_key
 from core.datasets.parsed import Geometry, Parsed, ParsedImage, ParsedSet, Polygons, Rle, split_of
 from core.datasets.source import Source, images_of
 from core.errors import BadDataError
@@ -86,8 +86,14 @@ def _without_twins(files: list[str], findings: Findings) -> list[str]:
 class _Objects:
     """What the annotations of one image say."""
 
-    boxes: list[tuple[int, float, float, float, float, None]] = field(default_factory=list)
-    masks: list[tuple[int, Geometry, None]] = field(default_factory=list)
+    boxes: list[tuple[int, float, float, float, float, int]] = field(default_factory=list)
+    masks: list[tuple[int, Geometry, int]] = field(default_factory=list)
+
+
+# What one annotation says: category, box, mask, its id and its line in the file.
+_Entry = tuple[Any, tuple[float, ...] | None, Geometry | None, Any, int]
+# What one image says: name, width and height as declared (0 = not), and its line in the file.
+_Listed = tuple[str, int, int, int]
 
 
 class _Reading:
@@ -102,55 +108,57 @@ class _Reading:
         self.without_mask = 0
         self._by_name: dict[str, list[str]] = {}
         for path in images_of(source):
-            self._by_name.setdefault(path.rpartition("/")[2], []).append(path)
+            self._by_name.setdefault(match_key(path.rpartition("/")[2]), []).append(path)
 
     def read(self, file: str, split: str) -> None:
         """Take one file in."""
         categories: list[dict[str, Any]] = []
-        images: dict[Any, tuple[str, int, int]] = {}
-        by_image: dict[Any, list[tuple[Any, tuple[float, ...] | None, Geometry | None, Any]]] = {}
+        images: dict[Any, _Listed] = {}
+        by_image: dict[Any, list[_Entry]] = {}
         try:
             with self.source.open(file) as binary:
-                for key, element in read_members(binary, _STREAMED):
+                for key, element, line in read_members(binary, _STREAMED):
                     if key == "categories" and isinstance(element, dict):
                         categories.append(element)
                     elif key == "images" and isinstance(element, dict):
-                        self._image(file, element, images)
+                        self._image(file, element, images, line)
                     elif key == "annotations" and isinstance(element, dict):
-                        self._annotation(file, element, by_image)
+                        self._annotation(file, element, by_image, line)
                     elif key in _STREAMED:
-                        self.findings.error("bad-entry", file, f"An entry of {key} is no object.", "Write the file anew.")
+                        self.findings.error("bad-entry", file, f"An entry of {key} is no object.", "Write the file anew.", line)
         except (JsonStreamError, UnicodeDecodeError, OSError) as error:
             raise BadDataError(f"{file} cannot be read as JSON: {error}.", "Check that it was copied whole.") from error
         numbers = self._categories(file, categories, by_image)
         self._join(file, split, images, by_image, numbers)
 
-    def _image(self, file: str, element: dict[str, Any], images: dict[Any, tuple[str, int, int]]) -> None:
+    def _image(self, file: str, element: dict[str, Any], images: dict[Any, _Listed], line: int) -> None:
         name, number = element.get("file_name"), element.get("id")
         if not isinstance(name, str) or not isinstance(number, (int, str)):
-            self.findings.error("bad-entry", file, "An image has no id or no file_name.", "Write the file anew.")
+            self.findings.error("bad-entry", file, "An image has no id or no file_name.", "Write the file anew.", line)
             return
         if number in images:
-            self.findings.error("duplicate-id", file, f"Two images have the id {number}; the first one counts.", "Number the images anew.")
+            self.findings.error(
+                "duplicate-id", file, f"Two images have the id {_shown(number)}; the first one counts.", "Number the images anew.", line
+            )
             return
-        images[number] = (name, _side(element.get("width")), _side(element.get("height")))
+        images[number] = (name, _side(element.get("width")), _side(element.get("height")), line)
 
-    def _annotation(self, file: str, element: dict[str, Any], by_image: dict[Any, list[Any]]) -> None:
+    def _annotation(self, file: str, element: dict[str, Any], by_image: dict[Any, list[_Entry]], line: int) -> None:
         image, category, number = element.get("image_id"), element.get("category_id"), element.get("id")
         if not isinstance(image, (int, str)) or not isinstance(category, (int, str)):
             self.findings.error(
-                "bad-entry", file, f"The annotation {_shown(number)} has no image_id or no category_id.", "Write the file anew."
+                "bad-entry", file, f"The annotation {_shown(number)} has no image_id or no category_id.", "Write the file anew.", line
             )
             return
         if element.get("iscrowd") in (1, True):
             self.findings.warning(
-                "crowd", file, f"The annotation {_shown(number)} marks a crowd and is not learnt from.", "Nothing needs to be done."
+                "crowd", file, f"The annotation {_shown(number)} marks a crowd and is not learnt from.", "Nothing needs to be done.", line
             )
             return
         box = _box(element.get("bbox"))
         if box is None and element.get("bbox"):
             self.findings.error(
-                "bad-entry", file, f"The box of annotation {_shown(number)} is not four numbers.", "Write it as x, y, width, height."
+                "bad-entry", file, f"The box of annotation {_shown(number)} is not four numbers.", "Write it as x, y, width, height.", line
             )
             return
         try:
@@ -161,9 +169,10 @@ class _Reading:
                 file,
                 f"The mask of annotation {_shown(number)} cannot be used: {error}.",
                 "Write it as polygons or run lengths.",
+                line,
             )
             mask = None
-        by_image.setdefault(image, []).append((category, box, mask, number))
+        by_image.setdefault(image, []).append((category, box, mask, number, line))
 
     def _categories(self, file: str, categories: list[dict[str, Any]], by_image: dict[Any, list[Any]]) -> dict[Any, int]:
         used = Counter(entry[0] for entries in by_image.values() for entry in entries)
@@ -187,80 +196,84 @@ class _Reading:
             numbers[number] = self.classes.index(name or f"class_{number}")
         return numbers
 
-    def _join(
-        self, file: str, split: str, images: dict[Any, tuple[str, int, int]], by_image: dict[Any, list[Any]], numbers: dict[Any, int]
-    ) -> None:
-        folder = PurePosixPath(file).parent
-        for number, (name, width, height) in images.items():
+    def _join(self, file: str, split: str, images: dict[Any, _Listed], by_image: dict[Any, list[_Entry]], numbers: dict[Any, int]) -> None:
+        beginnings = _beginnings(PurePosixPath(file).parent)
+        for number, (name, width, height, line) in images.items():
             entries = by_image.pop(number, [])
-            path = self.resolve(name, folder, split)
+            path = self.resolve(name, beginnings, split)
             if not path:
-                self.findings.error("missing-image", file, f"There is no image {name[:200]}.", "Add the image, or take its entry out.")
+                what = f"There is no image {_printable(name)}."
+                self.findings.error("missing-image", file, what, "Add the image, or take its entry out.", line)
                 continue
             image = self.images.get(path)
             if image is None:
                 image = self.images[path] = ParsedImage(path, [], split, annotation_file=file, width=width, height=height)
                 self.objects[path] = _Objects()
-            for category, box, mask, annotation in entries:
+            for category, box, mask, annotation, place in entries:
                 if category not in numbers:
                     self.findings.error(
                         "unknown-class",
                         file,
-                        f"The annotation {_shown(annotation)} has the unknown category {category}.",
+                        f"The annotation {_shown(annotation)} has the unknown category {_shown(category)}.",
                         "Add it to categories.",
+                        place,
                     )
                     continue
-                self._object(file, path, numbers[category], box, mask, annotation)
+                self._object(file, path, numbers[category], box, mask, annotation, place)
         for number in by_image:
             self.findings.error(
                 "unknown-image",
                 file,
-                f"{len(by_image[number])} annotations are of the image {number}, which is not listed.",
+                f"{len(by_image[number])} annotations are of the image {_shown(number)}, which is not listed.",
                 "Add it to images.",
+                by_image[number][0][4],
             )
 
-    def _object(self, file: str, path: str, number: int, box: tuple[float, ...] | None, mask: Geometry | None, annotation: Any) -> None:
+    def _object(
+        self, file: str, path: str, number: int, box: tuple[float, ...] | None, mask: Geometry | None, annotation: Any, line: int
+    ) -> None:
         objects = self.objects[path]
         if mask is not None:
             self.with_mask += 1
-            objects.masks.append((number, mask, None))
+            objects.masks.append((number, mask, line))
             box = box or masks.extent(mask)
         else:
             self.without_mask += 1
         if box is not None:
-            objects.boxes.append((number, box[0], box[1], box[2], box[3], None))
+            objects.boxes.append((number, box[0], box[1], box[2], box[3], line))
         elif mask is None:
             self.findings.error(
-                "box-without-area", file, f"The annotation {_shown(annotation)} has neither box nor mask.", "Draw it anew, or take it out."
+                "box-without-area",
+                file,
+                f"The annotation {_shown(annotation)} has neither box nor mask.",
+                "Draw it anew, or take it out.",
+                line,
             )
 
-    def resolve(self, name: str, folder: PurePosixPath, split: str) -> str:
+    def resolve(self, name: str, beginnings: Sequence[str], split: str) -> str:
         """The member that a file name means: beside the JSON, above it, in images/, or wherever one of that name lies alone."""
         members = self.source.members
-        for beginning in self._starts(folder):
+        for beginning in beginnings:
             if beginning + name in members:
                 return beginning + name
+        written = name
         if "://" in name:  # labelling services name images by their address
-            name = PurePosixPath(unquote(urlsplit(name).path)).name
+            name = _path_of(name).rpartition("/")[2]
         name = name.replace("\\", "/").removeprefix("./").lstrip("/")
-        if ".." in PurePosixPath(name).parts:
-            name = PurePosixPath(name).name
-        for start in (folder, folder.parent, folder / "images", folder.parent / "images", PurePosixPath(".")):
-            path = str(start / name)
-            if path in members:
-                return path
-        found = self._by_name.get(PurePosixPath(name).name, [])
+        if ".." in name.split("/"):
+            name = name.rpartition("/")[2]
+        if name != written:
+            for beginning in beginnings:
+                if beginning + name in members:
+                    return beginning + name
+        found = self._by_name.get(match_key(name.rpartition("/")[2]), [])
+        if len(found) > 1:
+            found = [path for path in found if path.rpartition("/")[2] == name.rpartition("/")[2]] or found
         if len(found) > 1 and split:
-            found = [path for path in found if split_of(str(PurePosixPath(path).parent)) == split] or found
+            found = [path for path in found if split_of(path.rpartition("/")[0]) == split] or found
         if len(found) > 1:
             found = [path for path in found if path.endswith("/" + name)] or found
         return found[0] if len(found) == 1 else ""
-
-    @staticmethod
-    @functools.cache
-    def _starts(folder: PurePosixPath) -> tuple[str, ...]:
-        """Beside the file and in images/ there, as beginnings of paths."""
-        return tuple(f"{start}/".removeprefix("./") for start in (folder, folder.parent, folder / "images", folder.parent / "images"))
 
     def parsed(self) -> Parsed:
         """All that was read. Masks make a set of their own; boxes always do, for they are given more exactly than masks tell."""
@@ -282,6 +295,24 @@ class _Reading:
 
 def _side(value: Any) -> int:
     return int(value) if isinstance(value, (int, float)) and 0 < value < 1e9 else 0
+
+
+def _beginnings(folder: PurePosixPath) -> tuple[str, ...]:
+    """Where the images of a file in `folder` may lie, as beginnings of paths: beside it, above it, in images/ there, at the top."""
+    starts = (folder, folder.parent, folder / "images", folder.parent / "images", PurePosixPath("."))
+    return tuple(dict.fromkeys("" if str(start) == "." else f"{start}/" for start in starts))
+
+
+def _path_of(address: str) -> str:
+    """The path in an address; nothing where it is none."""
+    try:
+        return unquote(urlsplit(address).path)
+    except ValueError:
+        return ""
+
+
+def _printable(name: str) -> str:
+    return name[:200].encode("utf-8", "replace").decode()
 
 
 def _shown(number: Any) -> str:

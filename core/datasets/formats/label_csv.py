@@ -115,7 +115,7 @@ def _dialect(source: Source, file: str) -> tuple[str, str]:
     return encoding, "," if "," in first.partition(";")[0] else ";" if ";" in first else "\t" if "\t" in first else ","
 
 
-def _number(cell: str) -> float:
+def number_in(cell: str) -> float:
     """A number, its decimals after a point or, as in many countries, a comma."""
     try:
         return float(cell)
@@ -241,7 +241,7 @@ class _Table:
     def box(self, image: ParsedImage, row: list[str], number: int) -> None:
         """`path,class,xLeft,yTop,width,height`."""
         try:
-            x, y, width, height = _number(row[2]), _number(row[3]), _number(row[4]), _number(row[5])
+            x, y, width, height = number_in(row[2]), number_in(row[3]), number_in(row[4]), number_in(row[5])
         except ValueError:
             self._bad(number, "The box has a coordinate that is no number.", "Write xLeft,yTop,width,height in pixels.")
             return

@@ -2,8 +2,8 @@
 
 import base64
 import binascii
-import json
 import math
+import zlib
 from array import array
 from io import BytesIO
 from pathlib import PurePosixPath
@@ -14,8 +14,8 @@ from PIL import Image
 
 from core.datasets import masks
 from core.datasets.findings import Findings
-from core.datasets.json_stream import first_keys
-from core.datasets.names import ClassList, class_name, natural_key
+from core.datasets.json_stream import first_keys, read_members
+from core.datasets.names import ClassList, class_name, match_key, natural_key
 from core.datasets.parsed import Geometry, Parsed, ParsedImage, ParsedSet, Polygons, Rle, split_of
 from core.datasets.source import Source, images_of
 from core.errors import BadDataError
@@ -24,7 +24,6 @@ from core.vocabulary import AnnotationKind
 
 NAME = "labelme"
 
-_LONGEST_JSON = 512_000_000
 _CIRCLE_CORNERS = 64
 
 
@@ -74,16 +73,22 @@ class _Reading:
         self._by_stem: dict[str, list[str]] = {}
         self._images = set(images_of(source))
         for path in sorted(self._images):
-            self._by_stem.setdefault(path.rpartition(".")[0], []).append(path)
+            self._by_stem.setdefault(match_key(path.rpartition(".")[0]), []).append(path)
 
     def read(self, file: str) -> None:
         """Take one file in."""
+        loaded: dict[str, Any] = {}
+        shapes: list[tuple[Any, int]] = []
         try:
-            loaded = json.loads(self.source.read(file, _LONGEST_JSON).decode("utf-8-sig"))
-        except (OSError, ValueError, RecursionError) as error:
+            with self.source.open(file) as binary:
+                for key, value, line in read_members(binary, ("shapes",)):
+                    if key == "shapes" and isinstance(value, dict):
+                        shapes.append((value, line))
+                    loaded[key] = value
+        except (OSError, ValueError, zlib.error, EOFError) as error:
             self.findings.error("bad-json", file, f"The file cannot be read as JSON ({str(error)[:200]}).", "Save it again with LabelMe.")
             return
-        if not isinstance(loaded, dict) or not ("shapes" in loaded or "flags" in loaded):
+        if not ("shapes" in loaded or "flags" in loaded or "imagePath" in loaded):
             self.findings.warning("file-ignored", file, "The file is no LabelMe file.", "Nothing needs to be done.")
             return
         path, embedded = self._image(file, loaded)
@@ -110,7 +115,7 @@ class _Reading:
             upright=True,  # LabelMe shows images upright and means what it shows
         )
         self._take_flags(path, loaded.get("flags"))
-        self._take_shapes(file, path, loaded.get("shapes"))
+        self._take_shapes(file, path, shapes)
 
     def _image(self, file: str, loaded: dict[str, Any]) -> tuple[str, str]:
         """The image's path, and the JSON file that carries it where no image file is there."""
@@ -123,7 +128,7 @@ class _Reading:
                 for candidate in (str(start / tail), str(start / name)):
                     if candidate in self._images:
                         return candidate, ""
-        beside = self._by_stem.get(file.rpartition(".")[0])
+        beside = self._by_stem.get(match_key(file.rpartition(".")[0]))
         if beside:
             return beside[0], ""
         if isinstance(loaded.get("imageData"), str) and loaded["imageData"]:
@@ -136,21 +141,21 @@ class _Reading:
             numbers = [(self.flags.index(name), value) for name, value in names]
             self.labels[path] = [number for number, value in numbers if value]
 
-    def _take_shapes(self, file: str, path: str, shapes: Any) -> None:
+    def _take_shapes(self, file: str, path: str, shapes: list[tuple[Any, int]]) -> None:
         self.boxes[path], self.objects[path] = [], []
         groups: dict[tuple[int, Any], list[Any]] = {}
-        for number, shape in enumerate(shapes if isinstance(shapes, list) else [], 1):
+        for number, (shape, line) in enumerate(shapes, 1):
             name = class_name(str(shape.get("label") or "")) if isinstance(shape, dict) else ""
             points = _points(shape.get("points")) if isinstance(shape, dict) else None
             if not name or points is None:
-                self.findings.error("bad-entry", file, f"Shape {number} has no label or no points.", "Draw it anew.")
+                self.findings.error("bad-entry", file, f"Shape {number} has no label or no points.", "Draw it anew.", line)
                 continue
             kind = shape.get("shape_type") or "polygon"
             if kind == "rectangle" and len(points) >= 2:
                 xs, ys = [x for x, _ in points], [y for _, y in points]
-                self.boxes[path].append((self.classes.index(name), min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys), None))
+                self.boxes[path].append((self.classes.index(name), min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys), line))
                 continue
-            geometry = self._geometry(file, number, kind, points, shape)
+            geometry = self._geometry(file, number, kind, points, shape, line)
             if geometry is None:
                 continue
             index, group = self.classes.index(name), shape.get("group_id")
@@ -160,10 +165,12 @@ class _Reading:
                 parts: list[Any] = [geometry]
                 if isinstance(group, (int, str)):
                     groups[index, group] = parts
-                self.objects[path].append((index, parts, None))
+                self.objects[path].append((index, parts, line))
         self.objects[path] = [(index, _joined(parts), line) for index, parts, line in self.objects[path]]
 
-    def _geometry(self, file: str, number: int, kind: Any, points: list[tuple[float, float]], shape: dict[str, Any]) -> Geometry | None:
+    def _geometry(
+        self, file: str, number: int, kind: Any, points: list[tuple[float, float]], shape: dict[str, Any], line: int
+    ) -> Geometry | None:
         if kind == "polygon" and len(points) >= 3:
             return Polygons((array("d", [side for point in points for side in point]),))
         if kind == "circle" and len(points) == 2:
@@ -180,6 +187,7 @@ class _Reading:
             file,
             f"Shape {number} is a {str(kind)[:20]} of {len(points)} points; it is left out.",
             "Draw a rectangle or a polygon.",
+            line,
         )
         return None
 
@@ -204,7 +212,7 @@ class _Reading:
                 )
             # An outlined object is one for boxes as well: without it, its place would count as background.
             for path, objects in self.objects.items():
-                self.boxes[path] += [(index, *box, None) for index, geometry, _ in objects if (box := masks.extent(geometry))]
+                self.boxes[path] += [(index, *box, line) for index, geometry, line in objects if (box := masks.extent(geometry))]
             sets.append(ParsedSet("boxes", AnnotationKind.BOXES, self.classes.names))
             columns.append(self.boxes)
         if any_objects:

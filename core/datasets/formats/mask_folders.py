@@ -1,12 +1,15 @@
 """Folders of mask pictures: indexed, grey or coloured, matched with their images by file stem across sibling folders."""
 
+import itertools
 import re
 from pathlib import PurePosixPath
+
+from PIL import Image
 
 from core.datasets.findings import Findings
 from core.datasets.fitting import open_mask
 from core.datasets.formats.mask_values import read_class_names, scan_masks
-from core.datasets.names import natural_key
+from core.datasets.names import match_key, natural_key
 from core.datasets.parsed import MaskFile, Parsed, ParsedImage, ParsedSet, split_of
 from core.datasets.source import Source, images_of
 from core.errors import BadDataError
@@ -21,18 +24,24 @@ _MASK_FOLDER = re.compile(
     re.I,
 )
 _MASK_SUFFIX = re.compile(r"[_-](masks?|seg|segmentation|gt|labels?|l|annot|target|manual1|1stho)$", re.I)
+_PREFIX = re.compile(r"^(masks?|labels?|gt|seg|img|image)[_-](?=.)", re.I)  # mask_7 is the mask of img_7, or of 7
 _MASK_TYPES = (".png", ".tif", ".tiff", ".bmp", ".gif")
+_JPEG_TYPES = (".jpg", ".jpeg")
 _SAMPLE = 6
 
 
-def _in_mask_folder(path: str) -> bool:
-    return any(_MASK_FOLDER.match(part) for part in PurePosixPath(path).parts[:-1])
+def _in_mask_folders(paths: list[str]) -> list[str]:
+    """Those that lie in a folder of masks; folders that hold everything tell nothing."""
+    parts = [PurePosixPath(path).parts[:-1] for path in paths]
+    shared = sum(1 for _ in itertools.takewhile(lambda level: len(set(level)) == 1, zip(*parts, strict=False))) if len(paths) > 1 else 0
+    return [path for path, own in zip(paths, parts, strict=True) if any(_MASK_FOLDER.match(part) for part in own[shared:])]
 
 
 def _pairs(source: Source) -> tuple[dict[str, str], list[str], list[str]]:
     """Mask by image, masks without an image, images without a mask."""
     all_images = images_of(source)
-    masks = [path for path in all_images if path.lower().endswith(_MASK_TYPES) and _in_mask_folder(path)]
+    inside = _in_mask_folders(all_images)
+    masks = [path for path in inside if path.lower().endswith(_MASK_TYPES)]
     if not masks:
         stems = {PurePosixPath(path).stem for path in all_images}
         masks = [
@@ -42,17 +51,21 @@ def _pairs(source: Source) -> tuple[dict[str, str], list[str], list[str]]:
             and _MASK_SUFFIX.search(stem := PurePosixPath(path).stem)
             and _MASK_SUFFIX.sub("", stem) in stems
         ]
+    masks = masks or [path for path in inside if path.lower().endswith(_JPEG_TYPES)]
     taken = set(masks)
     images = [path for path in all_images if path not in taken]
     by_stem: dict[str, list[str]] = {}
     for path in images:
-        by_stem.setdefault(PurePosixPath(path).stem, []).append(path)
+        stem = match_key(PurePosixPath(path).stem)
+        for key in dict.fromkeys((stem, _PREFIX.sub("", stem))):
+            by_stem.setdefault(key, []).append(path)
     found: dict[str, str] = {}
     lonely: list[str] = []
     for mask in sorted(masks):
-        stem = PurePosixPath(mask).stem
-        candidates = by_stem.get(stem) or by_stem.get(_MASK_SUFFIX.sub("", stem)) or []
-        candidates = [path for path in candidates if path not in found] or []
+        stem = match_key(PurePosixPath(mask).stem)
+        candidates: list[str] = []
+        for key in (stem, _MASK_SUFFIX.sub("", stem), _PREFIX.sub("", stem)):
+            candidates = candidates or [path for path in by_stem.get(key, []) if path not in found]
         if candidates:
             found[max(candidates, key=lambda path: (_kinship(path, mask), -path.count("/")))] = mask
         else:
@@ -73,11 +86,13 @@ def detect(source: Source) -> bool:
         return False
     for image, mask in sorted(pairs.items())[:_SAMPLE]:
         try:
-            mask_picture, image_picture = open_mask(source, mask), open_mask(source, image)
+            mask_picture = open_mask(source, mask)
+            with source.open(image) as file:
+                width, height = Image.open(file).size
         except (OSError, ValueError, KeyError, SyntaxError):
             continue
         few = mask_picture.mode in ("1", "L", "P", "I", "I;16") or mask_picture.convert("RGB").getcolors(512) is not None
-        if few and mask_picture.size in (image_picture.size, image_picture.size[::-1]):
+        if few and mask_picture.size in ((width, height), (height, width)):
             return True
     return False
 

@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import re
+import threading
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -18,6 +20,8 @@ from core.datasets.fitting import mask_values, open_mask
 from core.datasets.names import class_name
 from core.datasets.source import Source
 
+_LARGE = 1_000_000  # bytes of a mask file: a few of those may be of hundreds of millions of pixels, and are not decoded side by side
+_ONE_AT_A_TIME = threading.Lock()
 _MOST_COLOURS = 512  # of one mask; a picture with more is a photograph, or was saved as JPEG
 _BACKGROUND = frozenset(
     {
@@ -127,21 +131,28 @@ def scan_masks(source: Source, paths: Iterable[str], findings: Findings) -> Scan
 def _look(source: Source, path: str) -> tuple[str, frozenset[int] | str, dict[int, int]]:
     """Mode (index or colour), the values or why there are none, and the palette of one mask."""
     try:
-        picture = open_mask(source, path)
-        if picture.mode in ("RGB", "RGBA"):
-            colours = picture.convert("RGB").getcolors(_MOST_COLOURS)
-            if colours is None:
-                return "colour", f"it has more than {_MOST_COLOURS} colours", {}
-            packed = [_packed(colour) for _, colour in colours]
-            if all(value >> 16 == value & 0xFF == (value >> 8) & 0xFF for value in packed):
-                return "index", frozenset(value & 0xFF for value in packed), {value & 0xFF: value for value in packed}
-            return "colour", frozenset(packed), {}
-        values = np.unique(mask_values(picture, colour=False))
-        if len(values) > _MOST_COLOURS:
-            return "index", f"it has more than {_MOST_COLOURS} values", {}
-        return "index", frozenset(int(value) for value in values), _palette(picture)
+        with _ONE_AT_A_TIME if source.members[path].size > _LARGE else nullcontext():
+            return _values_of(open_mask(source, path))
     except (OSError, ValueError, KeyError, SyntaxError) as error:
         return "index", str(error) or type(error).__name__, {}
+
+
+def _values_of(picture: Image.Image) -> tuple[str, frozenset[int] | str, dict[int, int]]:
+    """What `_look` says of a picture."""
+    if picture.mode in ("RGB", "RGBA"):
+        colours = picture.convert("RGB").getcolors(_MOST_COLOURS)
+        if colours is None:
+            return "colour", f"it has more than {_MOST_COLOURS} colours", {}
+        packed = [_packed(colour) for _, colour in colours]
+        if all(value >> 16 == value & 0xFF == (value >> 8) & 0xFF for value in packed):
+            return "index", frozenset(value & 0xFF for value in packed), {value & 0xFF: value for value in packed}
+        return "colour", frozenset(packed), {}
+    if picture.mode in ("L", "P"):
+        return "index", frozenset(value for value, count in enumerate(picture.histogram()) if count), _palette(picture)
+    values = np.unique(mask_values(picture, colour=False))
+    if len(values) > _MOST_COLOURS:
+        return "index", f"it has more than {_MOST_COLOURS} values", {}
+    return "index", frozenset(int(value) for value in values), _palette(picture)
 
 
 def _packed(colour: Any) -> int:

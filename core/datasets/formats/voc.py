@@ -11,7 +11,7 @@ from defusedxml.common import DefusedXmlException
 
 from core.datasets.findings import Findings
 from core.datasets.formats.mask_values import ClassNames, read_class_names, scan_masks, scan_objects
-from core.datasets.names import ClassList, class_name, natural_key
+from core.datasets.names import ClassList, class_name, match_key, natural_key
 from core.datasets.parsed import MaskFile, Parsed, ParsedImage, ParsedSet, split_of
 from core.datasets.source import Source, images_of
 from core.errors import BadDataError
@@ -78,8 +78,8 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
     by_name: dict[str, list[str]] = {}
     by_stem: dict[str, list[str]] = {}
     for path in images:
-        by_name.setdefault(PurePosixPath(path).name, []).append(path)
-        by_stem.setdefault(PurePosixPath(path).stem, []).append(path)
+        by_name.setdefault(match_key(PurePosixPath(path).name), []).append(path)
+        by_stem.setdefault(match_key(PurePosixPath(path).stem), []).append(path)
     splits = _splits(source, by_stem)
     classes = ClassList()
     parsed_images: dict[str, ParsedImage] = {}
@@ -105,7 +105,7 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
     for path in sorted(listed, key=natural_key):
         image = parsed_images.get(path) or ParsedImage(path, [], annotation_file=class_masks.get(path, ""))
         image.values = [column.get(path) for column in columns]
-        image.split = splits.get(PurePosixPath(path).stem, "") or split_of(str(PurePosixPath(path).parent))
+        image.split = splits.get(match_key(PurePosixPath(path).stem), "") or split_of(str(PurePosixPath(path).parent))
         parsed_images[path] = image
     unlisted = len(images) - len(listed)
     if unlisted:
@@ -129,7 +129,7 @@ def _read_xml(
     findings: Findings,
 ) -> None:
     try:
-        root: Element = defusedxml.ElementTree.fromstring(source.read(file, _LONGEST_XML))
+        root, lines = _parsed_xml(source.read(file, _LONGEST_XML))
     except DefusedXmlException:
         findings.error(
             "unsafe-xml", file, "The XML defines entities, which is how XML bombs are made.", "Write it without a document type."
@@ -151,24 +151,51 @@ def _read_xml(
     width, height = (_number(root.findtext(f"size/{side}")) or 0 for side in ("width", "height"))
     images[path] = ParsedImage(path, [], annotation_file=file, width=int(max(0, min(width, 1e6))), height=int(max(0, min(height, 1e6))))
     boxes[path] = []
-    for number, element in enumerate(root.iter("object"), 1):
+    for number, (element, line) in enumerate(zip(root.iter("object"), lines, strict=False), 1):
         name = class_name(element.findtext("name") or "")
         corners = [_number(element.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")]
         if not name or any(corner is None for corner in corners):
             findings.error(
-                "bad-entry", file, f"Object {number} has no name or no box.", "Write name and bndbox with xmin, ymin, xmax, ymax."
+                "bad-entry", file, f"Object {number} has no name or no box.", "Write name and bndbox with xmin, ymin, xmax, ymax.", line
             )
             continue
         left, top, right, bottom = (corner or 0.0 for corner in corners)
         # VOC counts pixels from 1 and includes the last one.
-        boxes[path].append((classes.index(name), left - 1, top - 1, right - left + 1, bottom - top + 1, None))
+        boxes[path].append((classes.index(name), left - 1, top - 1, right - left + 1, bottom - top + 1, line))
+
+
+def _parsed_xml(data: bytes) -> tuple[Element, list[int]]:
+    """The root, and the line on which each `object` begins, in the order in which `iter` finds them.
+
+    Raises:
+        ParseError: when it is no XML.
+        DefusedXmlException: when it declares entities.
+    """
+    parser = defusedxml.ElementTree.DefusedXMLParser(forbid_entities=True)
+    expat: Any = parser.parser
+    lines: list[int] = []
+    begin = expat.StartElementHandler
+
+    def noting_lines(tag: str, attributes: Any) -> Any:
+        if tag == "object":
+            lines.append(expat.CurrentLineNumber)
+        return begin(tag, attributes)
+
+    expat.StartElementHandler = noting_lines
+    parser.feed(data)
+    return parser.close(), lines
 
 
 def _image_of(root: Element, file: str, by_name: dict[str, list[str]], by_stem: dict[str, list[str]]) -> str:
     named = (root.findtext("filename") or "").strip().replace("\\", "/").rpartition("/")[2]
-    found = by_name.get(named) or by_stem.get(PurePosixPath(file).stem) or by_stem.get(PurePosixPath(named).stem) or []
+    found = (
+        by_name.get(match_key(named))
+        or by_stem.get(match_key(PurePosixPath(file).stem))
+        or by_stem.get(match_key(PurePosixPath(named).stem))
+        or []
+    )
     # The same name may lie in several splits: the nearest to the XML is meant.
-    return max(found, key=lambda path: (_shared(path, file), -path.count("/")), default="")
+    return max(found, key=lambda path: (_shared(path, file), PurePosixPath(path).name == named, -path.count("/")), default="")
 
 
 def _shared(first: str, second: str) -> int:
@@ -190,7 +217,9 @@ def _splits(source: Source, stems: Collection[str]) -> dict[str, str]:
         if "imagesets" in path.lower() and pure.name.lower() in ("train.txt", "val.txt", "test.txt"):
             for line in source.read(path, _LONGEST_XML).decode("utf-8-sig", "replace").splitlines():
                 # A stem, in the lists of one class followed by 1, 0 or -1.
-                stem = line.strip() if line.strip() in stems else re.sub(r"\s+(1|0|-1)\s*$", "", line).strip()
+                stem = match_key(line.strip())
+                if stem not in stems:
+                    stem = re.sub(r"\s+(1|0|-1)$", "", stem)
                 if stem:
                     found.setdefault(stem, pure.stem.lower())
     return found
@@ -201,7 +230,7 @@ def _masks_of(source: Source, folder: str, by_stem: dict[str, list[str]], findin
     found: dict[str, str] = {}
     for path in sorted(images_of(source)):
         if _mask_folder(path, folder):
-            images = by_stem.get(PurePosixPath(path).stem, [])
+            images = by_stem.get(match_key(PurePosixPath(path).stem), [])
             if images:
                 found[max(images, key=lambda image: _shared(image, path))] = path
             else:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from core.datasets.findings import Findings
-from core.datasets.names import class_name, natural_key
+from core.datasets.names import class_name, match_key, natural_key
 from core.datasets.parsed import SPLIT_NAMES, Parsed, ParsedImage, ParsedSet, Polygons, split_of
 from core.datasets.source import Source, has_image_suffix
 from core.errors import BadDataError
@@ -27,21 +27,43 @@ _LIST = re.compile(r"(?:^|/)(train|val|valid|test)\.txt$", re.I)  # as darknet w
 _ROW = re.compile(r"^\s*\d+(\s+[-+.\deE]+){4,}\s*$")
 
 
-def _yaml_file(source: Source) -> str:
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without references: few lines of them can stand for more than any memory holds, and no data.yaml needs them."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """One node; refused where it refers to another."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "references (*) are not read", self.get_mark())
+        return super().compose_node(parent, index)
+
+
+def _yaml_files(source: Source) -> list[str]:
     found = [path for path in source.members if path.lower().endswith((".yaml", ".yml")) and path.count("/") <= 3]
-    found.sort(key=lambda path: (PurePosixPath(path).stem.lower() not in ("data", "dataset"), path.count("/"), path))
-    for path in found[:20]:
-        if "names" in _load_yaml(source, path):
-            return path
-    return ""
+    return sorted(found, key=lambda path: (PurePosixPath(path).stem.lower() not in ("data", "dataset"), path.count("/"), path))[:20]
 
 
-def _load_yaml(source: Source, path: str) -> dict[str, Any]:
-    try:
-        loaded = yaml.safe_load(source.read(path, 1_000_000).decode("utf-8-sig", "replace"))
-    except (yaml.YAMLError, OSError, ValueError, RecursionError):
-        return {}
-    return loaded if isinstance(loaded, dict) else {}
+def _described(source: Source, findings: Findings | None = None) -> tuple[str, dict[str, Any]]:
+    """The YAML that names the classes, and what it says; nothing where there is none. `findings` hear of those that cannot be read."""
+    for path in _yaml_files(source):
+        try:
+            loaded = yaml.load(source.read(path, 1_000_000).decode("utf-8-sig", "replace"), _PlainLoader)  # noqa: S506  # a safe one
+        except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
+            if findings is not None:
+                mark = getattr(error, "problem_mark", None)
+                what = str(getattr(error, "problem", None) or error)[:200]
+                # Whatever else is written in YAML is none of ours.
+                note = findings.error if PurePosixPath(path).stem.lower() in ("data", "dataset") else findings.warning
+                note(
+                    "bad-yaml",
+                    path,
+                    f"The file cannot be read as YAML: {what}.",
+                    "Mend it: names: [cat, dog] or a line 0: cat for each class.",
+                    mark.line + 1 if mark else None,
+                )
+            continue
+        if isinstance(loaded, dict) and "names" in loaded:
+            return path, loaded
+    return "", {}
 
 
 def _names_file(source: Source) -> str:
@@ -55,7 +77,7 @@ def _names_file(source: Source) -> str:
 
 def detect(source: Source) -> bool:
     """Whether there is a data.yaml with names, or text files beside the images that read as YOLO rows."""
-    if _yaml_file(source):
+    if _described(source)[0]:
         return True
     labels = _label_files(source)
     images = _stems(source)
@@ -82,17 +104,17 @@ def _label_files(source: Source) -> list[str]:
 
 def _stems(source: Source) -> dict[str, str]:
     """Images by their path without suffix."""
-    return {path.rpartition(".")[0]: path for path in source.members if has_image_suffix(path)}
+    return {match_key(path.rpartition(".")[0]): path for path in source.members if has_image_suffix(path)}
 
 
 def _image_stems(label: str) -> list[str]:
     """Where the image of a label file may lie, without suffix: a `labels` folder becomes `images`, or beside it."""
-    stem = label.rpartition(".")[0]
+    stem = match_key(label.rpartition(".")[0])
     parts = stem.split("/")
     found = [stem]
     for place in reversed(range(len(parts) - 1)):
         if parts[place].lower() in ("labels", "label", "annotations"):
-            for folder in ("images", "image", "JPEGImages", "imgs"):
+            for folder in ("images", "image", "jpegimages", "imgs"):
                 found.append("/".join([*parts[:place], folder, *parts[place + 1 :]]))
             found.append("/".join([*parts[:place], *parts[place + 1 :]]))
     return found
@@ -107,8 +129,7 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
     images = _stems(source)
     if not images:
         raise BadDataError(f"{source.name} holds no images.", "Put them into images/ beside labels/.")
-    yaml_file = _yaml_file(source)
-    described = _load_yaml(source, yaml_file) if yaml_file else {}
+    yaml_file, described = _described(source, findings)
     given = _class_names(source, described, yaml_file)
     splits = _splits(source, described, yaml_file, images)
     label_of: dict[str, str] = {}
@@ -118,15 +139,24 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
             label_of.setdefault(image, label)
         elif "label" in label.lower():
             findings.error("missing-image", label, "There is no image of this name.", "Add the image, or remove the label file.")
-    rows = {image: _rows(source, label, findings) for image, label in label_of.items()}
-    names = _complete(given, rows, yaml_file or _names_file(source) or "data.yaml", findings)
+    points = _points_per_object(described)
+    rows = {image: _rows(source, label, points, findings) for image, label in label_of.items()}
+    names = _complete(given, rows, yaml_file or _names_file(source), findings)
     return _parsed(images, label_of, rows, names, splits, findings)
 
 
 _Row = tuple[int, list[float], int]  # class, numbers, line
 
 
-def _rows(source: Source, label: str, findings: Findings) -> list[_Row]:
+def _points_per_object(described: dict[str, Any]) -> int:
+    """How many numbers of key points follow each box, by `kpt_shape: [points, 2 or 3]`; 0 where there are none."""
+    shape = described.get("kpt_shape")
+    if isinstance(shape, list) and len(shape) == 2 and all(isinstance(side, int) and 0 < side < 10_000 for side in shape):
+        return int(shape[0] * shape[1])
+    return 0
+
+
+def _rows(source: Source, label: str, points: int, findings: Findings) -> list[_Row]:
     try:
         text = source.read(label, _LONGEST_TEXT).decode("utf-8-sig", "replace")
     except (OSError, ValueError) as error:
@@ -142,6 +172,8 @@ def _rows(source: Source, label: str, findings: Findings) -> list[_Row]:
             numbers = [float(cell) for cell in cells[1:]]
         except (ValueError, OverflowError):
             index, numbers = -1, []
+        if points and len(numbers) == 4 + points:
+            numbers = numbers[:4]  # key points are not learnt
         if (
             index < 0
             or not (len(numbers) in (4, 5) or (len(numbers) >= 6 and len(numbers) % 2 == 0))
@@ -162,13 +194,14 @@ def _rows(source: Source, label: str, findings: Findings) -> list[_Row]:
 def _class_names(source: Source, described: dict[str, Any], file: str) -> dict[int, str]:
     """Class names by number, as far as the source gives them."""
     names = described.get("names")
-    if isinstance(names, list):
-        return {number: class_name(str(name)) for number, name in enumerate(names)}
-    if isinstance(names, dict):
+    if isinstance(names, (list, dict)):
         try:
-            return {int(number): class_name(str(name)) for number, name in names.items()}
-        except (ValueError, TypeError) as error:
+            numbered = {int(number): name for number, name in (names.items() if isinstance(names, dict) else enumerate(names))}
+        except (ValueError, TypeError, OverflowError) as error:
             raise BadDataError(f"{file}: names are not numbered.", "Write names as a list, or as 0: name, 1: name …") from error
+        if any(isinstance(name, (list, dict)) for name in numbered.values()) or any(not 0 <= number < 100_000 for number in numbered):
+            raise BadDataError(f"{file}: names are not a list of texts.", "Write names as a list, or as 0: name, 1: name …")
+        return {number: class_name(str(name)) for number, name in numbered.items()}
     listed = _names_file(source)
     if listed:
         text = source.read(listed, _LONGEST_TEXT).decode("utf-8-sig", "replace")
@@ -188,6 +221,13 @@ def _complete(names: dict[int, str], rows: dict[str, list[_Row]], file: str, fin
                 f"Labels use the class {number}, which has no name; it is called class_{number}.",
                 "Name it in data.yaml.",
             )
+    if not names:
+        findings.warning(
+            "no-class-names",
+            file,
+            "Nothing names the classes; they are called class_0, class_1 and so on.",
+            "Add a data.yaml with names, or a classes.txt with one name a line.",
+        )
     highest = max([*names, *(number for number in used if number < 100_000)], default=-1)
     return [names.get(number) or f"class_{number}" for number in range(highest + 1)]
 
@@ -236,11 +276,11 @@ def _listed_images(source: Source, path: str, images: dict[str, str]) -> list[st
     """The images that a list names, with paths of whatever host it was written on: as much of each path counts as is needed to tell them."""
     by_name: dict[str, list[str]] = {}
     for image in images.values():
-        by_name.setdefault(PurePosixPath(image).name, []).append(image)
+        by_name.setdefault(match_key(PurePosixPath(image).name), []).append(image)
     found = []
     for line in source.read(path, _LONGEST_TEXT).decode("utf-8-sig", "replace").splitlines():
         named = PurePosixPath(line.strip().replace("\\", "/"))
-        candidates = by_name.get(named.name, [])
+        candidates = by_name.get(match_key(named.name), [])
         if candidates:
             found.append(max(candidates, key=lambda image: _common_end(PurePosixPath(image).parts, named.parts)))
     return found

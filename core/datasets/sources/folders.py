@@ -13,6 +13,8 @@ from core.settings import Settings
 class FolderSource:
     """A folder on this host. Links inside it are not followed."""
 
+    shared = True
+
     def __init__(self, root: Path, settings: Settings, findings: Findings) -> None:
         self.name = root.name
         root = self._root = root.absolute()

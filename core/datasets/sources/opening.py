@@ -9,7 +9,6 @@ import re
 import shutil
 import stat
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from core.datasets.source import Source
 from core.datasets.sources.folders import FolderSource
 from core.datasets.sources.limits import BOMB_BYTES, BOMB_RATIO, bomb
 from core.datasets.sources.remote import RemoteSource
+from core.datasets.sources.scratch import scratch_folder
 from core.datasets.sources.tars import TarSource
 from core.datasets.sources.zips import ZipSource
 from core.errors import BadDataError, NotFoundError, UnavailableError
@@ -117,8 +117,8 @@ def _open_archive(path: Path, name: str, settings: Settings, findings: Findings)
         return
     packer = next((packer for start, packer in _PACKERS if magic.startswith(start)), None)
     if packer is not None:
-        with tempfile.TemporaryDirectory(prefix="import-", dir=_scratch(settings)) as folder:
-            plain = Path(folder) / "plain.tar"
+        with scratch_folder(settings) as folder:
+            plain = folder / "plain.tar"
             _unpack_stream(path, plain, packer, name, size, settings)
             archive = TarSource(plain, name, settings, findings)
             try:
@@ -149,12 +149,6 @@ _PACKERS: tuple[tuple[bytes, _Packer], ...] = (
     (b"BZh", bz2.BZ2File),
     (b"\xfd7zXZ\x00", lzma.LZMAFile),
 )
-
-
-def _scratch(settings: Settings) -> Path:
-    folder = settings.cache / "imports"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _unpack_stream(path: Path, target: Path, packer: _Packer, name: str, size: int, settings: Settings) -> None:
@@ -199,8 +193,8 @@ def _open_remote(url: str, settings: Settings, findings: Findings) -> Iterator[S
             raise BadDataError(
                 f"{url} has {size:,} bytes, more than the {settings.max_archive_bytes:,} allowed.", "Raise STATIONMASTER_MAX_ARCHIVE_BYTES."
             )
-        with tempfile.TemporaryDirectory(prefix="import-", dir=_scratch(settings)) as folder:
-            local = Path(folder) / "archive"
+        with scratch_folder(settings) as folder:
+            local = folder / "archive"
             filesystem.get_file(path, str(local))
             with _open_archive(local, url.rstrip("/").rsplit("/", 1)[-1], settings, findings) as source:
                 yield source

@@ -3,6 +3,7 @@
 from typing import IO, Any
 
 import fsspec
+from fsspec.implementations.memory import MemoryFileSystem
 
 from core.datasets.findings import Findings
 from core.datasets.sources.inventory import Inventory
@@ -21,12 +22,13 @@ class RemoteSource:
             listing.add(path[start:], int(info.get("size") or 0), regular=info.get("type", "file") == "file")
         self.members, self.folders = listing.members, listing.parents()
         self._url = url
+        self.shared = not isinstance(self._filesystem, MemoryFileSystem)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"name": self.name, "url": self._url, "members": self.members}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.name, self._url, self.members, self.folders = state["name"], state["url"], state["members"], set()
+        self.name, self._url, self.members, self.folders, self.shared = state["name"], state["url"], state["members"], set(), True
         self._filesystem, self._root = fsspec.url_to_fs(self._url)
 
     def open(self, path: str) -> IO[bytes]:

@@ -15,6 +15,8 @@ from core.settings import Settings
 class TarSource:
     """A plain tar file, read at random through the offsets of its members; packed ones are unpacked to one plain file first."""
 
+    shared = True
+
     def __init__(self, file: Path, name: str, settings: Settings, findings: Findings) -> None:
         self.name = name
         listing = Inventory(name, settings, findings)

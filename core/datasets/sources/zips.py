@@ -1,8 +1,12 @@
 """A zip archive as a source."""
 
+import io
+import lzma
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,8 +17,42 @@ from core.errors import BadDataError
 from core.settings import Settings
 
 
+@contextmanager
+def _told_as_oserror() -> Iterator[None]:
+    """What is wrong with a member comes as the error that a file would give."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise OSError(f"damaged in the archive: {error}") from error
+
+
+class _Member(io.RawIOBase):
+    """A member as a stream whose errors are those of a file."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        """It can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into `buffer`."""
+        with _told_as_oserror():
+            data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._file.close()
+        super().close()
+
+
 class ZipSource:
     """A zip archive, read member by member."""
+
+    shared = True
 
     def __init__(self, file: Path, name: str, settings: Settings, findings: Findings) -> None:
         self.name = name
@@ -60,18 +98,16 @@ class ZipSource:
 
     def open(self, path: str) -> IO[bytes]:
         """The member opened for reading."""
-        try:
-            return self._zip.open(self._infos[path])
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-            raise OSError(str(error)) from error
+        return io.BufferedReader(_Member(self._open(path)))
 
     def read(self, path: str, limit: int) -> bytes:
         """The whole member, its checksum checked."""
-        try:
-            with self.open(path) as file:
-                return read_limited(file, limit)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise OSError(f"damaged in the archive: {error}") from error
+        with _told_as_oserror(), self._open(path) as file:
+            return read_limited(file, limit)
+
+    def _open(self, path: str) -> IO[bytes]:
+        with _told_as_oserror():
+            return self._zip.open(self._infos[path])
 
     def close(self) -> None:
         """Let go of the file."""

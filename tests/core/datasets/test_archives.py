@@ -252,3 +252,49 @@ def test_dicom_as_scanners_write_it_to_a_disk(home: Any, pack: Pack) -> None:
     files: dict[str, bytes | str] = {f"DICOM/PA{p}/ST0/SE0/1.2.840.{n}": dicom(p * 10 + n, f"1.{p}") for p in range(3) for n in range(2)}
     dataset = home.bring(pack(files))
     assert (dataset.source_format, dataset.image_count, list(dataset.annotation_sets)) == ("images", 6, [])
+
+
+# ---------------------------------------------------------------- names and masks as they are found
+
+
+def test_decomposed_letters_of_a_mac_and_other_cases_are_the_same_names(home: Any, pack: Pack, picture: Picture) -> None:
+    composed, decomposed = "Caf\u00e9 1.jpg", "Cafe\u0301 1.JPG"
+    assert home.bring(pack({f"im/{decomposed}": picture(1, suffix="JPEG"), "x.json": coco([composed])}), "a").annotation_sets[
+        0
+    ].class_counts == [1]
+    xml = f"<annotation><filename>{composed}</filename><object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
+    voc: dict[str, bytes | str] = {f"JPEGImages/{decomposed}": picture(2, suffix="JPEG"), "Annotations/1.xml": xml}
+    assert home.bring(pack(voc), "b").annotation_sets[0].class_counts == [1]
+    yolo: dict[str, bytes | str] = {f"images/{decomposed}": picture(3, suffix="JPEG"), "labels/Caf\u00e9 1.txt": "0 0.5 0.5 0.2 0.2"}
+    assert home.bring(pack(yolo), "c").annotation_sets[0].class_counts == [1]
+    masks: dict[str, bytes | str] = {f"images/{decomposed}": picture(4, suffix="JPEG"), "masks/caf\u00e9 1.png": mask(4, (0, 1))}
+    assert home.bring(pack(masks), "d").annotation_sets[0].class_counts == [1]
+
+
+def test_yolo_poses_are_boxes(home: Any, pack: Pack, picture: Picture) -> None:
+    files: dict[str, bytes | str] = {"data.yaml": "kpt_shape: [2, 2]\nnames: [cat]\n"}
+    for number in range(3):
+        files |= {f"images/{number}.png": picture(number), f"labels/{number}.txt": "0 0.5 0.5 0.25 0.5 0.1 0.1 0.9 0.9\n"}
+    (boxes, *_) = home.bring(pack(files)).annotation_sets
+    assert boxes.kind == "boxes" and home.records(home.dataset())[0].value["boxes"] == [[0, 12.0, 6.0, 8.0, 12.0]]
+
+
+def test_masks_of_one_class_as_jpeg(home: Any, pack: Pack, picture: Picture) -> None:
+    files: dict[str, bytes | str] = {}
+    for number in range(3):
+        blurred = io.BytesIO()
+        Image.open(io.BytesIO(mask(number, (0, 255)))).save(blurred, "JPEG", quality=90)
+        files |= {f"set/images/{number}.jpg": picture(number, suffix="JPEG"), f"set/masks/{number}.jpg": blurred.getvalue()}
+    dataset = home.bring(pack(files))
+    assert (dataset.source_format, dataset.annotation_sets[0].kind, dataset.annotation_sets[0].class_counts) == ("masks", "regions", [3])
+
+
+def test_masks_whose_names_begin_otherwise_than_their_images(home: Any, pack: Pack, picture: Picture) -> None:
+    files = {f"images/img_{n}.png": picture(n) for n in range(3)} | {f"masks/mask_{n}.png": mask(n, (0, 1)) for n in range(3)}
+    dataset = home.bring(pack(files))
+    assert (dataset.source_format, dataset.image_count) == ("masks", 3) and home.findings(dataset) == []
+
+
+def test_a_folder_around_everything_may_be_called_like_one_of_masks(home: Any, pack: Pack, picture: Picture) -> None:
+    files = {f"pets_labels/{c}/{n}.png": picture(n + 9 * (c == "cat")) for c in ("cat", "dog") for n in range(3)}
+    assert home.bring(pack(files)).source_format == "class-folders"

@@ -11,9 +11,10 @@ from typing import Any
 import pydicom
 import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, SecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import MPEG2MPML, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from core.datasets import finishing
+from core.errors import BadDataError
 
 Picture = Callable[..., bytes]
 Files = dict[str, bytes | str]
@@ -59,6 +60,7 @@ COCO: dict[str, Any] = {
     "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]}],
     "categories": [{"id": 1, "name": "cat"}],
 }
+FAR = {**COCO, "images": COCO["images"][:1], "annotations": [{"id": 7, "image_id": 1, "category_id": 1, "bbox": [900, 1, 9, 9]}]}
 SHAPES = {"shapes": [{"label": "cat", "points": [[1, 1], [9, 9]], "shape_type": "rectangle"}], "imagePath": "a.png", "imageData": None}
 BOX = "<object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
 
@@ -80,7 +82,7 @@ BOX = "<object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax
         ("second-label-file", "sub/label.csv", {"label.csv": "a.png,cat\n", "sub/label.csv": "a.png,dog\n"}, ("a.png",)),
         ("unlisted-image", "b.png", {"label.csv": "a.png,cat\n"}, ("a.png", "b.png")),
         ("no-pixels", "cat/r.dcm", {"cat/r.dcm": report()}, ("cat/1.png",)),
-        ("unknown-compression", "cat/r.dcm", {"cat/r.dcm": report(syntax=JPEGLSLossless, pixels=b"\xff\x0a0123")}, ("cat/1.png",)),
+        ("unknown-compression", "cat/r.dcm", {"cat/r.dcm": report(syntax=MPEG2MPML, pixels=b"\xff\x0a0123")}, ("cat/1.png",)),
     ],
 )
 def test_each_is_named(home: Any, write: Any, picture: Picture, code: str, file: str, more: Files, pictures: tuple[str, ...]) -> None:
@@ -131,3 +133,67 @@ def test_a_member_whose_bytes_have_changed(home: Any, tmp_path: Path, picture: P
     data[200] ^= 255
     (tmp_path / "x.zip").write_bytes(data)
     assert home.finding(home.bring(tmp_path / "x.zip"), "unreadable").file == "cat/0.png"
+
+
+# ---------------------------------------------------------------- lines
+
+
+LINES = [
+    ("label.csv", "a.png,cat,1,1,5,5\na.png,cat,900,1,5,5\n", "box-outside", 2),
+    ("all.json", json.dumps(FAR, indent=1), "box-outside", 9),
+    ("a.json", json.dumps({"shapes": [SHAPES["shapes"][0], {"points": []}], "imagePath": "a.png"}, indent=1), "bad-entry", 17),
+    (
+        "a.json",
+        json.dumps({"shapes": [{**SHAPES["shapes"][0], "points": [[90, 1], [99, 9]]}], "imagePath": "a.png"}, indent=1),
+        "box-outside",
+        3,
+    ),
+    (
+        "a.xml",
+        f"<annotation>\n<filename>a.png</filename>\n{BOX}\n{BOX.replace('>1<', '>50<').replace('>9<', '>60<')}</annotation>",
+        "box-outside",
+        4,
+    ),
+    ("a.txt", "0 0.5 0.5 0.2 0.2\n0 7 7 0.2 0.2\n", "box-outside", 2),
+    ("data.yaml", "names: [cat\ntrain: images\n", "bad-yaml", 2),
+]
+
+
+@pytest.mark.parametrize(("file", "text", "code", "line"), LINES)
+def test_file_and_line_are_named(home: Any, write: Any, picture: Picture, file: str, text: str, code: str, line: int) -> None:
+    beside = {"a.txt": "0 0.5 0.5 0.2 0.2\n"} if file == "data.yaml" else {}
+    dataset = home.bring(write({"a.png": picture(1), file: text, **beside}))
+    found = home.finding(dataset, code)
+    assert (found.file, found.line) == (file, line) and found.remedy
+
+
+def test_what_is_said_of_the_whole_names_the_source(home: Any, write: Any, picture: Picture) -> None:
+    dataset = home.bring(write(images(picture, "cat/1.png")))
+    assert home.finding(dataset, "small-class").file == "source"
+
+
+def test_classes_that_nothing_names(home: Any, write: Any, picture: Picture) -> None:
+    dataset = home.bring(write({"images/a.png": picture(1), "labels/a.txt": "1 0.5 0.5 0.2 0.2\n"}))
+    assert dataset.annotation_sets[0].classes == ["class_0", "class_1"]
+    assert "class_0" in home.finding(dataset, "no-class-names").message
+
+
+def test_a_group_that_the_source_divides(home: Any, write: Any, picture: Picture) -> None:
+    files = images(picture, "train/cat/p1-1.png", "train/cat/p2-1.png", "val/cat/p1-2.png", "val/cat/p1-3.png")
+    found = home.finding(home.bring(write(files), group_pattern=r"p(\d)"), "group-across-splits")
+    assert found.file == "val/cat/p1-2.png" and "“train”" in found.message and "“val”" in found.message
+
+
+def test_pictures_behind_the_first(home: Any, write: Any, picture: Picture) -> None:
+    from PIL import Image
+
+    out = io.BytesIO()
+    pages = [Image.new("L", (30, 30), number) for number in range(3)]
+    pages[0].save(out, "TIFF", save_all=True, append_images=pages[1:])
+    found = home.finding(home.bring(write({"cat/1.tif": out.getvalue()})), "first-frame-only")
+    assert found.file == "cat/1.tif" and "3 pictures" in found.message
+
+
+def test_where_nothing_can_be_used_the_first_reason_is_told(home: Any, write: Any, picture: Picture) -> None:
+    with pytest.raises(BadDataError, match=r"a\.json:3: Shape 1 has no label or no points"):
+        home.bring(write({"a.png": picture(1), "a.json": json.dumps({"shapes": [{"points": []}], "imagePath": "a.png"}, indent=1)}))

@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from core.datasets import masks
 from core.datasets.dicom import read_dicom
-from core.datasets.images import read_image
+from core.datasets.images import ImageError, read_image
 from core.datasets.splitting import split_records
 from core.db.tables import DatasetImage
 from core.vocabulary import AnnotationKind
@@ -175,3 +175,51 @@ def test_every_format_is_stored_as_something_that_everybody_reads(suffix: str, m
     stored = read_image(out.getvalue(), LIMIT)
     assert stored.suffix in (".jpg", ".png", ".webp")
     assert Image.open(BytesIO(stored.data)).convert("RGB").size == (stored.width, stored.height) == (32, 24)
+
+
+def test_windows_and_rescaling_of_enhanced_multi_frame_objects() -> None:
+    def group(**tags: Any) -> pydicom.Dataset:
+        item = pydicom.Dataset()
+        for name, value in tags.items():
+            setattr(item, name, value)
+        return item
+
+    shared = group(PixelValueTransformationSequence=[group(RescaleSlope="2", RescaleIntercept="-1000")])
+    frames = [group(FrameVOILUTSequence=[group(WindowCenter=center, WindowWidth="100")]) for center in ("0", "2000")]
+    file = dicom(np.stack([RAMP, RAMP]), SharedFunctionalGroupsSequence=[shared], PerFrameFunctionalGroupsSequence=frames)
+    first, second = (pixels(one.data)[0] for one in read_dicom(file, LIMIT))
+    # Stored 400, 500, 600 are -200, 0 and 200: below, in the middle of and above the first frame's window; 1500 is 2000.
+    assert first[4] == 0 and 120 <= first[5] <= 135 and first[6] == 255
+    assert second[14] == 0 and 120 <= second[15] <= 135 and second[16] == 255
+
+
+def test_dicom_of_before_its_mark(home: Any, tmp_path: Path) -> None:
+    whole = pydicom.dcmread(BytesIO(dicom(RAMP)))
+    plain = FileDataset("", {}, file_meta=FileMetaDataset())
+    plain.update({element.tag: element for element in whole if element.tag.group != 2})
+    out = BytesIO()
+    pydicom.dcmwrite(out, plain, implicit_vr=True, little_endian=True, enforce_file_format=False)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "old.dcm").write_bytes(out.getvalue())
+    (tmp_path / "in" / "none.dcm").write_bytes(b"no dicom at all" * 20)
+    dataset = home.bring(tmp_path / "in")
+    assert dataset.image_count == 1 and home.finding(dataset, "damaged-image").file == "none.dcm"
+
+
+@pytest.mark.parametrize("name", ["MR_small_jpeg_ls_lossless", "SC_rgb_jpeg_gdcm"])
+def test_compressions_of_hospital_archives(name: str) -> None:
+    from pydicom.data import get_testdata_file
+
+    path = get_testdata_file(f"{name}.dcm", download=False)
+    (stored,) = read_dicom(Path(str(path)).read_bytes(), LIMIT)
+    assert pixels(stored.data).std() > 20
+
+
+def test_every_file_that_pydicom_is_tested_with_is_read_or_refused() -> None:
+    read = 0
+    for path in sorted((Path(pydicom.__file__).parent / "data" / "test_files").rglob("*.dcm")):
+        try:
+            read += len(read_dicom(path.read_bytes(), LIMIT)) > 0
+        except ImageError as error:
+            assert error.what and error.remedy and error.code
+    assert read > 35

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from core.datasets import decoding, image_store
+from core.datasets import decoding, image_store, sweeping
 from core.datasets.listing import list_datasets
 from core.datasets.storing import StrictError
 from core.db.session import Database
@@ -408,3 +408,61 @@ def test_an_image_that_ends_its_process_is_left_out(home: Any, tmp_path: Path, p
     dataset = home.bring(archive)
     assert dataset.image_count == 309
     assert home.finding(dataset, "damaged-image").file == "a/100.png"
+
+
+def test_sources_in_memory_are_decoded_where_the_memory_is(home: Any, picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    for number in range(310):
+        memory.pipe(f"/bucket/many/{'ab'[number % 2]}/{number}.png", picture(number, 20, 18))
+    monkeypatch.setattr(decoding, "cores", lambda: 2)
+    assert home.bring("memory://bucket/many").image_count == 310
+
+
+def test_a_killed_import_of_a_packed_archive_leaves_no_copy_of_it(home: Any, tmp_path: Path, picture: Picture) -> None:
+    source = tmp_path / "cat"
+    source.mkdir()
+    for number in range(3):
+        (source / f"{number}.png").write_bytes(picture(number))
+    with tarfile.open(tmp_path / "pets.tar.gz", "w:gz") as archive:
+        archive.add(source, "cat")
+    code = (
+        "import os, sys, signal; from core.settings import Settings; from core.datasets.findings import Findings\n"
+        "from core.datasets.sources.opening import open_source\n"
+        "with open_source(sys.argv[2], Settings(home=sys.argv[1], min_free_bytes=0), Findings()): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    child = subprocess.run([sys.executable, "-c", code, str(home.settings.home), str(tmp_path / "pets.tar.gz")], check=False)
+    scratch = home.settings.cache / "imports"
+    assert child.returncode == -signal.SIGKILL and len(list(scratch.iterdir())) == 1
+    assert home.bring(tmp_path / "pets.tar.gz").image_count == 3
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("after", [0.3, 0.8, 1.2, 1.5, 1.8, 2.1, 2.4, 2.8, 3.3, 4.0])
+def test_killed_at_any_moment_it_is_there_whole_or_not_at_all(home: Any, tmp_path: Path, picture: Picture, after: float) -> None:
+    source = tmp_path / "many" / "cat"
+    source.mkdir(parents=True)
+    for number in range(1200):
+        (source / f"{number}.png").write_bytes(picture(number, 64, 64))
+    code = (
+        "import sys; from core.settings import Settings; from core.db.session import Database; from core.storage import Storage\n"
+        "from core.datasets.importing import import_dataset\n"
+        "s = Settings(home=sys.argv[1], min_free_bytes=0)\n"
+        "import_dataset(Database.of(s), Storage.of(s), s, workspace='default', person='p', name='set', source=sys.argv[2])"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(home.settings.home), str(source.parent)])
+    time.sleep(after)
+    child.kill()
+    child.wait()
+    with home.database.read() as session:
+        found, _ = list_datasets(session, "default")
+    assert [one.image_count for one in found] in ([], [1200])
+    sweeping.sweep(home.database, home.storage, home.settings)
+    with home.database.read() as session:
+        assert session.scalars(select(Dataset.id)).all() == [one.id for one in found]
+        assert len(session.scalars(select(DatasetImage.position)).all()) == 1200 * len(found)
+    assert {key.split("/")[1] for key in home.leftovers()} == {one.id for one in found}
+    if not found:
+        assert home.bring(source.parent).image_count == 1200

@@ -1,0 +1,88 @@
+"""CSV files with a line of column names, as labelling services and competitions write them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.errors import BadDataError
+
+Picture = Callable[..., bytes]
+Files = dict[str, bytes | str]
+
+
+@pytest.fixture
+def bring(home: Any, tmp_path: Path) -> Callable[..., Any]:
+    """Imports a folder of these files."""
+
+    def put(files: Files, **options: Any) -> Any:
+        for name, data in files.items():
+            path = tmp_path / "source" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data if isinstance(data, bytes) else data.encode())
+        return home.bring(tmp_path / "source", **options)
+
+    return put
+
+
+def pictures(picture: Picture, *names: str) -> Files:
+    return {name: picture(number, suffix="JPEG") for number, name in enumerate(names)}
+
+
+def test_a_column_per_class_in_each_split(home: Any, bring: Any, picture: Picture) -> None:
+    files = pictures(picture, *(f"{split}/{n}.jpg" for split in ("train", "valid") for n in range(3)))
+    table = "filename, cat, dog\n0.jpg, 1, 0\n1.jpg, 1, 1\n2.jpg, 0, 0\n"
+    dataset = bring(files | {"train/_classes.csv": table, "valid/_classes.csv": table, "README.roboflow.txt": "x"})
+    (labels,) = dataset.annotation_sets
+    assert (dataset.source_format, labels.kind, labels.classes, labels.class_counts) == ("csv-table", "multi-label", ["cat", "dog"], [4, 2])
+    assert dataset.statistics["splits"] == {"train": 3, "val": 3}
+    said = {record.path: record.value["labels"] for record in home.records(dataset)}
+    assert said["valid/1.jpg"] == [0, 1] and said["train/2.jpg"] == []
+
+
+def test_exactly_one_class_each_is_single_label(home: Any, bring: Any, picture: Picture) -> None:
+    files = pictures(picture, "im/0.jpg", "im/1.jpg")
+    dataset = bring(files | {"GroundTruth.csv": "image,MEL,NV\n0,1.0,0.0\n1,0.0,1.0\n"})
+    assert dataset.annotation_sets[0].kind == "single-label"
+    assert [record.value["label"] for record in home.records(dataset)] == [0, 1]
+
+
+def test_boxes_by_corners(home: Any, bring: Any, picture: Picture) -> None:
+    rows = "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,32,24,cat,1,2,11,14\na.jpg,32,24,dog,5,5,9,9\nb.jpg,32,24,cat,x,2,3,4\n"
+    dataset = bring(pictures(picture, "train/a.jpg", "train/b.jpg") | {"train/_annotations.csv": rows})
+    boxes = {record.path: record.value["boxes"] for record in home.records(dataset)}
+    assert boxes == {"train/a.jpg": [[0, 1.0, 2.0, 10.0, 12.0], [1, 5.0, 5.0, 4.0, 4.0]], "train/b.jpg": []}
+    bad = home.finding(dataset, "bad-row")
+    assert (bad.file, bad.line) == ("train/_annotations.csv", 4)
+
+
+def test_boxes_by_sizes_in_a_spreadsheets_csv(home: Any, bring: Any, picture: Picture) -> None:
+    dataset = bring(pictures(picture, "a.jpg") | {"boxes.csv": "\ufeffImage;X;Y;Width;Height;Label\r\nA.JPG;1,5;2;10;12;cat\r\n"})
+    assert home.records(dataset)[0].value["boxes"] == [[0, 1.5, 2.0, 10.0, 12.0]]
+
+
+def test_labels_of_a_competition_with_groups_and_no_suffixes(home: Any, bring: Any, picture: Picture) -> None:
+    files = pictures(picture, "train_images/0a.jpg", "train_images/1b.jpg", "train_images/2c.jpg", "test_images/9.jpg")
+    files |= {
+        "train.csv": "image_id,patient_id,label\n0a,p1,cat\n1b,p1,dog\n2c,p2,cat\nmissing,p3,cat\n",
+        "sample_submission.csv": "id,label\n9,0\n",
+    }
+    dataset = bring(files)
+    assert (dataset.source_format, dataset.annotation_sets[0].class_counts) == ("csv-table", [2, 1])
+    assert [record.group for record in home.records(dataset)] == ["p1", "p1", "p2"]
+    assert home.finding(dataset, "missing-image").line == 5
+    assert home.finding(dataset, "unlisted-image").file == "test_images/9.jpg"
+
+
+def test_several_labels_in_one_cell(home: Any, bring: Any, picture: Picture) -> None:
+    table = "Image Index,Finding Labels\na.jpg,Effusion|Mass\nb.jpg,No Finding\n"
+    dataset = bring(pictures(picture, "images/a.jpg", "images/b.jpg") | {"Data_Entry.csv": table})
+    assert (dataset.annotation_sets[0].kind, dataset.annotation_sets[0].classes) == ("multi-label", ["Effusion", "Mass", "No Finding"])
+
+
+def test_a_table_of_something_else_is_none(home: Any, bring: Any, picture: Picture) -> None:
+    files = pictures(picture, "cat/1.jpg", "cat/2.jpg", "dog/3.jpg")
+    assert bring(files | {"classes.csv": "id,name\n0,cat\n1,dog\n"}).source_format == "class-folders"
+    with pytest.raises(BadDataError, match="column names"):
+        bring(files, name="other", format="csv-table")
