@@ -1,5 +1,6 @@
 """RQ's entry point for light jobs, and what there is of them. Like `worker.jobs` it never raises: the database knows how a job ended."""
 
+import json
 import logging
 import shutil
 import tempfile
@@ -12,9 +13,10 @@ from typing import Any
 from core.datasets.combining import choose_parts, combine_datasets
 from core.datasets.importing import import_dataset
 from core.datasets.listing import find_dataset
+from core.datasets.records import load_records
 from core.datasets.statistics import dataset_statistics
 from core.db.session import Database
-from core.db.tables import Model
+from core.db.tables import Dataset, Model
 from core.errors import InvalidInputError, NotFoundError, StationmasterError, UnavailableError
 from core.models.exporting import ExportFormat
 from core.process_identity import own_identity
@@ -31,6 +33,8 @@ from worker.reports.inference import predict, predict_all
 from worker.workplace import Workplace
 
 logger = logging.getLogger(__name__)
+
+_EXAMPLES = 3  # images of the dataset that an export is compared on
 
 
 @dataclass
@@ -144,7 +148,28 @@ def _export(work: LightWork) -> dict[str, Any]:
     from worker.reports.export import export_model  # the ONNX exporter and runtime take a second to import, and few jobs need them
 
     model = _model(work)
-    return export_model(model.key, model.name, ExportFormat(work.payload["format"]), storage=work.storage, settings=work.settings)
+    return export_model(
+        model.key,
+        model.name,
+        ExportFormat(work.payload["format"]),
+        storage=work.storage,
+        settings=work.settings,
+        examples=_examples(work, model),
+    )
+
+
+def _examples(work: LightWork, model: Model) -> list[bytes]:
+    """Some images of the dataset that a model was trained on; none where the dataset, or an image, is gone."""
+    trained_on = json.loads(work.storage.read(f"{model.key}/model_card.json"))["dataset"]
+    with work.database.read() as session:
+        dataset = session.get(Dataset, str(trained_on["id"]))
+        if dataset is None or dataset.workspace != work.claim.workspace:
+            return []
+        records = load_records(session, dataset.id, str(trained_on["annotation_set"]))[:_EXAMPLES]
+    try:
+        return [work.storage.read(record.key) for record in records]
+    except FileNotFoundError:
+        return []
 
 
 def _model(work: LightWork) -> Model:

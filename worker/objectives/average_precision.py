@@ -68,7 +68,7 @@ def judge(objects: Objects, rows: NDArray[np.int64], found: Found, classes: int,
         metrics,
         np.where(shown, precision.mean((0, 1)), np.nan).astype(np.float32),
         np.where(shown, precision[0].mean(0), np.nan).astype(np.float32),
-        _best_thresholds(precision[0], scores[0], evaluation.params.recThrs),
+        _between(_best_thresholds(precision[0], scores[0], evaluation.params.recThrs), found),
         precision[[0, 5]][:, :, shown].mean(2).astype(np.float32) if shown.any() else np.zeros((2, 101), np.float32),
         matched[1:],
     )
@@ -80,6 +80,16 @@ def _best_thresholds(precision: Floats, scores: Floats, recalls: NDArray[np.floa
     best = f1.argmax(0)
     classes = np.arange(precision.shape[1])
     return np.where(f1[best, classes] > 0, scores[best, classes], 0.5).astype(np.float32)
+
+
+def _between(thresholds: Floats, found: Found) -> Floats:
+    """Each threshold half way down to the next lower score of its class: at a score itself, rounding would decide about that very object."""
+    lowered = thresholds.copy()
+    for number, threshold in enumerate(thresholds):
+        scores = found.scores[found.labels == number].astype(np.float32)
+        if (scores == threshold).any():
+            lowered[number] = (threshold + scores[scores < threshold].max(initial=0.0)) / 2
+    return lowered
 
 
 def _truth(objects: Objects, rows: NDArray[np.int64], classes: int, *, by_masks: bool) -> dict[str, Any]:

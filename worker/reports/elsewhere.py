@@ -1,7 +1,8 @@
 """Runs an exported model without Stationmaster: `python predict.py picture.jpg another.png`.
 
 Needs numpy, pillow and onnxruntime, and beside it model.onnx and model_card.json. Prints one JSON document per picture, on a line of its
-own. With `--masks FOLDER` a model for regions also writes one black and white PNG per picture and class it has found.
+own. With `--masks FOLDER` a model for regions also writes one black and white PNG per picture and class it has found, a model for instances
+one per object.
 """
 
 import argparse
@@ -75,20 +76,52 @@ def find_region(name: str, probability: np.ndarray, size: tuple[int, int], masks
     return found
 
 
+def find_objects(
+    card: dict[str, Any], outputs: dict[str, np.ndarray], size: tuple[int, int], masks: Path | None, stem: str
+) -> list[dict[str, Any]]:
+    """The objects from each class's threshold on, the surest first: label, confidence, box (x, y, width, height in the picture's pixels)."""
+    classes, side = card["classes"], card["preprocessing"]["size"][0]
+    thresholds = card.get("thresholds") or [0.5] * len(classes)
+    scale = np.array([size[0], size[1], size[0], size[1]]) / side
+    objects: list[dict[str, Any]] = []
+    for index, (box, label, score) in enumerate(zip(outputs["boxes"], outputs["labels"], outputs["scores"], strict=True)):
+        if score < thresholds[label]:
+            continue
+        x1, y1, x2, y2 = np.clip(box * scale, 0, [size[0], size[1], size[0], size[1]]).tolist()
+        found = {"label": classes[label], "confidence": float(score), "box": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)]}
+        if "masks" in outputs:
+            covered = np.asarray(Image.fromarray(outputs["masks"][index]).resize(size, Image.Resampling.BILINEAR)) >= 0.5
+            found["pixels"] = int(covered.sum())
+            if masks is not None and covered.any():
+                masks.mkdir(parents=True, exist_ok=True)
+                file = masks / f"{stem}-{len(objects) + 1}-{classes[label].replace('/', '-')}.png"
+                Image.fromarray(covered.astype(np.uint8) * 255).save(file)
+                found["mask"] = str(file)
+        objects.append(found)
+    return objects
+
+
 def main() -> None:
     """Read the pictures named on the command line and print what the model says."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pictures", nargs="+", type=Path)
-    parser.add_argument("--masks", type=Path, help="folder for the masks of a model for regions")
+    parser.add_argument("--masks", type=Path, help="folder for the masks of a model for segmentation")
     arguments = parser.parse_args()
     here = Path(__file__).resolve().parent
     card = json.loads((here / "model_card.json").read_text(encoding="utf-8"))
-    session = onnxruntime.InferenceSession(str(here / "model.onnx"), providers=onnxruntime.get_available_providers())
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only: loops over objects are warned of at each object
+    session = onnxruntime.InferenceSession(str(here / "model.onnx"), options, providers=onnxruntime.get_available_providers())
+    names = [output.name for output in session.get_outputs()]
     side = card["preprocessing"]["size"][0]
     for path in arguments.pictures:
         image, size = read(path, side)
-        probabilities = session.run(["probabilities"], {"images": prepare(image, side)})[0][0]
-        found = {"picture": str(path), **describe(card, probabilities, size, arguments.masks, path.stem)}
+        outputs = dict(zip(names, session.run(names, {"images": prepare(image, side)}), strict=True))
+        if "boxes" in outputs:
+            said = {"objects": find_objects(card, outputs, size, arguments.masks, path.stem)}
+        else:
+            said = describe(card, outputs["probabilities"][0], size, arguments.masks, path.stem)
+        found = {"picture": str(path), **said}
         sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
 
 

@@ -1,7 +1,8 @@
 """A finished model for other programs: as ONNX or TorchScript, and as a zip with a script that runs it without this project.
 
-The exported graph takes pictures as bytes and gives probabilities: only decoding and resizing are left to whoever uses it, and the model
-card that goes along says how. Each export is run on random pictures before it is handed out, and must agree with the original.
+The exported graph takes pictures as bytes and gives probabilities, or objects: only decoding and resizing are left to whoever uses it, and
+the model card that goes along says how. Each export is run on random pictures and on some of the dataset's, where it is still there,
+before it is handed out, and must agree with the original.
 """
 
 import io
@@ -10,7 +11,7 @@ import logging
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
@@ -29,7 +31,9 @@ from core.models.exporting import ExportFormat
 from core.settings import Settings
 from core.storage import Storage
 from core.vocabulary import TaskType
+from worker.engine.data import decode
 from worker.engine.device import usable_cores
+from worker.reports import export_objects
 from worker.reports.inference import LoadedModel, load_model
 
 # Of probabilities. Other programs add up the same products in another order, which in float32 changes the sixth decimal or so.
@@ -37,7 +41,7 @@ TOLERANCE = 1e-4
 _OPSET = 18  # what torch's exporter writes without converting, and every ONNX runtime since 2023 reads
 _TRIED_BATCHES = (1, 3)  # an export that has learnt one batch size by heart fails on the other
 
-Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Run = Callable[[NDArray[np.uint8]], Sequence[NDArray[Any]]]
 
 
 class Exported(nn.Module):
@@ -62,13 +66,16 @@ class Exported(nn.Module):
 
 @dataclass(frozen=True)
 class _Checked:
-    """An exported file, and how far its probabilities are from the original's at most."""
+    """An exported file, how far its numbers are from the original's at most, and on how many objects a detector was compared."""
 
     data: bytes
     difference: float
+    objects: int | None = None
 
 
-def export_model(model_key: str, name: str, format_: ExportFormat, *, storage: Storage, settings: Settings) -> dict[str, Any]:
+def export_model(
+    model_key: str, name: str, format_: ExportFormat, *, storage: Storage, settings: Settings, examples: Sequence[bytes] = ()
+) -> dict[str, Any]:
     """Export a model.
 
     Args:
@@ -77,10 +84,11 @@ def export_model(model_key: str, name: str, format_: ExportFormat, *, storage: S
         format_: for which program.
         storage: where the model lies and the export is put.
         settings: of the installation.
+        examples: image files to compare on, besides random pictures: in noise a detector may find nothing.
 
     Returns:
-        `key` of the file in the storage, to be deleted by whoever asked; its `name`, `bytes`, and `largest_difference` of a probability from
-        the original's, measured on random pictures.
+        `key` of the file in the storage, to be deleted by whoever asked; its `name`, `bytes`, and `largest_difference` of a probability (or of
+        a place, as share of the side) from the original's; of detectors `objects_compared`.
 
     Raises:
         UnavailableError: when the network cannot be exported that way.
@@ -88,74 +96,86 @@ def export_model(model_key: str, name: str, format_: ExportFormat, *, storage: S
     """
     torch.set_num_threads(usable_cores())
     model = load_model(model_key, storage=storage, settings=settings)
-    if model.task_type is TaskType.OBJECT_DETECTION or model.gives_instances:
-        raise UnavailableError(
-            "Models that find single objects cannot be exported yet.", "Use them here, or load model.safetensors by hand."
-        )
-    checked = _torchscript(model) if format_ is ExportFormat.TORCHSCRIPT else _onnx(model)
+    pictures = _pictures(model, examples)
+    checked = _torchscript(model, pictures) if format_ is ExportFormat.TORCHSCRIPT else _onnx(model, pictures)
     data = _packed(model, checked.data) if format_ is ExportFormat.ZIP else checked.data
     file = f"{_file_name(name)}{format_.suffix}"
     key = f"exports/{new_id()}/{file}"
     storage.write(key, data)
-    return {"key": key, "name": file, "format": format_.value, "bytes": len(data), "largest_difference": checked.difference}
+    told = {"key": key, "name": file, "format": format_.value, "bytes": len(data), "largest_difference": checked.difference}
+    return told if checked.objects is None else told | {"objects_compared": checked.objects}
 
 
 def card_for_others(model: LoadedModel) -> dict[str, Any]:
     """What another program must know of an export: the model card without the curves, and what goes in and comes out."""
     side = int(model.card["preprocessing"]["size"][0])
     card = {name: value for name, value in model.card.items() if name != "history"}
-    several = model.task_type is not TaskType.SINGLE_LABEL
-    shape = ["batch", len(model.classes)] + ([side, side] if model.task_type is TaskType.OBJECT_SEGMENTATION else [])
+    finds = finds_objects(model)
     card["export"] = {
         "input": {
             "name": "images",
             "type": "uint8",
-            "shape": ["batch", side, side, 3],
+            "shape": [1 if finds else "batch", side, side, 3],
             "meaning": "RGB, stretched to the side; not normalised",
         },
-        "output": {
-            "name": "probabilities",
-            "type": "float32",
-            "shape": shape,
-            "meaning": "one probability for each class, in the order of `classes`"
-            + ("; they are independent" if several else ", adding up to 1"),
-        },
         "normalisation": "inside the graph",
+    }
+    if finds:
+        return card | {"export": card["export"] | {"outputs": export_objects.describe_outputs(model, side)}}
+    several = model.task_type is not TaskType.SINGLE_LABEL
+    card["export"]["output"] = {
+        "name": "probabilities",
+        "type": "float32",
+        "shape": ["batch", len(model.classes)] + ([side, side] if model.task_type is TaskType.OBJECT_SEGMENTATION else []),
+        "meaning": "one probability for each class, in the order of `classes`"
+        + ("; they are independent" if several else ", adding up to 1"),
     }
     return card
 
 
-def _onnx(model: LoadedModel) -> _Checked:
+def finds_objects(model: LoadedModel) -> bool:
+    """Whether a model gives single objects, not one answer for each class."""
+    return model.task_type is TaskType.OBJECT_DETECTION or model.gives_instances
+
+
+def _onnx(model: LoadedModel, pictures: Sequence[NDArray[np.uint8]]) -> _Checked:
     network, example = _ready(model)
     with tempfile.TemporaryDirectory(prefix="stationmaster-") as folder, _quietly():
         file = Path(folder) / "model.onnx"
         try:
-            program = torch.onnx.export(
-                network,
-                (example,),
-                input_names=["images"],
-                output_names=["probabilities"],
-                dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-                opset_version=_OPSET,
-                dynamo=True,
-                verbose=False,
-            )
+            if finds_objects(model):
+                export_objects.write_onnx(network, example, _outputs(model), file)
+            else:
+                program = torch.onnx.export(
+                    network,
+                    (example,),
+                    input_names=["images"],
+                    output_names=_outputs(model),
+                    dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+                    opset_version=_OPSET,
+                    dynamo=True,
+                    verbose=False,
+                )
+                if program is None:
+                    raise _not_exportable(model, "ONNX", "torchscript")
+                program.save(file, external_data=False)
         except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
             raise _not_exportable(model, "ONNX", "torchscript") from error
-        if program is None:
-            raise _not_exportable(model, "ONNX", "torchscript")
-        program.model.metadata_props["model_card"] = json.dumps(card_for_others(model), ensure_ascii=False)
-        program.save(file, external_data=False)
-        data = file.read_bytes()
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        graph = onnx.load(file)
+        onnx.helper.set_model_props(graph, {"model_card": json.dumps(card_for_others(model), ensure_ascii=False)})
+        data = graph.SerializeToString()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # loops over objects are warned of at each object
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
-    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.asarray(session.run(["probabilities"], {"images": images})[0])
+    def run(images: NDArray[np.uint8]) -> Sequence[NDArray[Any]]:
+        found: Sequence[NDArray[Any]] = session.run(_outputs(model), {"images": images})
+        return found
 
-    return _Checked(data, _compared(network, run, model, "ONNX"))
+    return _compared(network, run, model, "ONNX", data, pictures)
 
 
-def _torchscript(model: LoadedModel) -> _Checked:
+def _torchscript(model: LoadedModel, pictures: Sequence[NDArray[np.uint8]]) -> _Checked:
     network, example = _ready(model)
     buffer = io.BytesIO()
     with _quietly():
@@ -168,40 +188,63 @@ def _torchscript(model: LoadedModel) -> _Checked:
         loaded = torch.jit.load(io.BytesIO(data))  # type: ignore[no-untyped-call]
 
         @torch.inference_mode()
-        def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-            return np.asarray(loaded(torch.from_numpy(images)))
+        def run(images: NDArray[np.uint8]) -> Sequence[NDArray[Any]]:
+            return _arrays(loaded(torch.from_numpy(images)))
 
-        return _Checked(data, _compared(network, run, model, "TorchScript"))
+        return _compared(network, run, model, "TorchScript", data, pictures)
 
 
-def _ready(model: LoadedModel) -> tuple[Exported, Tensor]:
-    """The module to export and an example for its input; several images, so that the batch is seen to vary."""
+def _ready(model: LoadedModel) -> tuple[nn.Module, Tensor]:
+    """The module to export and an example for its input: of several images, so that the batch is seen to vary, where it may."""
     side = int(model.card["preprocessing"]["size"][0])
-    return Exported(model).eval().requires_grad_(False), torch.zeros(2, side, side, 3, dtype=torch.uint8)
+    finds = finds_objects(model)
+    network = export_objects.ExportedDetector(model) if finds else Exported(model)
+    example = torch.randint(0, 256, (1 if finds else 2, side, side, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return network.eval().requires_grad_(False), example
+
+
+def _outputs(model: LoadedModel) -> list[str]:
+    return export_objects.output_names(model) if finds_objects(model) else ["probabilities"]
+
+
+def _arrays(outputs: Any) -> list[NDArray[Any]]:
+    return [tensor.numpy() for tensor in (outputs if isinstance(outputs, tuple) else (outputs,))]
+
+
+def _pictures(model: LoadedModel, examples: Sequence[bytes]) -> list[NDArray[np.uint8]]:
+    """What an export is compared on: random pictures, and the `examples`."""
+    random = np.random.default_rng(0)
+    side = int(model.card["preprocessing"]["size"][0])
+    batches = (1, 1) if finds_objects(model) else _TRIED_BATCHES
+    pictures = [random.integers(0, 256, (count, side, side, 3), np.uint8) for count in batches]
+    return pictures + [decode(example, side)[None] for example in examples]
 
 
 @torch.inference_mode()
-def _compared(network: Exported, run: Run, model: LoadedModel, format_: str) -> float:
-    """The largest difference of a probability between the export and the original, on random pictures.
+def _compared(
+    network: nn.Module, run: Run, model: LoadedModel, format_: str, data: bytes, pictures: Sequence[NDArray[np.uint8]]
+) -> _Checked:
+    """The export with its largest difference from the original on `pictures`.
 
     Raises:
         UnavailableError: when it is more than `TOLERANCE`.
     """
-    random = np.random.default_rng(0)
-    side = int(model.card["preprocessing"]["size"][0])
-    largest = 0.0
-    for count in _TRIED_BATCHES:
-        images = random.integers(0, 256, (count, side, side, 3), np.uint8)
-        expected = network(torch.from_numpy(images)).numpy()
-        found = run(images)
-        same = found.shape == expected.shape and bool(np.isfinite(found).all())
-        largest = max(largest, float(np.abs(found - expected).max()) if same else float("inf"))
+    finds, side = finds_objects(model), int(model.card["preprocessing"]["size"][0])
+    largest, objects = 0.0, 0
+    for images in pictures:
+        expected, found = _arrays(network(torch.from_numpy(images.copy()))), run(images)
+        if finds:
+            objects += len(expected[0])
+            largest = max(largest, export_objects.largest_difference(expected, found, side, TOLERANCE))
+            continue
+        same = found[0].shape == expected[0].shape and bool(np.isfinite(found[0]).all())
+        largest = max(largest, float(np.abs(found[0] - expected[0]).max()) if same else float("inf"))
     if largest > TOLERANCE:
         raise UnavailableError(
             f"The {format_} export of this network gives other numbers than the original (up to {largest:.2g}): it is not handed out.",
             "Try the other format.",
         )
-    return largest
+    return _Checked(data, largest, objects if finds else None)
 
 
 def _packed(model: LoadedModel, onnx: bytes) -> bytes:

@@ -74,7 +74,7 @@ def test_the_threshold_of_a_class_is_where_f1_is_highest() -> None:
     objective = Detection([record(0, {"boxes": [[0, 0, 0, 20, 20], [0, 100, 50, 20, 20]]})], ["a"], CPU, instances=False)
     boxes = [[0, 0, 10, 20], [50, 50, 60, 70], [80, 80, 90, 90], [20, 80, 30, 90]]
     result = judged(objective, [{"boxes": boxes, "labels": [0] * 4, "scores": [0.9, 0.6, 0.4, 0.3]}])
-    assert float(result.details["thresholds"][0]) == pytest.approx(0.6)
+    assert float(result.details["thresholds"][0]) == pytest.approx(0.5)  # half way between the last right one and the first wrong one
     assert result.details["precision"].shape == (2, 101)
 
 

@@ -1,0 +1,150 @@
+"""Exports of detectors give the original's boxes and masks, in other programs and without this project."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from core.db.tables import Model
+from core.models.exporting import ExportFormat
+from core.tasks.light import submit_light_job
+from core.vocabulary import TaskType
+from core.zoo.spec import ModelSpec
+from worker import light
+from worker.engine.data import decode
+from worker.reports.export import export_model
+from worker.reports.export_objects import largest_difference
+from worker.reports.inference import predict
+from worker.reports.model_files import write_model
+from worker.workplace import Workplace
+
+BOXES = ModelSpec(
+    network="faster_rcnn-test_resnet",
+    pretraining="none",
+    library="torchvision over timm",
+    family="test",
+    variation="test",
+    task_types=(TaskType.OBJECT_DETECTION,),
+    recipe="detector",
+    parameters=1_000_000,
+    gmacs=0.1,
+    input_size=64,
+    licence="",
+)
+INSTANCES = replace(BOXES, network="mask_rcnn-test_resnet", task_types=(TaskType.OBJECT_SEGMENTATION,), instances_only=True)
+SPECS = {"boxes": BOXES, "instances": INSTANCES, "fcos": replace(BOXES, network="fcos-test_resnet")}
+PLAN: dict[str, Any] = {"batch_size": 4, "epochs": 4, "image_size": 64, "learning_rate": 2e-3, "gradient_clip": 5.0}
+
+
+def make_model(bench: Any, network: str) -> list[Path]:
+    """A detector of squares as the model models/m1; its images."""
+    dataset = bench.squares(images=12)
+    job = bench.job(dataset, kind="instances" if network == "instances" else "boxes", spec=SPECS[network], **PLAN)
+    result, _ = bench.train(job)
+    write_model(job, result, "models/m1", database=bench.database, storage=bench.storage, settings=bench.settings)
+    return sorted((bench.folder / "squares" / "images").glob("*.png"))[:3]
+
+
+def quiet_session(data: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("network", ["boxes", "instances", "fcos"])
+def test_both_formats_find_what_the_original_finds(bench: Any, network: str) -> None:
+    files = make_model(bench, network)
+    examples = [path.read_bytes() for path in files]
+    images = [decode(example, 64)[None].copy() for example in examples]
+    answers = []
+    for format_ in (ExportFormat.ONNX, ExportFormat.TORCHSCRIPT):
+        result = export_model("models/m1", "m", format_, storage=bench.storage, settings=bench.settings, examples=examples)
+        assert result["largest_difference"] < 1e-4 and result["objects_compared"] > 0
+        data = bench.storage.read(result["key"])
+        if format_ is ExportFormat.ONNX:
+            session = quiet_session(data)
+            answers.append([session.run(None, {"images": image}) for image in images])
+        else:
+            script = torch.jit.load(io.BytesIO(data))
+            answers.append([[part.numpy() for part in script(torch.from_numpy(image))] for image in images])
+    assert len(answers[0][0]) == (4 if network == "instances" else 3)
+    # Predicting asks for each class's threshold; of what the exports give those from it on must be the same objects.
+    card = json.loads(bench.storage.read("models/m1/model_card.json"))
+    for number, example in enumerate(examples):
+        ours = predict("models/m1", example, storage=bench.storage, settings=bench.settings)["labels"]
+        for found in (answers[0][number], answers[1][number]):
+            kept = [index for index, label in enumerate(found[1]) if found[2][index] >= card["thresholds"][label]]
+            assert len(kept) == len(ours)
+            for index, one in zip(kept, ours, strict=True):
+                x, y, width, height = one["box"]
+                assert np.allclose(found[0][index], [x, y, x + width, y + height], atol=0.02)
+                assert abs(found[2][index] - one["confidence"]) < 1e-4
+
+
+def test_the_zips_script_finds_the_same_objects_without_this_project(bench: Any, tmp_path: Path) -> None:
+    files = make_model(bench, "instances")
+    model = Model(
+        workspace="default",
+        name="Squares",
+        task_type="object-segmentation",
+        network="mask_rcnn-test_resnet",
+        pretraining="none",
+        classes=["shade 0", "shade 1"],
+        metrics={},
+        key="models/m1",
+        created_by="cli:test",
+    )
+    with bench.database.write() as session:
+        session.add(model)
+        session.flush()
+        job = submit_light_job(
+            session, workspace="default", person="cli:test", kind="export", payload={"model_id": model.id, "format": "zip"}
+        )
+    light._run(Workplace(bench.settings, bench.database, bench.storage), job.id, job.generation)
+    with bench.database.read() as session:
+        done = session.get_one(type(job), job.id)
+    assert done.result["objects_compared"] > 0, done.error  # the light worker took images of the dataset
+    with zipfile.ZipFile(io.BytesIO(bench.storage.read(done.result["key"]))) as archive:
+        archive.extractall(tmp_path / "elsewhere")
+    command = [sys.executable, "-I", str(tmp_path / "elsewhere" / "predict.py"), "--masks", str(tmp_path / "masks"), *map(str, files)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert ran.returncode == 0, ran.stderr
+    for path, line in zip(files, ran.stdout.splitlines(), strict=True):
+        found = json.loads(line)["objects"]
+        ours = predict("models/m1", path.read_bytes(), storage=bench.storage, settings=bench.settings)["labels"]
+        assert [one["label"] for one in found] == [one["label"] for one in ours]
+        for one, own in zip(found, ours, strict=True):
+            assert np.allclose(one["box"], own["box"], atol=0.05) and abs(one["confidence"] - own["confidence"]) < 1e-4
+            assert "mask" in one and Path(one["mask"]).is_file()
+
+
+def objects(*rows: tuple[float, int, float]) -> list[np.ndarray]:
+    """Boxes of 10 × 10 px at x, with label and score."""
+    return [
+        np.array([[x, 0, x + 10, 10] for x, _, _ in rows], np.float32).reshape(-1, 4),
+        np.array([label for _, label, _ in rows], np.int64),
+        np.array([score for _, _, score in rows], np.float32),
+    ]
+
+
+def test_answers_are_compared_object_by_object() -> None:
+    both = objects((0, 0, 0.9), (20, 1, 0.5))
+    assert largest_difference(both, both, 100, 1e-4) == 0
+    assert largest_difference(both, objects((20, 1, 0.5), (0, 0, 0.9)), 100, 1e-4) == 0  # the order of equals may differ
+    assert largest_difference(both, objects((0, 0, 0.9), (20.005, 1, 0.5)), 100, 1e-4) == pytest.approx(5e-5, rel=0.1)
+    assert largest_difference(both, objects((0, 0, 0.9), (21, 1, 0.5)), 100, 1e-4) > 1e-4  # another place
+    assert largest_difference(both, objects((0, 0, 0.9), (20, 0, 0.5)), 100, 1e-4) > 1e-4  # another class
+    assert largest_difference(both, objects((20, 1, 0.5)), 100, 1e-4) > 1e-4  # one is lacking
+    assert largest_difference(objects((20, 1, 0.5)), both, 100, 1e-4) > 1e-4  # one is invented
+    assert largest_difference(objects(), objects(), 100, 1e-4) == 0
