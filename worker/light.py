@@ -143,6 +143,25 @@ def _predict_all(work: LightWork) -> dict[str, Any]:
     }
 
 
+def _batch_test(work: LightWork) -> dict[str, Any]:
+    """`model_id`, `dataset_id` and `annotation_set_id` (may be empty) → what `worker.reports.batch.batch_test` says, with progress."""
+    from worker.reports.batch import batch_test  # draws with matplotlib, which takes a second to import
+
+    model = _model(work)
+    dataset_id = str(work.payload["dataset_id"])
+    with work.database.read() as session:
+        find_dataset(session, work.claim.workspace, dataset_id)
+    return batch_test(
+        model.key,
+        dataset_id,
+        str(work.payload.get("annotation_set_id", "")),
+        database=work.database,
+        storage=work.storage,
+        settings=work.settings,
+        progress=lambda done, total: work.tell(done=done, total=total),
+    )
+
+
 def _export(work: LightWork) -> dict[str, Any]:
     """`model_id` and `format` → what `worker.reports.export.export_model` says."""
     from worker.reports.export import export_model  # the ONNX exporter and runtime take a second to import, and few jobs need them
@@ -268,6 +287,7 @@ def _evidence(work: LightWork) -> dict[str, Any]:
 LIGHT: dict[str, Callable[[LightWork], dict[str, Any]]] = {
     "predict": _predict,
     "predict-all": _predict_all,
+    "batch-test": _batch_test,
     "export": _export,
     "import": _import,
     "combine": _combine,

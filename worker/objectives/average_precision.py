@@ -12,6 +12,14 @@ from worker.objectives.places import Floats, Objects
 
 MOST_FOUND = 100  # objects an image that count, as COCO has it
 _SIZES = {"AP_small": "small", "AP_medium": "medium", "AP_large": "large"}  # up to 32², up to 96², above: px of the original image
+_RECALLS = {
+    "ar_1": "AR_all",  # these three keys are faster-coco-eval's for 1, 10 and 100 objects an image
+    "ar_10": "AR_second",
+    "ar_100": "AR_third",
+    "ar_small": "AR_small",
+    "ar_medium": "AR_medium",
+    "ar_large": "AR_large",
+}
 
 
 @dataclass(frozen=True)
@@ -32,8 +40,9 @@ class Found:
 @dataclass(frozen=True)
 class Judged:
     """`metrics` flat fractions; per class average precision at 50:95 and 50 (NaN where no image shows the class) and the score from which
-    on F1 is highest; `precision` [2, 101] over recall 0, 0.01 … 1 at IoU 0.5 and 0.75, the mean over classes; `true` [n]: for each found
-    object whether it matches a true one at IoU 0.5 or more.
+    on F1 is highest; `precision` [2, 101] over recall 0, 0.01 … 1 at IoU 0.5 and 0.75, the mean over classes; `matches` [n]: for each found
+    object the true one that it matches at IoU 0.5 or more, as its number in `Objects`, −1 where there is none; `overlaps` [10] average precision at IoU 0.5, 0.55 … 0.95; `recalls` average
+    recall by how many objects an image count, or by their size.
     """
 
     metrics: dict[str, float]
@@ -41,7 +50,9 @@ class Judged:
     class_ap50: Floats
     thresholds: Floats
     precision: Floats
-    true: NDArray[np.bool_]
+    matches: NDArray[np.int64]
+    overlaps: Floats
+    recalls: dict[str, float]
 
 
 def judge(objects: Objects, rows: NDArray[np.int64], found: Found, classes: int, *, by_masks: bool) -> Judged:
@@ -62,15 +73,16 @@ def judge(objects: Objects, rows: NDArray[np.int64], found: Found, classes: int,
     precision = np.asarray(evaluation.eval["precision"])[:, :, :, 0, -1]
     scores = np.asarray(evaluation.eval["scores"])[:, :, :, 0, -1]
     shown = precision[0, 0] >= 0
-    matched = np.zeros(len(found.scores) + 1, bool)
-    matched[[int(pair.split("_")[0]) for pair, overlap in evaluation.eval["matched"].items() if overlap >= 0.5]] = True
+    matches = _matches(evaluation.eval["matched"], found, np.concatenate([[0], *(_numbers(objects, row) for row in rows)]))
     return Judged(
         metrics,
         np.where(shown, precision.mean((0, 1)), np.nan).astype(np.float32),
         np.where(shown, precision[0].mean(0), np.nan).astype(np.float32),
         _between(_best_thresholds(precision[0], scores[0], evaluation.params.recThrs), found),
         precision[[0, 5]][:, :, shown].mean(2).astype(np.float32) if shown.any() else np.zeros((2, 101), np.float32),
-        matched[1:],
+        matches,
+        precision[:, :, shown].mean((1, 2)).astype(np.float32) if shown.any() else np.zeros(len(precision), np.float32),
+        {name: float(numbers[key]) for name, key in _RECALLS.items() if numbers[key] >= 0},
     )
 
 
@@ -80,6 +92,26 @@ def _best_thresholds(precision: Floats, scores: Floats, recalls: NDArray[np.floa
     best = f1.argmax(0)
     classes = np.arange(precision.shape[1])
     return np.where(f1[best, classes] > 0, scores[best, classes], 0.5).astype(np.float32)
+
+
+def _matches(pairs: dict[str, float], found: Found, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Who belongs to whom. The library lists pairs of all overlaps from 0.5 on: an object found twice is the surer one's, as at 0.5.
+
+    `pairs` are overlaps by “found_true”, both counted from 1; `numbers` by the latter's count the object's number.
+    """
+    matches = np.full(len(found.scores), -1)
+    taken: set[int] = set()
+    listed = [(*(int(part) for part in pair.split("_")), overlap) for pair, overlap in pairs.items() if overlap >= 0.5]
+    for index, true, _ in sorted(listed, key=lambda one: (-found.scores[one[0] - 1], -one[2])):
+        if matches[index - 1] < 0 and true not in taken:
+            matches[index - 1] = numbers[true]
+            taken.add(true)
+    return matches
+
+
+def _numbers(objects: Objects, row: int) -> NDArray[np.int64]:
+    within = objects.of_row(row)
+    return np.arange(within.start, within.stop)
 
 
 def _between(thresholds: Floats, found: Found) -> Floats:

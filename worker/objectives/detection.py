@@ -85,6 +85,7 @@ class DetectionEvaluator:
         self._labels: list[Tensor] = []
         self._scores: list[Tensor] = []
         self._outlines: list[str] = []
+        self.recalls: dict[str, float] = {}  # once computed: average recall, as `average_precision.Judged` tells it
 
     def update(self, outputs: Outputs, rows: NDArray[np.int64]) -> None:
         """Take in what `Detection.evaluation_step` gave for the images `rows`."""
@@ -103,9 +104,9 @@ class DetectionEvaluator:
         """Judge all that was taken in.
 
         Its details are `rows`; of what was found, one object after another, `found_image` (a place in `rows`), `found_boxes` (x1, y1, x2,
-        y2 in pixels of the original), `found_labels`, `found_scores`, `found_true` (whether it matches a true object at an overlap of 0.5),
+        y2 in pixels of the original), `found_labels`, `found_scores`, `found_true` (whether it matches a true object at an overlap of 0.5) and `found_match` (which, −1 for none),
         and for instances `found_outlines`, the bytes of all run-length encodings, with `found_outline_ends`; of the classes `class_ap`,
-        `class_ap50` and `thresholds`; `precision` [2, 101] as in `average_precision.Judged`.
+        `class_ap50` and `thresholds`; `precision` [2, 101] and `overlaps` [10] as in `average_precision.Judged`.
         """
         rows = np.concatenate(self._rows)
         found = Found(
@@ -116,6 +117,7 @@ class DetectionEvaluator:
             tuple(self._outlines),
         )
         judged = judge(self._objects, rows, found, len(self._classes), by_masks=self._instances)
+        self.recalls = judged.recalls
         metrics = judged.metrics
         if self._instances and metrics:
             boxes = judge(self._objects, rows, found, len(self._classes), by_masks=False).metrics
@@ -132,11 +134,13 @@ def _details(rows: NDArray[np.int64], found: Found, judged: Judged) -> dict[str,
         "found_boxes": found.boxes,
         "found_labels": found.labels.astype(np.int32),
         "found_scores": found.scores,
-        "found_true": judged.true,
+        "found_true": judged.matches >= 0,
+        "found_match": judged.matches.astype(np.int32),
         "class_ap": judged.class_ap,
         "class_ap50": judged.class_ap50,
         "thresholds": judged.thresholds,
         "precision": judged.precision,
+        "overlaps": judged.overlaps,
     }
     if found.outlines:
         encoded = [outline.encode("ascii") for outline in found.outlines]

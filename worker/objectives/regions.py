@@ -85,9 +85,9 @@ class RegionMasks:
         logits: Tensor = network(images)
         return logits
 
-    def evaluator(self) -> "_Evaluator":
+    def evaluator(self) -> "RegionEvaluator":
         """A fresh evaluator."""
-        return _Evaluator(self)
+        return RegionEvaluator(self)
 
     def wanted(self, rows: Rows, device: torch.device) -> Tensor:
         """What is true of the images `rows` as they are, [n, classes, size, size]."""
@@ -137,25 +137,26 @@ def region_loss(logits: Tensor, wanted: Tensor, judged: Tensor | None = None) ->
     return entropy.sum() / places + ((1 - dice) * shown).sum() / shown.sum().clamp(min=1)
 
 
-class _Evaluator:
+class RegionEvaluator:
     """Counts pixels class by class, and keeps the predictions worth showing."""
 
     def __init__(self, objective: RegionMasks) -> None:
         self._objective = objective
         self._losses: list[Tensor] = []
         self._weights: list[int] = []
-        self._counts: list[Tensor] = []  # per image [classes, 4]
+        self.counts: list[Tensor] = []  # per image [classes, 4]
         self._rows: list[Rows] = []
         self._best: list[_Shown] = []  # heaps; the least worth keeping first
         self._worst: list[_Shown] = []
 
     def update(self, outputs: Tensor, rows: Rows) -> None:
+        """Take in the logits of the images `rows`."""
         logits = outputs.float()
         self._losses.append(region_loss(logits, self._objective.wanted(rows, logits.device)))
         self._weights.append(len(rows))
         self._rows.append(rows)
         counts = [self._judge(logits[place], int(row)) for place, row in enumerate(rows)]
-        self._counts += counts
+        self.counts += counts
         for place, (row, dice) in enumerate(zip(rows.tolist(), image_dice(torch.stack(counts)).tolist(), strict=True)):
             self._keep(dice, counts[place].sum(0).tolist(), row, logits[place])
 
@@ -183,7 +184,8 @@ class _Evaluator:
                 heapq.heappush(heap, item) if len(heap) < SHOWN else heapq.heapreplace(heap, item)
 
     def compute(self) -> Evaluation:
-        counts = torch.stack(self._counts)
+        """Judge all that was taken in."""
+        counts = torch.stack(self.counts)
         total = counts.sum(0)
         metrics, remarks = region_metrics(total), {}
         never = [name for index, name in enumerate(self._objective.classes) if _is_missed(total[index])]

@@ -10,7 +10,6 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
-from torchvision.ops import box_iou
 
 from core.datasets import masks
 from core.datasets.fonts import font_for, shortened
@@ -114,14 +113,10 @@ def _judge(details: dict[str, Tensor], objects: Objects, record: Record, place: 
     said = torch.nonzero((details["found_image"] == place) & surely).flatten()
     within = objects.of_row(row)
     hits = said[details["found_true"][said]]
-    labels = torch.from_numpy(objects.labels[within])
-    # Which of the true ones a hit belongs to: the one of its class that it overlaps most.
-    overlaps = box_iou(details["found_boxes"][hits], torch.from_numpy(objects.boxes[within]))
-    overlaps = overlaps * (details["found_labels"][hits].long()[:, None] == labels)
-    taken = set(overlaps.argmax(1).tolist()) if len(hits) and len(labels) else set()
-    missed = [within.start + number for number in range(len(labels)) if number not in taken]
-    f1 = 2 * len(hits) / max(1, len(said) + len(labels))
-    return _Judged(record, said.numpy(), np.array(missed, np.int64), f1, len(labels))
+    taken = set(details["found_match"][hits].tolist())
+    missed = [number for number in range(within.start, within.stop) if number not in taken]
+    f1 = 2 * len(hits) / max(1, len(said) + within.stop - within.start)
+    return _Judged(record, said.numpy(), np.array(missed, np.int64), f1, within.stop - within.start)
 
 
 def _drawn(details: dict[str, Tensor], objects: Objects, classes: Sequence[str], one: _Judged, storage: Storage) -> Image.Image:

@@ -22,7 +22,7 @@ _NUMBERS_UP_TO = 24
 _NAMES_UP_TO = 60
 
 
-def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> bytes:
+def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str], what: str = "validation images") -> bytes:
     """Rows are what the images show, columns what the network said; colour is the share of the row. Readable from 1 to hundreds of classes."""
     number = len(classes)
     use_fonts_for(classes)
@@ -33,7 +33,7 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> bytes
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")  # few errors are seen, too
     axes.set_xlabel("The network said", color=QUIET)
     axes.set_ylabel("The image shows", color=QUIET)
-    axes.set_title(f"Confusion matrix of {int(counts.sum()):,} validation images", color=INK, fontsize=11, loc="left", pad=12)
+    axes.set_title(f"Confusion matrix of {int(counts.sum()):,} {what}", color=INK, fontsize=11, loc="left", pad=12)
     step = 1 if number <= _NAMES_UP_TO else math.ceil(number / 50)
     names = [shortened(name, 18 if number <= 30 else 12) for name in classes]
     places = list(range(0, number, step))

@@ -7,9 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from bot.messages import metric_rows
+from bot.terminal.commands.batch_test import print_batch_test
 from bot.terminal.commands.light_work import done_by_light_worker, need_light_worker
 from bot.terminal.commands.output import JsonOption, confirm_deletion, print_facts, print_json, print_table, say
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption
+from core.datasets.listing import find_dataset
 from core.db.tables import Model
 from core.errors import NotFoundError, UnavailableError
 from core.identifiers import new_id
@@ -17,7 +19,7 @@ from core.models.exporting import ExportFormat
 from core.models.listing import delete_model, find_model, list_models, model_json, rename_model
 from core.storage import Storage
 
-app = typer.Typer(help="Models: list, show, rename, delete, predict.", no_args_is_help=True)
+app = typer.Typer(help="Models: list, show, rename, delete, predict, test, export.", no_args_is_help=True)
 
 MAX_IMAGE_BYTES = 200_000_000
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")  # of a folder's files
@@ -132,6 +134,41 @@ def predict(
     )
     if answer.get("picture"):
         say(f"Picture: {answer['picture']}")
+
+
+@app.command()
+def test(
+    model: str,
+    dataset: Annotated[str, typer.Option(help="The dataset whose annotations are the truth, by name or id.")],
+    annotations: Annotated[str, typer.Option(help="Its annotation set, by name or id; without it the first one that fits.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder for the pictures and report.json.")] = None,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for it.")] = 3600,
+    as_json: JsonOption = False,
+    workspace: WorkspaceOption = "",
+) -> None:
+    """Test a model on a whole dataset with ground truth: numbers per class, curves, confusion, and case studies.
+
+    The work is done by a light worker (`stationmaster up` runs one).
+    """
+    runtime = Runtime.load(workspace)
+    with runtime.database.read() as session:
+        found = find_model(session, runtime.workspace, model)
+        chosen = find_dataset(session, runtime.workspace, dataset)
+    if out is not None and out.exists() and not out.is_dir():
+        raise NotFoundError(f"{out} is no folder.", "Give a folder for --out.")
+    need_light_worker(runtime, "tests are")
+    payload = {"model_id": found.id, "dataset_id": chosen.id, "annotation_set_id": annotations}
+    result = done_by_light_worker(runtime, "batch-test", payload, timeout)
+    keys = {f"{name}.png": key for name, key in result.pop("pictures").items()} | {"report.json": result.pop("report_key")}
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, key in keys.items():
+            _copy(runtime.storage, key, out / name)
+    places = {name: str(out / name if out is not None else runtime.storage.local_path(key) or key) for name, key in keys.items()}
+    if as_json:
+        print_json({"model_id": found.id, "dataset_id": chosen.id} | result | {"files": places})
+        return
+    print_batch_test(result, places)
 
 
 @app.command()

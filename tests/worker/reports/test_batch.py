@@ -1,0 +1,194 @@
+"""A model on a whole dataset with ground truth: numbers that other libraries confirm, curves, and case studies."""
+
+import json
+from dataclasses import replace
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn import metrics as sklearn_metrics
+
+from core.datasets.records import Record
+from core.db.tables import Model
+from core.errors import InvalidInputError
+from core.tasks.light import submit_light_job
+from core.vocabulary import AnnotationKind, TaskType
+from core.zoo.spec import ModelSpec
+from worker import light
+from worker.reports import batch_numbers
+from worker.reports.batch import batch_test, in_the_model_s_classes
+from worker.reports.model_files import write_model
+from worker.workplace import Workplace
+
+BOXES = ModelSpec(
+    network="faster_rcnn-test_resnet",
+    pretraining="none",
+    library="torchvision over timm",
+    family="test",
+    variation="test",
+    task_types=(TaskType.OBJECT_DETECTION,),
+    recipe="detector",
+    parameters=1_000_000,
+    gmacs=0.1,
+    input_size=64,
+    licence="",
+)
+REGIONS = replace(
+    BOXES,
+    network="unet-test_resnet",
+    library="segmentation-models-pytorch",
+    task_types=(TaskType.OBJECT_SEGMENTATION,),
+    recipe="segmenter",
+)
+INSTANCES = replace(BOXES, network="mask_rcnn-test_resnet", task_types=(TaskType.OBJECT_SEGMENTATION,), instances_only=True)
+SPECS = {"boxes": BOXES, "regions": REGIONS, "instances": INSTANCES}
+
+
+def make_model(bench: Any, dataset: Any, **options: Any) -> Any:
+    job = bench.job(dataset, **options)
+    result, _ = bench.train(job)
+    write_model(job, result, "models/m1", database=bench.database, storage=bench.storage, settings=bench.settings)
+    return result
+
+
+def report_of(bench: Any, dataset: Any, annotation_set: str = "") -> dict[str, Any]:
+    report = batch_test("models/m1", dataset.id, annotation_set, database=bench.database, storage=bench.storage, settings=bench.settings)
+    kept = json.loads(bench.storage.read(report["report_key"]))
+    assert kept["per_class"] == report["per_class"] and "pictures" not in kept
+    for key in report["pictures"].values():
+        assert min(Image.open(BytesIO(bench.storage.read(key))).size) > 100
+    return report
+
+
+def test_one_label_an_image_with_classes_that_the_model_does_not_know(bench: Any) -> None:
+    make_model(bench, bench.stripes(per_class=16), epochs=2)
+    others = bench.stripes(per_class=6, classes=3, name="others")  # its third direction is unknown to the model
+    model = Model(
+        workspace="default",
+        name="Stripes",
+        task_type="single-label",
+        network="test_resnet",
+        pretraining="none",
+        classes=["direction 0", "direction 1"],
+        metrics={},
+        key="models/m1",
+        created_by="cli:test",
+    )
+    with bench.database.write() as session:
+        session.add(model)
+        session.flush()
+        payload = {"model_id": model.id, "dataset_id": others.id}
+        job = submit_light_job(session, workspace="default", person="cli:test", kind="batch-test", payload=payload)
+    light._run(Workplace(bench.settings, bench.database, bench.storage), job.id, job.generation)
+    with bench.database.read() as session:
+        job = session.get_one(type(job), job.id)
+    assert job.error == "" and job.result is not None
+    report = job.result
+    assert report["images"] == 12 and report["left_out_images"] == 6 and report["unknown_classes"] == ["direction 2"]
+    assert set(report["pictures"]) == {"confusion_matrix", "roc", "precision_recall", "case_studies"}
+    confusion = np.array(report["confusion"])
+    assert confusion.sum() == 12 and report["metrics"]["accuracy"] == pytest.approx(np.trace(confusion) / 12)
+    for number, name in enumerate(("direction 0", "direction 1")):
+        values, cases = report["per_class"][name], report["cases"].get(name, {})
+        assert values["sensitivity"] == pytest.approx(confusion[number, number] / 6)
+        assert values["specificity"] == pytest.approx(confusion[1 - number, 1 - number] / 6)
+        assert bool(cases.get("true-positive")) == (confusion[number, number] > 0)
+        assert bool(cases.get("false-negative")) == (confusion[number, number] < 6)
+        assert report["curves"]["roc"][name]["area"] == pytest.approx(values["auroc"])
+
+
+def test_several_labels_are_said_from_the_model_s_own_thresholds(bench: Any) -> None:
+    dataset = bench.several_labels(images=40)
+    make_model(bench, dataset, epochs=3)
+    report = report_of(bench, dataset)
+    assert set(report["per_class"]) == {"left", "right"} and "confusion_matrix" not in report["pictures"]
+    assert report["images"] == 40 and report["per_class"]["left"]["images"] == 20
+    assert "micro_f1" in report["metrics"]
+
+
+@pytest.mark.parametrize("kind", ["boxes", "instances"])
+def test_objects_have_precision_recall_and_free_response_curves(bench: Any, kind: str) -> None:
+    dataset = bench.squares(images=12)
+    make_model(bench, dataset, kind=kind, spec=SPECS[kind], batch_size=4, epochs=4, image_size=64, learning_rate=2e-3, gradient_clip=5.0)
+    report = report_of(bench, dataset)
+    overlaps = report["ap_by_overlap"]
+    assert len(overlaps) == 10 and overlaps["0.50"] == pytest.approx(report["metrics"]["ap50"], abs=1e-6)
+    assert np.mean(list(overlaps.values())) == pytest.approx(report["metrics"]["ap"], abs=1e-6)
+    assert report["average_recall"]["ar_1"] <= report["average_recall"]["ar_10"] <= report["average_recall"]["ar_100"]
+    assert {"precision_recall", "froc", "case_studies"} <= set(report["pictures"])
+    found = sum(values["objects"] for values in report["per_class"].values())
+    assert found == 24  # every true object is a hit or missed
+    assert 0 <= report["froc"]["all classes"] <= 1
+
+
+def test_regions_have_their_numbers_per_class(bench: Any) -> None:
+    dataset = bench.squares(images=12)
+    result = make_model(bench, dataset, kind="regions", spec=REGIONS, batch_size=4, epochs=4, image_size=64)
+    report = report_of(bench, dataset)
+    assert set(report["pictures"]) >= {"classes", "case_studies"}
+    for values in report["per_class"].values():
+        assert set(values) == {"dice", "iou", "precision", "recall", "specificity"} and 0 <= values["specificity"] <= 1
+    assert report["metrics"]["dice"] == pytest.approx(np.mean([values["dice"] for values in report["per_class"].values()]))
+    assert result.score is not None
+
+
+def test_a_dataset_of_another_kind_is_refused(bench: Any) -> None:
+    make_model(bench, bench.stripes(per_class=4), epochs=1)
+    with pytest.raises(InvalidInputError, match="no such annotations"):
+        report_of(bench, bench.squares(images=4))
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def test_numbers_of_labels_are_those_of_scikit_learn() -> None:
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 3, 200)
+    probabilities = random.dirichlet([1, 1, 1], 200) + 0.4 * np.eye(3)[truth]
+    said = probabilities.argmax(1)
+    counts = batch_numbers.label_counts(torch.from_numpy(said), torch.from_numpy(truth), 3)
+    wide = torch.from_numpy(np.eye(3, dtype=bool)[truth])
+    numbers = batch_numbers.label_numbers(counts, torch.from_numpy(probabilities), wide, ["a", "b", "c"])
+    confusion = sklearn_metrics.confusion_matrix(truth, said)
+    for number, name in enumerate("abc"):
+        values, mine = numbers[name], truth == number
+        hits, wrong = confusion[number, number], confusion[:, number].sum() - confusion[number, number]
+        lost, rest = mine.sum() - hits, 200 - mine.sum() - wrong
+        assert counts[number].tolist() == [hits, wrong, lost, rest]
+        assert values["auroc"] == pytest.approx(sklearn_metrics.roc_auc_score(mine, probabilities[:, number]), abs=1e-6)
+        expected = sklearn_metrics.average_precision_score(mine, probabilities[:, number])
+        assert values["average_precision"] == pytest.approx(expected, abs=1e-6)
+        assert values["specificity"] == pytest.approx(rest / (rest + wrong))
+        assert values["diagnostic_odds_ratio"] == pytest.approx(hits * rest / (wrong * lost))
+    roc, _ = batch_numbers.label_curves(torch.from_numpy(probabilities), wide, ["a", "b", "c"])
+    assert np.trapezoid(roc[0].y, roc[0].x) == pytest.approx(roc[0].area, abs=1e-3)
+
+
+def test_odds_where_a_count_is_nought() -> None:
+    assert batch_numbers.diagnostic_odds_ratio(10, 0, 0, 10) == pytest.approx(10.5 * 10.5 / 0.25)
+    assert batch_numbers.diagnostic_odds_ratio(0, 3, 0, 7) is None  # no image shows the class
+
+
+def test_free_response_curves_count_false_finds_by_image() -> None:
+    details = {
+        "found_labels": torch.zeros(4, dtype=torch.int64),
+        "found_scores": torch.tensor([0.9, 0.8, 0.7, 0.6]),
+        "found_true": torch.tensor([True, False, True, False]),
+    }
+    records = [Record(number, f"{number}.png", "", 100, 100, "", "", {"boxes": [[0, 0, 0, 10, 10]]}) for number in range(2)]
+    curve = batch_numbers.froc(details, batch_numbers.Objects.of_boxes(records), [0, 1], ["a"])[0]
+    assert curve.x.tolist() == [0, 0, 0.5, 0.5, 1.0] and curve.y.tolist() == [0, 0.5, 0.5, 1.0, 1.0]
+    # at 1/8 and 1/4 false finds an image one of two is found, from 1/2 on both
+    assert curve.area == pytest.approx((2 * 0.5 + 5 * 1.0) / 7)
+
+
+def test_classes_are_taken_by_their_names() -> None:
+    record = Record(0, "a.png", "", 10, 10, "", "", {"boxes": [[0, 1, 1, 2, 2], [1, 3, 3, 2, 2]]})
+    kept, unknown = in_the_model_s_classes([record], AnnotationKind.BOXES, ["cat", "dog"], ["bird", "dog"])
+    assert kept[0].value == {"boxes": [[1, 3, 3, 2, 2]]} and unknown == ["cat"]
+    labels = [Record(0, "a.png", "", 10, 10, "", "", {"label": number}) for number in (0, 1)]
+    kept, unknown = in_the_model_s_classes(labels, AnnotationKind.SINGLE_LABEL, ["cat", "dog"], ["dog"])
+    assert [one.value for one in kept] == [{"label": 0}] and unknown == ["cat"]
