@@ -101,10 +101,14 @@ def _matches(pairs: dict[str, float], found: Found, numbers: NDArray[np.int64]) 
     """
     matches = np.full(len(found.scores), -1)
     taken: set[int] = set()
-    listed = [(*(int(part) for part in pair.split("_")), overlap) for pair, overlap in pairs.items() if overlap >= 0.5]
-    for index, true, _ in sorted(listed, key=lambda one: (-found.scores[one[0] - 1], -one[2])):
-        if matches[index - 1] < 0 and true not in taken:
-            matches[index - 1] = numbers[true]
+    listed = []
+    for pair, overlap in pairs.items():
+        index, true = (int(part) for part in pair.split("_"))
+        if overlap >= 0.5:
+            listed.append((-float(found.scores[index - 1]), -overlap, index - 1, true))
+    for _, _, index, true in sorted(listed):
+        if matches[index] < 0 and true not in taken:
+            matches[index] = numbers[true]
             taken.add(true)
     return matches
 

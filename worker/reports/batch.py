@@ -31,11 +31,11 @@ from worker.engine.device import Device, usable_cores
 from worker.objectives.classification import classification_objective
 from worker.objectives.detection import Detection, Outputs
 from worker.objectives.objective import Evaluation
+from worker.objectives.region_maps import FIRST_CLASS
 from worker.objectives.regions import RegionMasks, surest_class
 from worker.reports import batch_cases, batch_numbers, batch_pictures, pictures
 from worker.reports.batch_pictures import Case
 from worker.reports.inference import LoadedModel, load_model
-from worker.reports.region_pictures import FIRST_CLASS
 
 _BATCH = 16
 _POINTS_TOLD = 200  # of each curve in report.json
@@ -220,7 +220,11 @@ def _labels(model: LoadedModel, records: list[Record], storage: Storage, progres
         drawn["precision_recall"] = batch_pictures.precision_recall(precision_recall)
     per_class = batch_numbers.label_numbers(counts, probabilities, truth, classes)
     cases = batch_cases.label_cases(probabilities, said, truth, classes, records, storage)
-    numbers = {"metrics": metrics, "per_class": per_class, "curves": {"roc": _told(roc), "precision_recall": _told(precision_recall)}}
+    numbers: dict[str, Any] = {
+        "metrics": metrics,
+        "per_class": per_class,
+        "curves": {"roc": _told(roc), "precision_recall": _told(precision_recall)},
+    }
     if not several:
         numbers["confusion"] = evaluation.details["confusion"].tolist()
     return _report(numbers, drawn, cases, _by_errors(classes, counts))
