@@ -101,7 +101,9 @@ async def main() -> None:
     """Draw everything into the folder that was named."""
     if len(sys.argv) != 2:
         sys.exit(__doc__)
+    import pytest
     import simcord
+    from discord_permissions import apply_rules_of_threads
     from discord_world import laboratory
 
     from bot.discord.app import create_bot
@@ -126,9 +128,11 @@ async def main() -> None:
         valkey.start()
         worker = subprocess.Popen([sys.executable, "-m", "worker", "--kind", "gpu"], cwd=ROOT)
         try:
-            async with simcord.run(create_bot(settings, database=database, storage=storage, notifies=False)) as env:
-                env.backend.bot_user.name = "Stationmaster"
-                await converse(laboratory(env, settings, database, storage, []), pictures)
+            with pytest.MonkeyPatch.context() as patch:
+                apply_rules_of_threads(patch)
+                async with simcord.run(create_bot(settings, database=database, storage=storage, notifies=False)) as env:
+                    env.backend.bot_user.name = "Stationmaster"
+                    await converse(laboratory(env, settings, database, storage, []), pictures)
         finally:
             worker.terminate()
             worker.wait(60)

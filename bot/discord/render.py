@@ -33,7 +33,7 @@ from core.wizard.screens import (
 
 MAX_OPTION = 100
 MAX_OPEN_OPTIONS = 6  # that each have a button of their own
-MANY_FACTS, SHORT_FACT = 4, 34  # facts, and characters of each, from which on and up to which they stand side by side
+MANY_FACTS, SHORT_FACT = 4, 44  # facts, and characters of each, from which on and up to which they stand side by side
 OPEN = "Open"  # on the button beside an entry of a list
 COLOURS = {Tone.GOOD: 0x2ECC71, Tone.WARNING: 0xF1C40F, Tone.ERROR: 0xE74C3C}
 USUAL_COLOUR = 0x5865F2

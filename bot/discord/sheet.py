@@ -164,6 +164,7 @@ class Sheet:
         if isinstance(last, Gallery):
             last.pictures.append(picture)
         else:
+            self.gap()
             self.parts.append(Gallery([picture]))
 
     def file(self, file: NamedFile) -> None:

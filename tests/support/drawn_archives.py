@@ -35,16 +35,37 @@ def archive_of(task_type: TaskType, images: int = 60, seed: int = 0, classes: tu
         files["label.csv"] = "\n".join(lines).encode()
     else:
         files |= _squares(draws, images)
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0)), content)
-    return packed.getvalue()
+    return _packed(files)
+
+
+def regions_of(images: int = 60, seed: int = 0) -> bytes:
+    """A zip of images of 48 × 48 px with mask pictures beside them: one value for each class, nothing told of single objects."""
+    draws = np.random.default_rng(seed)
+    files: dict[str, bytes] = {}
+    for number in range(images):
+        grey, mask = draws.normal(128, 12, (48, 48)), np.zeros((48, 48), np.uint8)
+        for label, level in enumerate((235, 20)):
+            side = int(draws.integers(12, 20))
+            x, y = label * 24 + int(draws.integers(0, 24 - side + 1)), int(draws.integers(0, 48 - side))
+            grey[y : y + side, x : x + side] = level
+            mask[y : y + side, x : x + side] = label + 1
+        drawn = io.BytesIO()
+        Image.fromarray(mask).save(drawn, "PNG")
+        files |= {f"images/{number}.png": _png(grey), f"masks/{number}.png": drawn.getvalue()}
+    return _packed(files)
 
 
 def image_of(level: int = 200) -> bytes:
     """One PNG to try a model on."""
     return _png(np.random.default_rng(level).normal(level, 20, (48, 48)))
+
+
+def _packed(files: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0)), content)
+    return packed.getvalue()
 
 
 def _squares(draws: np.random.Generator, images: int) -> dict[str, bytes]:

@@ -1,5 +1,6 @@
 """Building and running the face without Discord: what needs no network must not ask for it."""
 
+import socket
 from pathlib import Path
 
 import aiohttp
@@ -13,7 +14,11 @@ from core.settings import Settings
 from core.storage import Storage
 
 
-def test_the_bot_is_built_from_settings_alone(tmp_path: Path) -> None:
+def test_the_bot_is_built_from_settings_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*_: object) -> None:
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket.socket, "connect", no_network)
     bot = create_bot(Settings(home=tmp_path / "home", offline=True))
     names = {(command.name, type(command).__name__) for command in bot.tree.walk_commands()}
     assert {"train", "tasks", "datasets", "models", "help"} <= {name for name, _ in names}
@@ -55,6 +60,12 @@ def test_links_work_both_ways_and_bad_ones_are_named(settings: Settings) -> None
     links = Links.of(settings)
     assert links.beside(Place("slack", "T1/C1", "171.2")) == (Place("discord", "42"),)
     assert links.beside(Place("discord", "42", "7")) == (Place("slack", "T1/C1"), Place("discord", "43"))
-    settings.announcement_links = "slack:T1/C1"
-    with pytest.raises(InvalidInputError, match="links no two channels"):
-        Links.of(settings)
+    for wrong in ("slack:T1/C1", "slack:T1/C1=discord:general", "slack:T1/C1=telex:1", "slack:=discord:42"):
+        settings.announcement_links = wrong
+        with pytest.raises(InvalidInputError, match="links no two channels"):
+            Links.of(settings)
+
+
+def test_a_channel_for_announcements_that_is_no_id_is_refused_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="DISCORD_ANNOUNCEMENTS: “#results” is no id"):
+        create_bot(Settings(home=tmp_path / "home", offline=True, discord_announcements="#results"))

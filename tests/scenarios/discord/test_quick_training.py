@@ -2,13 +2,14 @@
 
 from typing import Any
 
-import drawn_data
 import pytest
 from discord_journey import Journey
+from drawn_archives import archive_of
 from sqlalchemy import select
 
 from core.db.tables import Job, LightJob
 from core.settings import Settings
+from core.vocabulary import TaskType
 from worker.jobs import run_training
 from worker.light import run_light
 
@@ -30,7 +31,7 @@ def journey(world: Any, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> 
 
 
 async def test_from_an_archive_to_a_model_that_is_taken_home(world: Any, journey: Journey) -> None:
-    dataset = await journey.send("light", drawn_data.class_folders("dark", "bright", each=8))
+    dataset = await journey.send("light", archive_of(TaskType.SINGLE_LABEL, 16))
     await world.ada.slash(world.channel, "train", task_type="single-label", dataset=dataset.id)
     await world.click("Next")
     await world.restart()

@@ -4,21 +4,19 @@ For each task type and flow, with what befalls a bot on the way: other people pr
 is busy, a message grows old.
 """
 
-import os
-import sys
 from collections.abc import Iterator
-from subprocess import Popen
 from typing import Any
 
-import drawn_data
 import pytest
 from discord_journey import Journey
+from drawn_archives import archive_of, image_of, regions_of
+from engine_room import engine_room as workers_of
 
-from bot.terminal.embedded_valkey import EmbeddedValkey
 from core.db.migrate import upgrade
 from core.db.session import Database
 from core.db.tables import AnnotationSet, Model
 from core.settings import Settings
+from core.vocabulary import TaskType
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.long, pytest.mark.timeout(600)]
 
@@ -30,16 +28,8 @@ def engine_room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """One home for all conversations of this module, with a queue and two workers that take their time to start."""
     settings = Settings(home=tmp_path_factory.mktemp("home"), offline=True)
     upgrade(Database.of(settings))
-    valkey = EmbeddedValkey(settings)
-    valkey.start()
-    environment = dict(os.environ) | {"STATIONMASTER_HOME": str(settings.home), "STATIONMASTER_OFFLINE": "1"}
-    workers = [Popen([sys.executable, "-m", "worker", "--kind", kind], env=environment) for kind in ("gpu", "light")]
-    yield settings
-    for worker in workers:
-        worker.terminate()
-    for worker in workers:
-        worker.wait(60)
-    valkey.stop()
+    with workers_of(settings):
+        yield settings
 
 
 @pytest.fixture
@@ -53,16 +43,8 @@ def journey(world: Any, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> 
     return Journey(world)
 
 
-def image(archive: bytes, name: str) -> bytes:
-    import io
-    import zipfile
-
-    return zipfile.ZipFile(io.BytesIO(archive)).read(name)
-
-
 async def test_single_label_with_everything_that_befalls_a_bot(world: Any, journey: Journey) -> None:
-    archive = drawn_data.class_folders("dark", "bright")
-    dataset = await journey.send("light", archive)
+    dataset = await journey.send("light", archive_of(TaskType.SINGLE_LABEL, 40))
     await world.ada.slash(world.channel, "train", task_type="single-label", dataset=dataset.id)
     gallery = [item for item in world.walk(world.wizard.components) if item["type"] == 12]
     assert gallery and gallery[0]["items"][0]["description"].startswith("Images 1–40 of 40")
@@ -84,12 +66,11 @@ async def test_single_label_with_everything_that_befalls_a_bot(world: Any, journ
     world.env.inject_error("PATCH", "/channels/*/messages/*", status=429, message="You are being rate limited.")
     await world.restart()
     await journey.result("Dark or bright", "Curves", "Confusion matrix")
-    assert "bright" in await journey.try_on(image(archive, "bright/1.png"))
+    assert "bright" in await journey.try_on(image_of())
 
 
 async def test_several_labels(world: Any, journey: Journey) -> None:
-    archive = drawn_data.several_labels()
-    dataset = await journey.send("patches", archive)
+    dataset = await journey.send("patches", archive_of(TaskType.MULTI_LABEL, 32))
     await world.ada.slash(world.channel, "train")
     for value, action in (("general", "flow"), ("multi-label", "task-type")):
         await world.choose(value, action)
@@ -100,7 +81,7 @@ async def test_several_labels(world: Any, journey: Journey) -> None:
     await journey.values(epochs="2", batch_size="8", image_size="32")
     await journey.start("Left and right")
     await journey.result("Left and right", "Curves")
-    assert "left" in await journey.try_on(image(archive, "1.png"))
+    assert "left" in await journey.try_on(image_of())
 
 
 @pytest.mark.parametrize(
@@ -112,7 +93,7 @@ async def test_several_labels(world: Any, journey: Journey) -> None:
     ],
 )
 async def test_objects(world: Any, journey: Journey, task_type: str, kind: str, family: str, network: str, picture: str) -> None:
-    archive = drawn_data.regions() if kind == "regions" else drawn_data.objects()
+    archive = regions_of(16) if kind == "regions" else archive_of(TaskType(task_type), 16)
     dataset = await journey.send(f"squares as {kind}", archive)
     await world.ada.slash(world.channel, "train", task_type=task_type, dataset=dataset.id)
     with world.database.read() as session:
@@ -125,11 +106,11 @@ async def test_objects(world: Any, journey: Journey, task_type: str, kind: str, 
     await journey.values(epochs="2", batch_size="4", image_size="64")
     await journey.start(f"Squares, {kind}")
     await journey.result(f"Squares, {kind}", picture)
-    await journey.try_on(image(archive, "images/1.png"))
+    await journey.try_on(image_of())
 
 
 async def test_specialized(world: Any, journey: Journey) -> None:
-    archive = drawn_data.class_folders("normal", "pneumothorax", each=12)
+    archive = archive_of(TaskType.SINGLE_LABEL, 24, classes=("normal", "pneumothorax"))
     dataset = await journey.send("chests", archive)
     await world.ada.slash(world.channel, "train")
     await world.choose("specialized", "flow")
@@ -146,8 +127,8 @@ async def test_specialized(world: Any, journey: Journey) -> None:
 
 
 async def test_retraining(world: Any, journey: Journey) -> None:
-    await journey.send("first", drawn_data.class_folders("dark", "bright", each=12))
-    second = await journey.send("second", drawn_data.class_folders("dark", "bright", "brighter", each=12))
+    await journey.send("first", archive_of(TaskType.SINGLE_LABEL, 24))
+    second = await journey.send("second", archive_of(TaskType.SINGLE_LABEL, 24, classes=("bright", "dim")))
     await world.ada.slash(world.channel, "train", task_type="single-label", dataset="first")
     await world.click("Next")
     await journey.network("MobileNet", "mobilenetv3_small_050")
@@ -163,4 +144,4 @@ async def test_retraining(world: Any, journey: Journey) -> None:
     task = await journey.result("And then")
     with world.database.read() as session:
         model = session.get_one(Model, task.model_id)
-        assert task.flow == "retraining" and set(model.classes) == {"dark", "bright", "brighter"}
+        assert task.flow == "retraining" and set(model.classes) == {"bright", "dim"}

@@ -23,7 +23,7 @@ async def test_a_whole_training_is_one_changing_message_a_result_and_an_announce
     await clock.passes(5)
     await world.tick()
     assert "25% · epoch 3 of 10, about 60 s left" in world.words() and "`█████░░░" in world.words()
-    assert list(world.controls()) == ["Stop, keep the best", "Stop and discard", "Details"]
+    assert list(world.controls()) == ["Stop, keep the best", "Stop and discard", "Details", "Hyperparameters"]
     training.finish()
     await world.tick()
     _cancelled, progress, result = world.posts(world.thread)

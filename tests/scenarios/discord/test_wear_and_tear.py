@@ -73,6 +73,16 @@ async def test_a_press_acknowledged_too_late_did_nothing_and_can_be_repeated(wor
     assert "What shall the model do?" in world.words()
 
 
+async def test_a_dialog_opened_too_late_does_nothing_and_can_be_opened_again(world: Any, pets: Any) -> None:
+    await world.to_review(pets)
+    await world.click("Back")
+    world.env.inject_error("POST", "/interactions/*/callback", status=404, code=10062, message="Unknown interaction", times=2)
+    assert (await world.click("Edit names…")).modal is None
+    opened = await world.click("Edit names…")
+    await world.ada.submit_modal(opened, {"name": "Cats", "description": "", "model_name": ""})
+    assert "**Task name** Cats" in world.words()
+
+
 async def test_a_late_train_leaves_nothing_behind(world: Any, pets: Any) -> None:
     world.env.inject_error("POST", "/interactions/*/callback", status=404, code=10062, message="Unknown interaction")
     await world.ada.slash(world.channel, "train")
