@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import discord
 from discord.ext import commands as ext
@@ -27,6 +28,7 @@ from core.storage import Storage
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 60.0
+THREADS = 64
 STOP_SECONDS = 10.0
 
 
@@ -58,6 +60,8 @@ class StationmasterBot(ext.Bot):
     async def setup_hook(self) -> None:
         """Make buttons of earlier messages work, publish the commands, and begin to tell threads."""
         self._home_loop = asyncio.get_running_loop()
+        # The core is called in threads, and some of its answers wait for a light worker. asyncio's own few would hold up everybody else's presses.
+        self._home_loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="discord"))
         self.add_dynamic_items(PressButton, PressMenu)
         await self.tree.sync()
         if self._notifies:

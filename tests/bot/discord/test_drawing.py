@@ -139,6 +139,14 @@ def test_files_beyond_the_limit_are_named_with_their_place(storage: Storage) -> 
     assert len(notes) == 1 and str(storage.local_path("models/m/weights")) in notes[0]
 
 
+def test_files_beyond_the_limit_have_a_link_where_the_storage_can_sign_one(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.write("models/m/weights", b"w" * 200)
+    monkeypatch.setattr(storage, "local_path", lambda _: None)
+    monkeypatch.setattr(storage.filesystem, "sign", lambda path, expiration: f"https://store.test/{path}?for={expiration}", raising=False)
+    _, notes = fitting_files((Attachment("w", key="models/m/weights"),), storage, 100)
+    assert f"https://store.test/{storage.root}/models/m/weights?for=604800" in notes[0]
+
+
 def test_the_invite_link_of_the_guide_has_just_the_permissions_it_explains() -> None:
     guide = (Path(__file__).parents[3] / "docs" / "discord.md").read_text()
     link = re.search(r"permissions=(\d+)", guide)

@@ -1,5 +1,7 @@
 """Direct messages, servers that allow little, late acknowledgements, a busy Discord, old messages, failures of our own."""
 
+import asyncio
+import threading
 from typing import Any
 
 import discord
@@ -123,6 +125,18 @@ async def test_everything_still_works_after_days(world: Any, pets: Any) -> None:
     await world.env.advance_time(5 * 24 * 3600)
     await world.click("Next")
     assert "What shall the model do?" in world.words()
+
+
+async def test_answers_that_wait_for_a_worker_hold_nobody_else_up(world: Any, pets: Any) -> None:
+    ready = threading.Event()
+    waiting = [asyncio.create_task(asyncio.to_thread(ready.wait, 30)) for _ in range(40)]
+    try:
+        await world.ada.slash(world.channel, "train")
+        await world.click("Next")
+        assert "What shall the model do?" in world.words() and not any(task.done() for task in waiting)
+    finally:
+        ready.set()
+        await asyncio.gather(*waiting)
 
 
 async def test_a_fault_of_ours_is_said_in_plain_words_without_a_trace(world: Any, pets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
