@@ -11,7 +11,8 @@ logger = logging.getLogger(__name__)
 def explain(error: BaseException, doing: str) -> tuple[str, str]:
     """What is wrong and what to do about it; `doing` is a noun such as `training`. Logs what the words leave out."""
     if isinstance(error, StationmasterError):
-        logger.info("the %s failed: %s", doing, error, exc_info=error)
+        # What a person can mend needs no trace; whoever looks for one asks for DEBUG.
+        logger.info("the %s failed: %s", doing, error, exc_info=error if logger.isEnabledFor(logging.DEBUG) else None)
         return error.what, error.remedy
     logger.error("the %s failed", doing, exc_info=error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

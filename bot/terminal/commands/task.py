@@ -115,7 +115,11 @@ def create(
     runtime.wake_queue()
     _say_queued(runtime, task)
     if wait:
-        task = _wait(runtime, task.id)
+        try:
+            task = _wait(runtime, task.id)
+        except KeyboardInterrupt:
+            say(f"“{task.name}” goes on: `stationmaster task show {task.id}`, or `task stop`.")
+            raise
     with runtime.database.read() as session:
         task = find_task(session, runtime.workspace, task.id)
         facts = task_json(session, task, with_jobs=wait)
