@@ -24,6 +24,7 @@ QUALITY = {"classification": (12.0, 0.75), "detection": (10.0, 0.40), "segmentat
 ON_A_BACKBONE = {"classification": 0.0, "detection": -0.7, "segmentation": 0.0}
 SEEN_SUCH_IMAGES = 3.0
 FEW_IMAGES = 1_000
+FEW_A_CLASS = 30  # images, however many there are in all
 SMALL_OBJECT = 32  # pixels at training size; COCO's border between small and medium
 FINE_LEVELS = ("Faster R-CNN", "Mask R-CNN")  # their pyramids begin at stride 4
 FINE_OUTLINES = ("U-Net", "U-Net++")  # their decoders go back to full resolution step by step
@@ -203,13 +204,18 @@ def _score(spec: ModelSpec, found: Estimate, case: _Case, preference: int) -> fl
         score += SEEN_SUCH_IMAGES
     worth, nothing = QUALITY[case.kind]
     score += worth * (spec.accuracy - nothing) if spec.accuracy is not None else ON_A_BACKBONE[case.kind]
-    if case.facts.images < FEW_IMAGES:
-        score -= 0.15 * math.log2(FEW_IMAGES / max(case.facts.images, 1)) * math.log10(max(spec.parameters, 1e5) / 1e5)
+    if (teach := _as_many_as(case.facts)) < FEW_IMAGES:
+        score -= 0.15 * math.log2(FEW_IMAGES / max(teach, 1)) * math.log10(max(spec.parameters, 1e5) / 1e5)
     if found.seconds > PATIENCE_HOURS * 3600:
         score -= math.log2(found.seconds / (PATIENCE_HOURS * 3600))
     if _finds_small_objects(spec, found, case) or _draws_fine_outlines(spec, case):
         score += 0.6
     return score
+
+
+def _as_many_as(facts: DatasetFacts) -> float:
+    """How many images of a few classes these teach as much as: those of many classes are fewer for each."""
+    return min(facts.images, FEW_IMAGES * facts.images / max(facts.classes, 1) / FEW_A_CLASS)
 
 
 def _has_seen_such(spec: ModelSpec, case: _Case) -> bool:
@@ -241,6 +247,9 @@ def _suggestion(score: float, spec: ModelSpec, found: Estimate, case: _Case, pre
         reasons.append(f"published accuracy {100 * spec.accuracy:.1f} % ({spec.accuracy_source.split(';')[0]})")
     if facts.images < FEW_IMAGES:
         reasons.append(f"your {facts.images:,} images are few: {_few_reason(spec, size)}")
+    elif _as_many_as(facts) < FEW_IMAGES:
+        each = max(1, round(facts.images / facts.classes))
+        reasons.append(f"{each:,} images for each of your {facts.classes:,} classes are few: {_few_reason(spec, size)}")
     if _finds_small_objects(spec, found, case):
         reasons.append(f"your objects are small, about {facts.object_side * found.image_size:.0f} px: it looks at fine levels")
     if _draws_fine_outlines(spec, case):

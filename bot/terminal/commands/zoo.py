@@ -44,9 +44,18 @@ def list_entries(
         print_json([catalogue.entry_json(spec, settings) for spec in found])
         return
     print_table(
-        ("network", "pre-training", "licence", "parameters", "GMACs", "accuracy"),
+        ("network", "pre-training", "accuracy", "parameters", "GMACs", "images/s", "MB an image", "licence"),
         (
-            (spec.network, spec.pretraining, _licence(spec), f"{spec.parameters / 1e6:.1f} M", f"{spec.gmacs:.2f}", _accuracy(spec))
+            (
+                spec.network,
+                spec.pretraining,
+                _accuracy(spec),
+                f"{spec.parameters / 1e6:.1f} M",
+                f"{spec.gmacs:.2f}",
+                f"{spec.images_per_second:,.4g}" if spec.images_per_second else "",
+                f"{spec.memory_mb:,.0f}" if spec.memory_mb is not None else "",
+                spec.licence,
+            )
             for spec in found
         ),
         empty="No entry matches.",
@@ -205,6 +214,7 @@ def recommend_entries(
             [
                 catalogue.entry_json(item.spec, runtime.settings)
                 | {
+                    "available": weights.available(item.spec, runtime.settings),
                     "reasons": list(item.reasons),
                     "image_size": item.image_size,
                     "batch_size": item.batch_size,

@@ -44,6 +44,13 @@ def test_the_list_as_json(zoo, task_type):
     assert len(names) == len(set(names))
 
 
+def test_the_list_through_a_pipe_has_whole_names_and_what_to_compare_by(zoo):
+    lines = zoo("list", "--search", "resnet18").splitlines()
+    row = next(line for line in lines if line.startswith("faster_rcnn-resnet18") and "imagenet-1k" in line)
+    assert row.rstrip().endswith("Apache-2.0")
+    assert {"accuracy", "parameters", "GMACs", "images/s", "licence"} <= set(lines[0].split())
+
+
 def test_show_as_json_binds_weights_to_their_preprocessing(zoo):
     entry = json.loads(zoo("show", "tf_efficientnet_lite0", "--json"))
     assert (entry["network"], entry["pretraining"], entry["licence"]) == ("tf_efficientnet_lite0", "imagenet-1k", "Apache-2.0")

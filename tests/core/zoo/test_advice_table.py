@@ -79,6 +79,28 @@ def test_few_images_are_no_reason_for_a_large_network(settings):
     assert "from scratch they teach little" in "; ".join(scratch.reasons)
 
 
+def test_many_images_of_very_many_classes_are_few_too(settings):
+    spec = catalogue.find_spec("resnet18.imagenet-1k")
+    for classes, said in ((1000, "5 images for each of your 1,000 classes are few"), (10, "")):
+        facts = DatasetFacts(5_000, classes, 300, 300)
+        told = "; ".join(describe(spec, TaskType.SINGLE_LABEL, DataType.PHOTO, facts, DEVICES[2]).reasons)
+        assert said in told
+        assert ("few" in told) == bool(said)
+    large, small = (
+        recommend(
+            TaskType.SINGLE_LABEL,
+            DataType.PHOTO,
+            4,
+            DatasetFacts(5_000, classes, 300, 300),
+            DEVICES[2],
+            settings,
+            at_hand=lambda _: True,
+        )[0].spec.parameters
+        for classes in (10, 2_000)
+    )
+    assert small <= large
+
+
 def test_an_image_size_of_ones_own_changes_work_memory_and_time(settings):
     spec, facts = catalogue.find_spec("resnet18.none"), DATASETS["171 scans"]
     small, large = (describe(spec, TaskType.SINGLE_LABEL, DataType.PHOTO, facts, DEVICES[2], image_size=side) for side in (64, 256))
