@@ -14,7 +14,9 @@ from core.zoo.recommend import PREFERENCES, recommend
 from core.zoo.spec import ModelSpec
 
 MOST_CANDIDATES = 8
-SAMPLE = 400  # images: a minute or two for a small network on two cores
+# Images: a minute or two for small networks on two cores; of larger ones fewer are looked at, so that it stays a matter of minutes.
+SAMPLE, SMALLEST_SAMPLE = 400, 60
+MOST_GMACS = 16_000.0  # of all candidates on all images: two cores do some 60 to 80 a second
 SUGGESTED = 3  # looked at for each preference
 LARGER = 1.5  # each candidate is also tried at a larger side, as long as there are few
 
@@ -89,6 +91,15 @@ def candidates(
     ]
     chosen = dict.fromkeys(Candidate(spec.network, spec.pretraining, side) for spec, side in [*sizes, *larger])
     return list(chosen)[:MOST_CANDIDATES]
+
+
+def sample_size(chosen: Sequence[Candidate], settings: Settings) -> int:
+    """How many images of the dataset the candidates are measured on."""
+    each = 0.0
+    for candidate in chosen:
+        spec = catalogue.find_spec(candidate.network, candidate.pretraining, settings)
+        each += spec.gmacs * (candidate.image_size / spec.input_size) ** 2
+    return max(SMALLEST_SAMPLE, min(SAMPLE, int(MOST_GMACS / max(each, 1e-3))))
 
 
 def backbone_of(spec: ModelSpec) -> str:

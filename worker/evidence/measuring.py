@@ -17,7 +17,7 @@ from core.settings import Settings
 from core.storage import Storage
 from core.vocabulary import AnnotationKind, TaskType
 from core.zoo import catalogue
-from core.zoo.evidence import SAMPLE, Candidate, Measurement, ranked
+from core.zoo.evidence import SAMPLE, Candidate, Measurement, ranked, sample_size
 from worker.engine.augment import Normalisation
 from worker.engine.data import decode
 from worker.engine.device import choose_device
@@ -50,14 +50,15 @@ def measure(
         records = load_records(session, dataset_id, annotation_set_id)
         annotations = session.get_one(AnnotationSet, annotation_set_id)
         kind, classes = AnnotationKind(annotations.kind), len(annotations.classes)
+    most = sample_size(candidates, settings)
     places: Places | None = None
     groups: Labels | None = None
     if task_type in (TaskType.OBJECT_DETECTION, TaskType.OBJECT_SEGMENTATION):
-        chosen = _any(records, MOST_IMAGES)
+        chosen = _any(records, min(MOST_IMAGES, most))
         places = places_of(chosen, kind, classes)
         labels, groups = places.labels, places.image
     else:
-        chosen = sample(records, several=task_type is TaskType.MULTI_LABEL)
+        chosen = sample(records, several=task_type is TaskType.MULTI_LABEL, most=most)
         labels = several_labels(chosen) if task_type is TaskType.MULTI_LABEL else np.array([int(one.value["label"]) for one in chosen])
     _require_enough(labels, len(chosen) if groups is None else len(np.unique(groups)))
     measured = []

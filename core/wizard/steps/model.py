@@ -70,7 +70,7 @@ class ModelStep:
         controls.append(self._menu(context, "family", "Family", choices.family, choices.family))
         if choices.family:
             controls.append(self._menu(context, "network", "Variation", choices.network, choices.network))
-        blocks: list[Block] = []
+        blocks: list[Block] = [Text(LINE_HINT, Tone.HINT)] if choices.family else []
         if choices.network:
             controls.append(self._menu(context, "pretraining", "Pre-training", choices.pretraining, _title(choices.pretraining)))
             spec = next((item for item in self._entries(context) if item.pretraining == choices.pretraining), None)
@@ -149,10 +149,11 @@ class ModelStep:
                 usable = [spec for spec in entries if weights.allowed(spec, context.settings)]
                 best = next((spec for spec in usable if finder.available(spec)), usable[-1])
                 told = best if best.pretraining != catalogue.NONE else usable[0]
-                found.append(Option(network, network, _line(told) + ("" if told == best else " · weights not at hand")))
+                found.append(Option(network, network, _line(told, _state(told, context, finder))))
         elif target == "pretraining" and choices.network:
+            finder = weights.Finder(context.settings)
             found = [
-                Option(spec.pretraining, _title(spec.pretraining), f"{_line(spec)}{_at_hand(spec, context)}")
+                Option(spec.pretraining, _title(spec.pretraining), _line(spec, _state(spec, context, finder)))
                 for spec in self._entries(context)
             ]
         return matching(found, query, offset, limit)
@@ -238,23 +239,29 @@ def _rate(images_per_second: float) -> str:
     return f"{images_per_second:,.0f}/s" if images_per_second >= 10 else f"{images_per_second:.2g}/s"
 
 
-def _line(spec: ModelSpec) -> str:
-    """One line to compare entries by: accuracy, size, work, speed, memory, licence."""
-    parts = [f"{100 * spec.accuracy:.1f} %"] if spec.accuracy is not None else []
+# What `_line` tells, in its order; chats cut lines after 75 characters, so it has no room for words.
+LINE_HINT = "Lines in the menus: published accuracy · million parameters · work per image · images/s · MB an image in training · licence."
+
+
+def _line(spec: ModelSpec, state: str = "") -> str:
+    """One line to compare entries by: whether it can be had, accuracy, size, work, speed, memory, licence."""
+    parts = [state] if state else []
+    parts += [f"{100 * spec.accuracy:.1f} %"] if spec.accuracy is not None else []
     parts += [f"{spec.parameters / 1e6:.1f} M", gmacs_text(spec.gmacs)]
     if spec.images_per_second:
         parts.append(_rate(spec.images_per_second))
     if spec.memory_mb is not None:
-        parts.append(f"{spec.memory_mb:,.0f} MB an image")
+        parts.append(f"{spec.memory_mb:,.0f} MB")
     if spec.licence:
         parts.append(spec.licence)
     return " · ".join(parts)
 
 
-def _at_hand(spec: ModelSpec, context: StepContext) -> str:
+def _state(spec: ModelSpec, context: StepContext, finder: weights.Finder) -> str:
+    """Why an entry cannot be taken, in two words; empty where it can."""
     if not weights.allowed(spec, context.settings):
-        return " · licence not allowed here"
-    return "" if weights.available(spec, context.settings) else " · weights not at hand"
+        return "licence not allowed"
+    return "" if finder.available(spec) else "not at hand"
 
 
 def _without(specs: list[ModelSpec], context: StepContext) -> list[Text]:

@@ -10,6 +10,8 @@ from core.settings import Settings
 from core.storage import Storage
 from core.wizard.conversation import Conversation, Press
 from core.wizard.screens import Facts, Screen, Text
+from core.wizard.steps.model import _line
+from core.zoo import catalogue, weights
 
 
 class Walk:
@@ -177,3 +179,9 @@ def test_weights_that_cannot_be_had_are_told_with_a_button_to_do_without(walk: W
     walk.press(button.action, button.value)
     walk.press("next")
     assert walk.screen.title != "Which network?"
+
+
+def test_every_line_to_compare_by_fits_a_menu_of_slack() -> None:
+    for spec in catalogue.entries():
+        if spec.licence in weights.ALLOWED_LICENCES or not spec.licence:
+            assert len(_line(spec, "not at hand")) <= 75, spec.name

@@ -201,6 +201,13 @@ def test_of_networks_for_places_one_stands_for_all_with_the_same_backbone(settin
     assert all(catalogue.find_spec(candidate.network, candidate.pretraining).instances_only == instances for candidate in found)
 
 
+def test_of_large_networks_fewer_images_are_looked_at(settings):
+    small = [Candidate("tf_efficientnet_lite0", "imagenet-1k", 224)]
+    large = [Candidate("vit_large_patch16_224", "none", 224)] * 2
+    assert evidence.sample_size(small, settings) == 400
+    assert 60 <= evidence.sample_size(large, settings) < 150
+
+
 def test_without_weights_there_is_nothing_to_measure(settings, monkeypatch):
     monkeypatch.setattr("core.zoo.weights.Finder.locate", lambda self, spec: None)
     with pytest.raises(UnavailableError, match="at hand"):
