@@ -356,7 +356,11 @@ def light_message(
         measured = of_result(job.result)
         title = f"What {len(measured)} candidates show on {job.result.get('images', 0)} of your images"
         return Message(
-            key, (Facts(tuple(sentences(measured)), title=title), Text("The model step suggests the first of them now: “Look again”."))
+            key,
+            (
+                Facts(tuple(sentences(measured)), title=title),
+                Text("The suggestion in the model step follows this now: press “Look again” there."),
+            ),
         )
     if dataset is None:
         return Message(key, (Text(f"“{name}” was {MADE[job.kind]}, and has been deleted since." if job.kind in MADE else "Done."),))

@@ -26,6 +26,8 @@ MACS_PER_SECOND = {"cpu": 2.5e10, "mps": 1.0e12, "cuda": 2.0e13}
 # What moving the activations costs, as multiply-adds for each byte of them: networks of depthwise convolutions compute little and move much. With it
 # the estimates of those 478 networks are wrong by a factor of 1.6 on the average (the deviation of the logarithms), without by 2.3.
 MACS_PER_BYTE = {"cpu": 40.0, "mps": 60.0, "cuda": 110.0}
+STEP_SECONDS = {"cpu": 0.01, "mps": 0.03, "cuda": 0.03}  # of a step, whatever its batch: launching, optimizer
+START_SECONDS = 10.0  # decoding, building, the model's pictures
 PASSES = 3  # forward once, backward twice as much
 VALIDATION = 1.1
 MB_PER_GMAC = 25  # of activations, where nothing was measured
@@ -65,7 +67,10 @@ def estimate(
     while batch > 1 and memory(spec, side, batch, devices, factor) > devices.memory_bytes * MEMORY_SHARE:
         batch //= 2
     rate = experience.macs_per_second.get(spec.recipe, planned_rate(devices))
-    seconds = epochs * facts.training * work(spec, side, devices.kind) * VALIDATION / rate
+    steps = epochs * math.ceil(facts.training / batch)
+    seconds = (
+        START_SECONDS + steps * STEP_SECONDS[devices.kind] + epochs * facts.training * work(spec, side, devices.kind) * VALIDATION / rate
+    )
     return Estimate(side, batch, epochs, seconds, memory(spec, side, batch, devices, factor), experience.jobs.get(spec.recipe, 0))
 
 

@@ -23,6 +23,8 @@ ABOVE_BUDGET = 2.0  # times the budget is still what a preference stands for
 QUALITY = {"classification": (12.0, 0.75), "detection": (10.0, 0.40), "segmentation": (6.0, 0.62)}
 ON_A_BACKBONE = {"classification": 0.0, "detection": -0.7, "segmentation": 0.0}
 SEEN_SUCH_IMAGES = 3.0
+SEEN_OTHERS = -2.0  # weights of one domain, chest X-rays say, for images of another
+RADIOLOGY = frozenset({"ct", "mri", "x-ray"})  # nearer to one another than to photographs
 FEW_IMAGES = 1_000
 FEW_A_CLASS = 30  # images, however many there are in all
 SMALL_OBJECT = 32  # pixels at training size; COCO's border between small and medium
@@ -202,6 +204,8 @@ def _score(spec: ModelSpec, found: Estimate, case: _Case, preference: int) -> fl
     score = -abs(distance) * (1.0 if distance > 0 else 0.7)
     if _has_seen_such(spec, case):
         score += SEEN_SUCH_IMAGES
+    elif spec.data_types and not (case.data_type.value in RADIOLOGY and RADIOLOGY & set(spec.data_types)):
+        score += SEEN_OTHERS
     worth, nothing = QUALITY[case.kind]
     score += worth * (spec.accuracy - nothing) if spec.accuracy is not None else ON_A_BACKBONE[case.kind]
     if (teach := _as_many_as(case.facts)) < FEW_IMAGES:

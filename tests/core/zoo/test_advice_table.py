@@ -79,6 +79,23 @@ def test_few_images_are_no_reason_for_a_large_network(settings):
     assert "from scratch they teach little" in "; ".join(scratch.reasons)
 
 
+def test_weights_of_another_domain_are_no_advice(settings):
+    for task_type, instances in KINDS:
+        for data_type in (DataType.MICROSCOPY, DataType.PHOTO, DataType.DOCUMENT):
+            for preference in PREFERENCES:
+                for item in recommend(
+                    task_type,
+                    data_type,
+                    preference,
+                    DATASETS["171 scans"],
+                    DEVICES[2],
+                    settings,
+                    instances=instances,
+                    at_hand=lambda _: True,
+                ):
+                    assert not item.spec.data_types or data_type.value in item.spec.data_types, item.spec.name
+
+
 def test_many_images_of_very_many_classes_are_few_too(settings):
     spec = catalogue.find_spec("resnet18.imagenet-1k")
     for classes, said in ((1000, "5 images for each of your 1,000 classes are few"), (10, "")):
