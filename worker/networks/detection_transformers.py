@@ -249,22 +249,26 @@ def load(detector: nn.Module, spec: ModelSpec, path: Path, image_size: int | Non
     """
     inner: Any = detector.get_submodule("inner")
     weights = loading.read(path)
-    loaded, report = type(inner).from_pretrained(
-        None, config=inner.config, state_dict=weights, output_loading_info=True, ignore_mismatched_sizes=True
-    )
+    # As many classes as the file has: the library stumbles over tied layers whose shapes differ (transformers 5.23).
+    outputs = next((len(value) for name, value in weights.items() if _of_classes(name) and name.endswith("bias")), inner.config.num_labels)
+    try:
+        loaded, report = type(inner).from_pretrained(
+            None, config=configuration(spec.network, outputs), state_dict=weights, output_loading_info=True
+        )
+    except (RuntimeError, ValueError) as error:
+        raise UnavailableError(
+            f"{path} does not hold the weights of {spec.network}: {str(error).splitlines()[0][:200]}",
+            "Check that the file belongs to this network.",
+        ) from error
+    own = inner.state_dict()
+    kept = {name: value for name, value in loaded.state_dict().items() if name in own and not _of_classes(name)}
     lacking = [name for name in report["missing_keys"] if not _of_classes(name)]
-    misshapen = [str(entry[0]) for entry in report["mismatched_keys"] if not _of_classes(str(entry[0]))]
+    misshapen = [name for name, value in kept.items() if own[name].shape != value.shape]
     if lacking or misshapen:
         first = ", ".join([*lacking, *misshapen][:3])
         raise UnavailableError(
             f"{path} does not hold the weights of {spec.network}: {first} …", "Check that the file belongs to this network."
         )
-    own = inner.state_dict()
-    kept = {
-        name: value
-        for name, value in loaded.state_dict().items()
-        if name in own and own[name].shape == value.shape and not _of_classes(name)
-    }
     inner.load_state_dict(kept, strict=False)
 
 

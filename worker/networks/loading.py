@@ -1,6 +1,7 @@
 """Weights from a file into a network: every tensor's name and shape checked, so that nothing stays random without being said."""
 
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -76,7 +77,10 @@ def put(weights: Mapping[str, Tensor], network: nn.Module, heads: tuple[str, ...
             f"{path} lacks {len(lacking)} of the {len(own)} tensors of this network, or has them in another shape: {first}.",
             "Check that the file belongs to this network.",
         )
-    network.load_state_dict(fitting, strict=False)
+    # Some modules (MNASNet) ask in what version of themselves their tensors were saved: in this one, as far as published weights go.
+    versioned = OrderedDict(fitting)
+    versioned._metadata = own._metadata  # type: ignore[attr-defined]  # as `state_dict` itself keeps it
+    network.load_state_dict(versioned, strict=False)
 
 
 def _in_colour(given: Tensor, wanted: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from core.errors import UnavailableError
 from core.settings import Settings
 from core.zoo import catalogue
 from core.zoo.spec import ModelSpec
@@ -66,3 +67,20 @@ def test_weights_of_each_family(tmp_path, spec):
     parameters = list(pretrained.parameters())
     taken_over = sum(value.detach().sum().item() in given for value in parameters)
     assert taken_over >= 0.9 * len(parameters) - 4, f"{taken_over} of {len(parameters)} tensors are the source's"
+
+
+@pytest.mark.parametrize(("network", "other"), [("dfine-nano", "dfine-small"), ("rf-detr-nano", "dfine-nano")])
+def test_weights_of_another_detection_transformer_are_refused(tmp_path, network, other):
+    settings = Settings(home=tmp_path / "home", offline=True, _env_file=None)
+    spec = catalogue.find_spec(network, "none", settings)
+    source = detection_transformers.model_class(other)(detection_transformers.configuration(other, 91))
+    file = tmp_path / "model.safetensors"
+    save_file({name: value.detach().clone().contiguous() for name, value in source.state_dict().items()}, file)
+    detector = build(spec, spec.task_types[0], CLASSES, settings=settings)
+    with pytest.raises(UnavailableError, match="does not hold"):
+        library_of(spec).load(detector, spec, file, None)
+
+
+def test_weights_of_detection_transformers_load_whatever_their_classes(tmp_path):
+    """D-FINE's class layers are tied to one another: the library could not load them into others of another shape."""
+    test_weights_of_each_family(tmp_path, next(spec for spec in catalogue.of_network("dfine-nano") if spec.pretraining == "coco"))
