@@ -28,9 +28,17 @@ from core.wizard.screens import Button, Facts, Field, Form, Menu, Message, Optio
 WORDS = strategies.text(alphabet=strategies.characters(codec="utf-8", exclude_categories=("Cs",)), max_size=300)
 TEXTS = strategies.builds(Text, WORDS | strategies.text("*_#`\\", min_size=4000, max_size=5000), strategies.sampled_from(Tone))
 FACTS = strategies.builds(Facts, strategies.lists(strategies.tuples(WORDS, WORDS), max_size=20).map(tuple), WORDS)
+LISTED = strategies.lists(strategies.tuples(WORDS, WORDS, strategies.text("ab", min_size=1, max_size=9)), min_size=1, max_size=20)
+LISTS = strategies.builds(
+    lambda rows, title: Facts(
+        tuple((name, text) for name, text, _ in rows), title, tuple(Button("task:show", name, value=about) for name, _, about in rows)
+    ),
+    LISTED,
+    WORDS,
+)
 BARS = strategies.builds(ProgressBar, strategies.floats(-1, 2), WORDS)
 PICTURES = strategies.builds(Picture, WORDS, strategies.sampled_from([f"p{number}" for number in range(15)]))
-BLOCKS = strategies.lists(TEXTS | FACTS | BARS | PICTURES, min_size=1, max_size=25).map(tuple)
+BLOCKS = strategies.lists(TEXTS | FACTS | LISTS | BARS | PICTURES, min_size=1, max_size=25).map(tuple)
 OPTIONS = strategies.lists(strategies.builds(Option, strategies.text("abc", min_size=1, max_size=99), WORDS, WORDS), max_size=100).map(
     tuple
 )
@@ -38,6 +46,13 @@ MENUS = strategies.builds(
     Menu, strategies.sampled_from([f"choose:menu{number}" for number in range(6)]), WORDS, OPTIONS, strategies.integers(0, 10**6),
     strategies.text("abc", max_size=3), WORDS, strategies.booleans(),
 )  # fmt: skip
+OPEN_MENUS = strategies.builds(
+    lambda number, options: Menu(f"choose:open{number}", "Open", options, len(options), always_open=True),
+    strategies.integers(0, 5),
+    strategies.lists(strategies.builds(Option, strategies.text("abc", min_size=1, max_size=30), WORDS, WORDS), min_size=1, max_size=6).map(
+        tuple
+    ),
+)
 BUTTONS = strategies.builds(
     Button, strategies.sampled_from(["next", "back", "start", "choose:page"]), WORDS, strategies.sampled_from(["default", "danger"]), strategies.text("01", max_size=20)
 )  # fmt: skip
@@ -48,7 +63,7 @@ FIELDS = strategies.builds(
 FORMS = strategies.builds(
     Form, strategies.sampled_from(["submit:a", "submit:b"]), WORDS, strategies.lists(FIELDS, min_size=1, max_size=17).map(tuple)
 )
-CONTROLS = strategies.lists(MENUS | BUTTONS | FORMS, max_size=30).map(tuple)
+CONTROLS = strategies.lists(MENUS | OPEN_MENUS | BUTTONS | FORMS, max_size=30).map(tuple)
 
 PNG = io.BytesIO()
 Image.new("RGB", (8, 8)).save(PNG, "PNG")
