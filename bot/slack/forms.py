@@ -1,11 +1,12 @@
 """Forms as modals: inputs filled with the current values; what was typed read back; refused values named by their field."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bot.slack.render import VIEW_BLOCKS, context, section
-from bot.slack.text import Json, literal, plain, unescape
+from bot.slack.text import Json, literal, plain, shortened, unescape
 from core.tasks.hyperparameters import FieldError
 from core.tuning.search import TYPED_FIELDS, typed_product, typed_refusals
 from core.wizard.screens import Field, Form
@@ -123,21 +124,24 @@ def _element(field: Field, value: str) -> Json:
         known = TYPED_FIELDS.get(field.name)
         if known is not None and known.minimum is not None and known.maximum is not None:
             element |= {"min_value": _number(known.minimum), "max_value": _number(known.maximum)}
-        return element | ({"initial_value": value} if _is_number(value, whole=field.kind == "integer") else {})
-    element = {"type": "plain_text_input", "max_length": min(field.max_length, INPUT_LENGTH), "multiline": field.kind == "paragraph"}
-    return element | ({"initial_value": value[:INPUT_LENGTH]} if value else {})
+        filled = _filled_number(value, whole=field.kind == "integer")
+        return element | ({"initial_value": filled} if filled else {})
+    most = min(field.max_length, INPUT_LENGTH)
+    element = {"type": "plain_text_input", "max_length": most, "multiline": field.kind == "paragraph"}
+    return element | ({"initial_value": shortened(value, most)} if value else {})
 
 
 def _number(number: float) -> str:
+    """Digits without an exponent, as Slack wants them."""
     return f"{number:.10f}".rstrip("0").rstrip(".") if isinstance(number, float) else str(number)
 
 
-def _is_number(text: str, *, whole: bool) -> bool:
+def _filled_number(text: str, *, whole: bool) -> str:
     try:
         number = int(text) if whole else float(text)
     except ValueError:
-        return False
-    return number == number and abs(number) != float("inf")
+        return ""
+    return _number(number) if math.isfinite(number) else ""
 
 
 def metadata_of(view: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from bot.drawing import MARKS, NAVIGATION, bar
-from bot.slack.text import Json, bold, clip, clip_markup, escape, length, literal, markup, plain
+from bot.slack.text import Json, bold, clip, clip_markup, escape, length, literal, markup, plain, shortened
 from core.wizard.screens import (
     Block,
     Button,
@@ -151,7 +151,8 @@ def facts_blocks(block: Facts) -> list[Json]:
 def picture_block(picture: Picture, file_id: str | None) -> Json:
     """The picture, or a line that says that it comes or cannot be had."""
     if file_id:
-        return {"type": "image", "slack_file": {"id": file_id}, "alt_text": clip(picture.alt, ALT_TEXT), "title": plain(picture.alt, 250)}
+        alt = plain(picture.alt, ALT_TEXT)["text"]
+        return {"type": "image", "slack_file": {"id": file_id}, "alt_text": alt, "title": plain(picture.alt, 250)}
     what = "is not available" if file_id is None else "is being drawn …"
     return context(f"🖼 {literal(picture.alt)}: {what}")
 
@@ -193,7 +194,8 @@ def control_blocks(controls: Sequence[Control], prefix: str) -> list[Json]:
 
 def menu_blocks(menu: Menu, block_id: str) -> list[Json]:
     """Radio buttons where the menu shall be open and is short, else a select; one that searches where the list is long."""
-    if not menu.options:
+    offered = options(menu.options)
+    if not offered:
         return [section(f"{bold(menu.label)}\nThere is nothing to choose.")]
     if menu.always_open and menu.total <= RADIO_OPTIONS:
         return _radio(menu, block_id)
@@ -201,10 +203,10 @@ def menu_blocks(menu: Menu, block_id: str) -> list[Json]:
     if menu.total > min(OPTIONS, len(menu.options)):
         # Everything is found by typing; without a query the first hundred are offered.
         element |= {"type": "external_select", "min_query_length": 0, "placeholder": plain(f"Search {menu.total:,}", 150)}
-        if menu.selected:
+        if menu.selected and fits(menu.selected):
             element["initial_option"] = option(Option(menu.selected, menu.selected_label or menu.selected))
     else:
-        element |= {"type": "static_select", "options": options(menu.options)}
+        element |= {"type": "static_select", "options": offered}
         chosen = next((item for item in element["options"] if item["value"] == menu.selected), None)
         if chosen is not None:
             element["initial_option"] = chosen
@@ -227,11 +229,16 @@ def options(items: Iterable[Option], limit: int = OPTIONS) -> list[Json]:
     """Options of a select; one whose value Slack could not carry is left out, and that is logged."""
     shown = []
     for item in items:
-        if length(escape(item.value)) > OPTION_VALUE:
+        if not fits(item.value):
             logger.warning("the option %r has too long a value for Slack", item.value)
             continue
         shown.append(option(item))
     return shown[:limit]
+
+
+def fits(value: str) -> bool:
+    """Whether Slack can carry the value of an option."""
+    return 0 < length(escape(value)) <= OPTION_VALUE
 
 
 def option(item: Option) -> Json:
@@ -253,7 +260,7 @@ def button(item: Button | Form, number: int = 0) -> Json:
         }
     drawn: Json = {"type": "button", "action_id": f"{item.action}#{number}", "text": plain(item.label, BUTTON_TEXT)}
     if item.value:
-        drawn["value"] = item.value[:BUTTON_VALUE]
+        drawn["value"] = shortened(item.value, BUTTON_VALUE)
     if item.style in ("primary", "danger"):
         drawn["style"] = item.style
     if item.confirm is not None:

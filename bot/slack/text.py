@@ -53,13 +53,20 @@ def clip(text: str, limit: int) -> str:
     return "".join(kept).rstrip() + ELLIPSIS
 
 
+def shortened(text: str, limit: int) -> str:
+    """The beginning of a text, of at most `limit` characters as Slack counts them."""
+    cut = text[:limit]
+    while length(cut) > limit:
+        cut = cut[:-1]
+    return cut
+
+
 def clip_markup(markup: str, limit: int) -> str:
     """Markup that is escaped already, cut to `limit` characters at a blank or a line's end where there is one."""
     if length(markup) <= limit:
         return markup
-    cut = markup[: limit - 2]
-    while length(cut) > limit - 2:
-        cut = cut[:-1]
+    room = limit - 3  # for the ellipsis, and for closing what is open
+    cut = shortened(markup, room)
     place = max(cut.rfind("\n"), cut.rfind(" "))
     cut = cut[:place] if place > limit // 2 else re.sub(r"&[a-z]{0,4}$", "", cut)
     # A code or bold mark that was opened is closed again.

@@ -121,7 +121,7 @@ class Person:
         for block in view["blocks"]:
             if block["type"] == "input":
                 name, element = block["block_id"].removeprefix("field:"), block["element"]
-                state[block["block_id"]] = {element["action_id"]: _typed(element, values.pop(name, None), files)}
+                state[block["block_id"]] = {element["action_id"]: typed(element, values.pop(name, None), files)}
         assert not values, f"no such fields: {values}"
         payload = self._person() | {
             "type": "view_submission",
@@ -142,7 +142,7 @@ class Person:
         block = inputs[f"field:{field}"]
         assert block["dispatch_action"], "nobody is told of what is typed here"
         state = {
-            block_id: {item["element"]["action_id"]: _typed(item["element"], text if item is block else None, None)}
+            block_id: {item["element"]["action_id"]: typed(item["element"], text if item is block else None, None)}
             for block_id, item in inputs.items()
         }
         action = {"type": "plain_text_input", "block_id": block["block_id"], "action_id": block["element"]["action_id"], "value": text}
@@ -283,7 +283,8 @@ def pictures(message: dict[str, Any]) -> list[str]:
     return [block["slack_file"]["id"] for block in message["blocks"] if block["type"] == "image"]
 
 
-def _typed(element: dict[str, Any], value: str | None, files: list[dict[str, Any]] | None) -> dict[str, Any]:
+def typed(element: dict[str, Any], value: str | None, files: list[dict[str, Any]] | None) -> dict[str, Any]:
+    """What an input sends: a value that was typed, or the one that it was filled with."""
     kind = element["type"]
     if kind == "file_input":
         return {"type": kind, "files": files or []}
