@@ -1,15 +1,16 @@
 """How soon Slack's presses are acknowledged with 100 people at once. Prints one line of JSON; exit code 1 at 1 s or more (99th percentile).
 
-    python benchmarks/slack_acknowledgement.py [--people 100] [--rounds 5]
+    python benchmarks/slack_acknowledgement.py [--people 100] [--rounds 5] [--http]
 
 The bot is a process of its own (`stationmaster bot`), connected over HTTP and WebSocket to a local server that speaks Slack's Web API and Socket
-Mode. Everybody sends `/train` at the same moment, then everybody presses, over and over; beside the acknowledgement, `screen_s` is when the
+Mode; with `--http` that server sends signed requests to the bot's port instead. Everybody sends `/train` at the same moment, then everybody presses, over and over; beside the acknowledgement, `screen_s` is when the
 last of a round sees the next screen. Server and bot share the machine's cores.
 """
 
 import argparse
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -32,11 +33,24 @@ def wait_until(condition: Any, what: str) -> float:
     return time.monotonic() - began
 
 
-def measure(count: int, rounds: int) -> dict[str, Any]:
+def listens(port: int) -> bool:
+    """Whether somebody takes connections at a port."""
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def measure(count: int, rounds: int, *, http: bool = False) -> dict[str, Any]:
     """All acknowledgements' seconds, and of each round the seconds until the last screen."""
     sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "fakes")]
     from slack_person import Person
-    from slack_server import APP_TOKEN, BOT_TOKEN, FakeSlack
+    from slack_server import APP_TOKEN, BOT_TOKEN, SIGNING_SECRET, FakeSlack
 
     with tempfile.TemporaryDirectory() as folder, FakeSlack() as slack:
         people = []
@@ -48,12 +62,17 @@ def measure(count: int, rounds: int) -> dict[str, Any]:
             "STATIONMASTER_HOME": f"{folder}/home",
             "STATIONMASTER_SLACK_API_URL": slack.api_url,
             "STATIONMASTER_SLACK_BOT_TOKEN": BOT_TOKEN,
-            "STATIONMASTER_SLACK_APP_TOKEN": APP_TOKEN,
             "STATIONMASTER_LOG_LEVEL": "ERROR",
         }
+        port = free_port()
+        if http:
+            slack.request_url = f"http://127.0.0.1:{port}/slack/events"
+            environment |= {"STATIONMASTER_SLACK_SIGNING_SECRET": SIGNING_SECRET, "STATIONMASTER_SLACK_PORT": str(port)}
+        else:
+            environment["STATIONMASTER_SLACK_APP_TOKEN"] = APP_TOKEN
         bot = subprocess.Popen([sys.executable, "-m", "bot", "bot"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
         try:
-            wait_until(slack.connected, "the bot's connection")
+            wait_until((lambda: listens(port)) if http else slack.connected, "the bot's connection")
             acknowledged, screens = [], []
 
             def all_at_once(payloads: list[tuple[str, dict[str, Any]]], done: Any) -> None:
@@ -78,6 +97,7 @@ def measure(count: int, rounds: int) -> dict[str, Any]:
     acknowledged.sort()
     return {
         "benchmark": "slack acknowledgement",
+        "over": "http" if http else "socket mode",
         "people": count,
         "presses": len(acknowledged),
         "limit_s": LIMIT_SECONDS,
@@ -101,8 +121,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--http", action="store_true")
     options = parser.parse_args()
-    result = measure(options.people, options.rounds)
+    result = measure(options.people, options.rounds, http=options.http)
     print(json.dumps(result))
     sys.exit(result["p99_s"] >= LIMIT_SECONDS)
 

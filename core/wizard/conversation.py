@@ -82,7 +82,7 @@ class Conversation:
             draft = Draft(workspace=actor.workspace, person=actor.person, person_name=actor.name, place=place.to_json(), choices={})
             session.add(draft)
             session.flush()
-            return self._save_and_show(session, draft, self._context(session, actor, choices))
+            return self._save_and_show(session, draft, self._context(session, actor, choices, place))
 
     def handle(self, actor: Actor, press: Press) -> Screen:
         """Take one press, and show what follows. Pressing twice does a thing once.
@@ -125,7 +125,7 @@ class Conversation:
             draft = self._draft(session, actor, draft_id)
             if draft.state != "open":
                 return self._ended(session, draft)
-            return self._show(draft, self._context(session, actor, Choices.model_validate(draft.choices)))
+            return self._show(draft, self._context(session, actor, Choices.model_validate(draft.choices), Place.from_json(draft.place)))
 
     def options(self, actor: Actor, draft_id: str, action: str, query: str = "", offset: int = 0, limit: int = 100) -> OptionPage:
         """The options of a menu of the current screen that match a search, for menus too long to show whole."""

@@ -68,7 +68,8 @@ class Person:
         return self._send(*self.press_payload(label, message, view=view))
 
     def press_payload(self, label: str, message: dict[str, Any] | None = None, *, view: str = "") -> tuple[str, dict[str, Any]]:
-        source = self.slack.views[view] if view else message or self.screen()
+        homes = {home["id"]: home for home in self.slack.homes.values()}
+        source = (self.slack.views | homes)[view] if view else message or self.screen()
         block_id, button = next(
             (block_id, item)
             for block_id, item in elements(source["blocks"])

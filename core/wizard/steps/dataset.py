@@ -138,11 +138,12 @@ def _about(item: AnnotationSet) -> str:
 
 def _nothing_fits(context: StepContext) -> Text:
     kinds = " or ".join(KIND_TITLES[kind] for kind in context.task_type.kinds)
-    return Text(
-        f"No dataset here has annotations for {context.task_type.title.lower()} (it needs {kinds}). "
-        "Import one: `stationmaster dataset import PATH --name NAME` takes a folder or a zip, for example one folder of images per class.",
-        Tone.WARNING,
+    how = (
+        "Import one: `stationmaster dataset import PATH --name NAME` takes a folder or a zip, for example one folder of images per class."
+        if context.place is None or context.place.at_the_host
+        else "Send a zip here, for example with one folder of images per class, or import one with /datasets; then come back with /train."
     )
+    return Text(f"No dataset here has annotations for {context.task_type.title.lower()} (it needs {kinds}). {how}", Tone.WARNING)
 
 
 def dataset_facts(dataset: Dataset, annotation_set: AnnotationSet) -> Facts:

@@ -8,10 +8,11 @@ from sqlalchemy import select
 
 from core.access import Place
 from core.db.session import Database
-from core.db.tables import Dataset, LightJob, Task
+from core.db.tables import Dataset, Job, LightJob, Task
 from core.settings import Settings
 from core.tasks.creation import NewTask, create_task
 from core.tasks.hyperparameters import TrainingPlan
+from core.tasks.lifecycle import claim_job
 from core.vocabulary import TaskType
 
 
@@ -83,17 +84,19 @@ def test_another_persons_dataset_is_not_deleted(person: Person, add_dataset, dat
         assert len(session.scalars(select(Dataset)).all()) == 1
 
 
-def test_the_home_shows_what_goes_on(person: Person, add_dataset, database: Database, settings: Settings) -> None:
-    add_task(database, settings, add_dataset("pets"), "Pets")
+def test_the_home_shows_what_goes_on_and_leads_there(person: Person, add_dataset, database: Database, settings: Settings) -> None:
+    pets = add_dataset("pets")
+    running, _ = (add_task(database, settings, pets, name) for name in ("Runs", "Waits <!here>"))
+    with database.write() as session:
+        job = session.scalars(select(Job).where(Job.task_id == running.id)).one()
+        claim_job(session, job.id, 1, worker="w", device="CPU")
     home = person.open_home()
-    assert "Pets" in read(home) and "pets" in read(home)
+    assert "pets" in read(home) and "Runs: epoch 0 of" in read(home) and "Waits <!here>: number 1 in the queue" in read(home)
     assert labels(home)[0] == "Train a model"
+    person.press("Waits", view=home["id"])
+    assert "resnet18" in read(person.opened()) and "waiting, number 1 in the queue" in read(person.opened())
+    person.press("Train a model", view=home["id"])
     person.channel = person.slack.direct(person.user).id
-    person._send(
-        *person._action(
-            home, {"type": "button", "block_id": home["blocks"][-1]["block_id"], "action_id": "train:begin#0", "action_ts": "1"}
-        )
-    )
     assert "What kind of training?" in person.read()
 
 

@@ -4,7 +4,7 @@ import itertools
 import time
 
 import pytest
-from slack_person import Person, labels, pictures, read
+from slack_person import Person, elements, labels, pictures, read
 
 import bot.notifier
 from bot.slack.poster import SlackPoster
@@ -16,7 +16,7 @@ from core.settings import Settings
 from core.storage import Storage
 from core.tasks.creation import NewTask, create_task
 from core.tasks.hyperparameters import TrainingPlan
-from core.tasks.lifecycle import NewModel, claim_job, complete_task, finish_job, record_event
+from core.tasks.lifecycle import NewModel, claim_job, complete_task, fail_job, finish_job, record_event
 from core.vocabulary import TaskType
 
 
@@ -198,3 +198,48 @@ def test_an_answer_that_is_lost_while_the_bot_goes_on_doubles_nothing(training: 
     for _ in range(4):
         training.tick()
     assert len(training.thread()) == 2
+
+
+def test_results_are_announced_where_the_operator_wants_them(training: Training) -> None:
+    news = training.person.slack.add_channel("C0000NEWS", "news")
+    training.running.face.poster.announcements = news.id
+    training.tick()
+    training.claim()
+    training.finish()
+    training.tick()
+    assert ["is trained" in read(item) for item in training.person.slack.messages(news.id)] == [True]
+    assert not [item for item in training.person.slack.messages(training.person.channel) if "📣" in read(item)]
+
+
+def test_a_failure_says_what_to_do_and_leads_to_the_details(training: Training, database: Database) -> None:
+    training.tick()
+    training.claim()
+    with database.write() as session:
+        fail_job(session, training.job.id, 1, "The GPU's memory is too small.", "Choose a smaller network.")
+    training.tick()
+    told = training.thread()[-1]
+    assert "The GPU's memory is too small." in read(told) and "Choose a smaller network." in read(told)
+    training.person.press("Details", told)
+    assert "resnet18" in read(training.person.opened())
+
+
+def test_stopping_asks_first_and_keeps_or_discards(training: Training) -> None:
+    training.tick()
+    training.claim()
+    training.progress(3)
+    training.tick()
+    progress = training.thread()[0]
+    asked = {button["text"]["text"]: button["confirm"]["text"]["text"] for _, button in elements(progress["blocks"]) if "confirm" in button}
+    assert "keep the best model" in asked["Stop, keep the best"] and "throw away" in asked["Stop and discard"]
+    training.person.press("Stop, keep the best", progress)
+    training.tick()
+    assert training.state() == "stopping" and "Stopping" in read(training.thread()[0])
+    with training.database.read() as session:
+        assert session.get_one(Task, training.task.id).stop_mode == "keep"
+
+
+def test_hyperparameters_come_as_a_file_from_the_thread(training: Training) -> None:
+    training.tick()
+    training.person.press("Hyperparameters", training.thread()[0])
+    (sent,) = [item for item in training.thread() if item.get("files")]
+    assert b'"learning_rate"' in training.person.slack.files[sent["files"][0]]["content"]

@@ -202,3 +202,65 @@ def test_a_step_that_the_database_cannot_take_is_told_and_can_be_pressed_again(p
     person.press("Next")
     assert "What shall the model do?" in person.read()
     assert "Back" in labels(person.screen())
+
+
+def test_one_person_may_have_so_many_tasks_waiting(start_bot, slack, add_dataset, database: Database) -> None:
+    add_dataset("pets")
+    bot = start_bot(max_waiting_tasks=1)
+    ada, grace = Person(slack, bot.settle), Person(slack, bot.settle, "U0000GRACE")
+    for _ in range(2):
+        to_review(ada, "pets")
+        ada.press("Start")
+    assert count(database, Task) == 1
+    assert "waiting" in ada.read() and "Start" in labels(ada.screen()), "said on the screen, from which one can try again"
+    to_review(grace, "pets")
+    grace.press("Start")
+    assert count(database, Task) == 2
+
+
+def test_where_no_dataset_fits_it_is_said_what_to_do_in_slack(person: Person) -> None:
+    person.command("/train", "detection")
+    assert "Send a zip here" in person.read() and "stationmaster dataset import" not in person.read()
+
+
+def test_a_dataset_that_is_not_there_is_asked_for_and_said(person: Person, add_dataset) -> None:
+    add_dataset("cells", "boxes")
+    person.command("/train", "detection cels")
+    assert any("cels" in item for item in person.told())
+    assert "Which dataset?" in person.read()
+    person.command("/train", "detection cells")
+    assert "cells" in person.read() and "100" in person.read()
+
+
+def test_guests_of_another_company_are_kept_out(person: Person, slack, running, database: Database) -> None:
+    slack.add_user("U000GUEST", "Guest", is_stranger=True)
+    guest = Person(slack, running.settle, "U000GUEST")
+    guest.command("/train")
+    assert any("another company" in item for item in guest.told())
+    assert count(database, Draft) == 0
+
+
+def test_the_operators_admins_may_do_as_slacks_do(start_bot, slack, add_dataset) -> None:
+    bot = start_bot(slack_admins="U0000GRACE")
+    ada, grace = Person(slack, bot.settle), Person(slack, bot.settle, "U0000GRACE")
+    ada.command("/train")
+    grace.press("Next", ada.screen())
+    assert "What shall the model do?" in ada.read()
+
+
+def test_a_conversation_in_an_archived_channel_is_answered_directly(person: Person) -> None:
+    person.command("/train")
+    person.slack.channels[person.channel].archived = True
+    person.press("Next")
+    direct = person.slack.messages(person.slack.direct(person.user).id)
+    assert direct or person.told(), "nobody is left without an answer"
+
+
+def test_a_press_after_its_trigger_has_expired_says_so(person: Person, add_dataset) -> None:
+    add_dataset("pets")
+    to_review(person, "pets")
+    person.press("Back")
+    kind, payload = person.press_payload("Edit names")
+    person.slack.triggers[payload["trigger_id"]] -= 10
+    person.again(kind, payload, retry=0)
+    assert any("Press again" in item for item in person.told())
