@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Draws what people see in Slack: real conversations with a local Slack server, from /train to the result, as pictures.
 
-    python tools/draw_slack_messages.py docs/pictures
+    python tools/draw_slack_messages.py docs/slack
 
-Every message is what the bot sent (Block Kit), drawn with Slack's layout; the pictures in them are those that were uploaded. Writes
-`slack-wizard.png`, `slack-training.png`, `slack-datasets.png` and `slack-home.png`, or pages of HTML where no Chromium is installed.
+Every message is what the bot sent (Block Kit), drawn with Slack's layout; the pictures in them are those that were uploaded. Writes a picture for
+each part of the conversations, or a page of HTML where no Chromium is installed.
 """
 
 import io
@@ -58,24 +58,18 @@ class Stage:
     person: Person
     drawer: Drawer
     trainer: subprocess.Popen[bytes]
-    pages: dict[str, list[str]] = field(default_factory=dict)
-    page: str = ""
+    parts: dict[str, list[str]] = field(default_factory=dict)  # by name: what is drawn, one below the other
 
     def __post_init__(self) -> None:
         self.notifier = Notifier(self.database, self.storage, (self.face.poster,), lambda: 1)
 
-    def title(self, text: str) -> None:
-        """A heading of the page."""
-        self.pages.setdefault(self.page, []).append(f"<h2>{text}</h2>")
+    def part(self, name: str, *drawn: str) -> None:
+        """Something drawn, in a picture of its own or below what is there under that name."""
+        self.parts.setdefault(name, []).extend(drawn)
 
-    def draw(self, html: str) -> None:
-        """Something drawn, on the page."""
-        self.pages[self.page].append(html)
-
-    def screen(self, title: str) -> None:
-        """The wizard's message as it stands, under a heading."""
-        self.title(title)
-        self.draw(self.drawer.message(self.person.screen()))
+    def screen(self, name: str) -> None:
+        """The wizard's message as it stands."""
+        self.part(name, self.drawer.message(self.person.screen()))
 
     def thread(self) -> list[dict[str, Any]]:
         """The newest thread's messages."""
@@ -147,19 +141,18 @@ def stage() -> Iterator[Stage]:
 
 def wizard(stage: Stage) -> None:
     """From /train to the review."""
-    stage.page, person = "slack-wizard", stage.person
-    stage.title("/train in a channel: one line, and a conversation in its thread")
+    person, message = stage.person, stage.drawer.message
     person.command("/train")
-    stage.draw(stage.drawer.message(stage.slack.messages(person.channel)[-1], thread=False))
+    stage.part("task-type", message(stage.slack.messages(person.channel)[-1], thread=False))
     person.press("Next")
     person.choose("choose:task-type", "Single-label")
-    stage.draw(stage.drawer.message(person.screen()))
+    stage.screen("task-type")
     person.press("Next")
     person.choose("choose:dataset", "digits")
-    stage.screen("The same message, a step further: which dataset? With its labelled images")
+    stage.screen("dataset")
     person.press("Next")
     person.choose("choose:data-type", "Documents")
-    stage.screen("Which network? A suggestion, and why")
+    stage.screen("model")
     person.choose("choose:selection", "Manual")
     person.choose("choose:family", "MobileNet")
     person.choose("choose:network", "mobilenetv3_small_050")
@@ -167,9 +160,8 @@ def wizard(stage: Stage) -> None:
     person.press("Next")
     person.choose("choose:tuning", "Manual")
     person.press("Data loader")
-    stage.title("Typed fields open a dialog; what is out of range is marked at its field")
-    answer = person.fill(epochs="500", batch_size="32", image_size="28")
-    stage.draw(stage.drawer.modal(stage.person.opened(), (answer.payload or {}).get("errors")))
+    answer = person.fill(epochs="500", batch_size="32", image_size="32")
+    stage.part("dialog", stage.drawer.modal(stage.person.opened(), (answer.payload or {}).get("errors")))
     person.fill(epochs="12", batch_size="32", image_size="32")
     person.press("Manual assignment")
     person.fill(learning_rate="0.05", momentum="0.9")
@@ -179,34 +171,26 @@ def wizard(stage: Stage) -> None:
     person.press("Edit names")
     person.fill(name="Handwritten digits", description="Scans of the spring forms")
     person.press("Next")
-    stage.screen("Everything right?")
+    stage.screen("review")
     person.press("Start")
 
 
 def training(stage: Stage) -> None:
     """The thread of the training, down to the result, an image tried, and a failure."""
-    stage.page, person = "slack-training", stage.person
+    person, message = stage.person, stage.drawer.message
     waiting = stage.until(lambda: next((item for item in stage.thread() if "Hyperparameters" in str(item["blocks"])), None))
-    stage.title("In the thread: one message that changes. First it waits …")
-    stage.draw(stage.drawer.message(dict(waiting)))
+    stage.part("waiting", message(dict(waiting)))
     running = stage.until(lambda: next((item for item in stage.thread() if "epoch 5" in str(item) and "slack_file" in str(item)), None))
-    stage.title("… then it trains")
-    stage.draw(stage.drawer.message(dict(running)))
+    stage.part("progress", message(dict(running)))
     person.press("Details", running)
-    stage.title("Details")
-    stage.draw(stage.drawer.modal(person.opened()))
+    stage.part("details", stage.drawer.modal(person.opened()))
     result = stage.until(lambda: next((item for item in stage.thread() if "is trained" in str(item["blocks"])), None))
-    stage.title("The result is a message of its own")
-    stage.draw(stage.drawer.message(result))
-    stage.title("An image sent in the thread is tried at once")
+    stage.part("result", message(result))
     drawn = io.BytesIO()
     Image.fromarray(load_digits()[0][4_321]).save(drawn, "PNG")
     sent = person.say("and this one?", thread=person.thread(), files=[stage.slack.add_file("form 17.png", drawn.getvalue(), "image/png")])
-    stage.draw(stage.drawer.message(sent))
-    stage.draw(stage.drawer.message(stage.thread()[-1]))
-    stage.title("One line in the channel")
-    stage.draw(stage.drawer.message(stage.slack.messages(person.channel)[-1], thread=False))
-    stage.title("When something goes wrong")
+    stage.part("test", message(sent), message(stage.thread()[-1]))
+    stage.part("announcement", message(stage.slack.messages(person.channel)[-1], thread=False))
     stage.trainer.terminate()  # the training that fails is one that no worker takes
     stage.trainer.wait(60)
     person.command("/train", "classification digits")
@@ -217,31 +201,22 @@ def training(stage: Stage) -> None:
     with stage.database.write() as session:
         job = session.query(Job).filter(Job.state == "waiting").one()
         claim_job(session, job.id, job.generation, worker="w", device="NVIDIA L4")
+    why = "Not even one image at a time fits into the GPU's memory.", "Choose a smaller network, or a smaller input size."
     with stage.database.write() as session:
-        fail_job(
-            session,
-            job.id,
-            job.generation,
-            "Not even one image at a time fits into the GPU's memory.",
-            "Choose a smaller network, or a smaller input size.",
-        )
+        fail_job(session, job.id, job.generation, *why)
     failed = stage.until(lambda: next((item for item in stage.thread() if "ended with an error" in str(item["blocks"])), None))
-    stage.draw(stage.drawer.message(failed))
+    stage.part("failure", message(failed))
 
 
 def datasets(stage: Stage) -> None:
     """An archive in chat, what was found in it, and what can be done with datasets."""
-    stage.page, person = "slack-datasets", stage.person
+    person, message = stage.person, stage.drawer.message
     person.command("/datasets")
-    stage.title("/datasets")
-    stage.draw(stage.drawer.message(newest_answer(stage), thread=False, only="you"))
+    stage.part("datasets", message(newest_answer(stage), thread=False, only="you"))
     person.press("Import a dataset", newest_answer(stage))
-    stage.title("Import a dataset: a file, or a URI")
-    stage.draw(stage.drawer.modal(person.opened()))
-    stage.title("Or simply send an archive to the bot")
+    stage.part("import", stage.drawer.modal(person.opened()))
     file = stage.slack.add_file("spring forms.zip", digits(damaged=True, per_class=20), "application/zip")
     sent = person.mention("", files=[file])
-    stage.draw(stage.drawer.message(sent, thread=False))
     place = {"face": "slack", "channel": f"{person.team}/{person.channel}", "thread": sent["ts"]}
     thread = lambda: stage.slack.messages(person.channel, sent["ts"])  # noqa: E731
     found = stage.until(lambda: next((item for item in thread() if "Keep the good part" in str(item["blocks"])), None))
@@ -253,32 +228,26 @@ def datasets(stage: Stage) -> None:
         session.add(large)
     time.sleep(LIGHT_SECONDS)
     running = stage.until(lambda: next((item for item in thread() if "12,400 of 31,000" in str(item["blocks"])), None))
-    stage.draw(stage.drawer.message(thread()[0]))
-    stage.draw(stage.drawer.message(running))
-    stage.draw(stage.drawer.message(found))
+    stage.part("findings", message(sent, thread=False), message(thread()[0]), message(found))
     person.press("Keep the good part", found)
-    stage.draw(stage.drawer.message(thread()[-1]))
+    stage.part("findings", message(thread()[-1]))
+    stage.part("importing", message(running))
     person.command("/datasets", "digits")
     person.press("digits", newest_answer(stage))
-    stage.title("A dataset: images with their labels, page by page")
-    stage.draw(stage.drawer.message(newest_answer(stage), thread=False, only="you"))
-    person.press("Statistics", newest_answer(stage))
-    stage.title("Statistics")
-    stage.draw(stage.drawer.message(newest_answer(stage), thread=False, only="you"))
-    person.press("Delete", next(item for item in reversed(answers(stage)) if "Delete" in str(item["blocks"])))
-    stage.title("Deleting is typed")
+    details = newest_answer(stage)
+    stage.part("browse", message(details, thread=False, only="you"))
+    person.press("Statistics", details)
+    stage.part("statistics", message(newest_answer(stage), thread=False, only="you"))
+    person.press("Delete", details)
     answer = person.fill(confirmation="delete")
-    stage.draw(stage.drawer.modal(person.opened(), (answer.payload or {}).get("errors")))
+    stage.part("delete", stage.drawer.modal(person.opened(), (answer.payload or {}).get("errors")))
 
 
 def home(stage: Stage) -> None:
-    """The App Home."""
-    stage.page = "slack-home"
-    stage.title("The Home tab")
-    stage.draw(stage.drawer.home(stage.person.open_home()))
+    """The App Home, and the help."""
+    stage.part("home", stage.drawer.home(stage.person.open_home()))
     stage.person.command("/train-help")
-    stage.title("/train-help")
-    stage.draw(stage.drawer.message(newest_answer(stage), thread=False, only="you"))
+    stage.part("help", stage.drawer.message(newest_answer(stage), thread=False, only="you"))
 
 
 def answers(stage: Stage) -> list[dict[str, Any]]:
@@ -292,34 +261,43 @@ def newest_answer(stage: Stage) -> dict[str, Any]:
     return answers(stage)[-1]
 
 
-def photograph(page: Path) -> None:
-    """A PNG beside the page, as tall as it is, by Chromium."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        return
-    picture = page.with_suffix(".png")
-    command = [chromium, "--headless", "--no-sandbox", "--hide-scrollbars", f"--screenshot={picture}", "--window-size=760,9000", str(page)]
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+def photograph(chromium: str, name: str, parts: list[str], folder: Path) -> None:
+    """A picture of some parts, as tall as they are, by Chromium."""
+    picture = folder / f"{name}.png"
+    with tempfile.TemporaryDirectory() as place:
+        page = Path(place) / "page.html"
+        page.write_text(page_of(parts))
+        command = [
+            chromium,
+            "--headless",
+            "--no-sandbox",
+            "--hide-scrollbars",
+            f"--screenshot={picture}",
+            "--window-size=760,3000",
+            str(page),
+        ]
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     with Image.open(picture) as drawn:
-        rows = drawn.convert("L").point(lambda value: 255 if value < 250 else 0).getbbox()
-        cut = drawn.convert("RGB").crop((0, 0, drawn.width, min(drawn.height, (rows[3] if rows else drawn.height) + 16)))
+        ink = drawn.convert("L").point(lambda value: 255 if value < 250 else 0).getbbox() or (0, 0, drawn.width, drawn.height)
+        cut = drawn.convert("RGB").crop((0, 0, min(drawn.width, ink[2] + 12), min(drawn.height, ink[3] + 12)))
     cut.quantize(128, dither=Image.Dither.NONE).save(picture, optimize=True)
-    page.unlink()
 
 
 def main() -> None:
     """Write the pictures."""
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    folder = Path(sys.argv[1])
+    folder = Path(sys.argv[1]).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     with stage() as played:
         for scene in (wizard, training, home, datasets):
             scene(played)
-    for name, parts in played.pages.items():
-        page = folder.resolve() / f"{name}.html"
-        page.write_text(page_of(parts))
-        photograph(page)
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        (folder / "page.html").write_text(page_of([drawn for parts in played.parts.values() for drawn in parts]))
+        return
+    for name, parts in played.parts.items():
+        photograph(chromium, name, parts, folder)
 
 
 if __name__ == "__main__":

@@ -92,6 +92,18 @@ def test_slack_takes_the_manifest(manifest: Any) -> None:
     assert manifest["settings"]["socket_mode_enabled"] and manifest["settings"]["interactivity"] == {"is_enabled": True}
 
 
+def test_the_manifest_for_http_differs_by_its_addresses_only(manifest: Any) -> None:
+    over_http = yaml.safe_load((ROOT / "manifest-http.yaml").read_text())
+    events = "https://your.host/slack/events"
+    assert all(command.pop("url") == events for command in over_http["features"]["slash_commands"])
+    assert over_http["oauth_config"].pop("redirect_urls") == ["https://your.host/slack/oauth_redirect"]
+    settings = over_http["settings"]
+    assert settings["event_subscriptions"].pop("request_url") == events
+    assert settings["interactivity"].pop("request_url") == settings["interactivity"].pop("message_menu_options_url") == events
+    assert settings["socket_mode_enabled"] is False
+    assert over_http | {"settings": settings | {"socket_mode_enabled": True}} == manifest
+
+
 def test_every_command_and_shortcut_is_listened_to(manifest: Any) -> None:
     assert {item["command"] for item in manifest["features"]["slash_commands"]} == {"/train", *COMMANDS}
     assert {(item["callback_id"], item["type"]) for item in manifest["features"]["shortcuts"]} == {
