@@ -99,6 +99,21 @@ def test_names_come_whole_into_a_pipe(run: Any, add_dataset: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("hours", "jobs", "why"),
+    [("0", 1, "the operator has set no budget"), ("0.0001", 1, "too few to search with"), ("1000", 24, "long enough for a population")],
+)
+def test_auto_says_what_it_took_and_why(
+    run: Any, add_dataset: Any, monkeypatch: pytest.MonkeyPatch, hours: str, jobs: int, why: str
+) -> None:
+    add_dataset("pets")
+    monkeypatch.setenv("STATIONMASTER_AUTO_GPU_HOURS", hours)
+    said = " ".join(run(*(word for word in create("--set", "epochs=60") if word != "--json")).stdout.split())
+    assert "Tuning auto" in said and f"Why {'The' if hours != '0' else 'The network'}" in said and why in said
+    assert (f"Training jobs {jobs}" in said) is (jobs > 1)
+    assert why in " ".join(run("show", "Pets").stdout.split())
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
         (
