@@ -93,7 +93,7 @@ def facts(block: Facts) -> RenderableType:
 
 def bar(block: ProgressBar) -> RenderableType:
     """A bar and its caption."""
-    return Padding(Group(RichBar(total=1.0, completed=block.fraction, width=50), RichText(block.caption)), (1, 0, 0, 0))
+    return Padding(Group(RichBar(total=1.0, completed=block.fraction, width=50), RichText(f"  {block.caption}")), (1, 0, 0, 0))
 
 
 def menu(control: Menu) -> RenderableType:

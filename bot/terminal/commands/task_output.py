@@ -15,7 +15,7 @@ from core.errors import ConflictError, InvalidInputError, StationmasterError
 from core.models.listing import find_model
 from core.tasks.hyperparameters import FIELDS, value_text
 from core.tuning.lineage import family
-from core.tuning.search import TUNED
+from core.tuning.search import TUNED, fields_of
 from core.tuning.standings import standings
 from core.vocabulary import Tuning
 
@@ -24,7 +24,8 @@ SHOWN_COPIES = 10  # of a population, in words
 
 def print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
     """A task, and its jobs where they are among the facts and several."""
-    jobs, given = facts["jobs"], facts["hyperparameters"]
+    jobs, fields = facts["jobs"], fields_of(Tuning(facts["tuning"]))
+    given = "; ".join(f"{name} {fields[name].write(value)}" for name, value in facts["hyperparameters"].items() if name in fields)
     rows: list[tuple[str, object]] = [
         ("Name", facts["name"]),
         ("Id", facts["id"]),
@@ -35,7 +36,7 @@ def print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
         ("Network", f"{facts['network']}, pre-training {facts['pretraining']}"),
         ("Tuning", facts["tuning"]),
         *((("Why", facts["search"]["why"]),) if facts["search"].get("why") else ()),
-        *((("Hyperparameters", ", ".join(f"{name} {value_text(value)}" for name, value in given.items())),) if given else ()),
+        *((("Hyperparameters", given),) if given else ()),
         ("Created", f"{facts['created_at'][:16].replace('T', ' ')} UTC by {facts['created_by']}"),
         ("Jobs", ", ".join(f"{number} {state}" for state, number in jobs.items() if number and state != "total")),
         *metric_rows(facts["metrics"]),

@@ -57,6 +57,7 @@ def test_a_grid_of_lists(run: Any, add_dataset: Any, database: Database) -> None
     facts = json.loads(run(*create("--tuning", "grid", "--set", "learning_rate=0.001,0.01", "--set", "momentum=0.8,0.9")).stdout)
     assert facts["tuning"] == "grid" and facts["jobs"]["total"] == 4
     assert facts["search"]["values"] == {"learning_rate": [0.001, 0.01], "weight_decay": [0.0], "momentum": [0.8, 0.9]}
+    assert "learning_rate 0.001, 0.01; momentum 0.8, 0.9" in " ".join(run("show", "Pets").stdout.split())
     assert [(plan["learning_rate"], plan["momentum"]) for plan in plans_of(database)] == [
         (0.001, 0.8),
         (0.001, 0.9),
