@@ -9,12 +9,12 @@ from sqlalchemy import select
 
 from core.access import Actor
 from core.db.session import Database
-from core.db.tables import Event, Lineage, Outbox, Task
+from core.db.tables import Epoch, Event, Lineage, Outbox, Task
 from core.settings import Settings
 from core.tasks.actions import stop_task
 from core.tasks.creation import NewTask
 from core.tasks.lifecycle import FencedError, fail_job, finish_job, hand_back, lose_job
-from core.tuning.lineage import begin_slice, latest_copy, save_diverged
+from core.tuning.lineage import Stretch, begin_slice, family, latest_copy, save_diverged
 from core.tuning.scores import members, why_enough
 from core.tuning.search import values_of
 from core.tuning.standings import standings
@@ -55,6 +55,21 @@ def test_the_worst_copies_the_best_when_its_next_slice_begins(search: Any) -> No
         ordered = latest_copy(session, population.job(1).id)
     assert ordered is not None and ordered.generation == population.job(1).generation == 2
     assert values_of(population.job(2).plan) == before[2]
+
+
+def test_the_family_leads_to_the_best_epoch_not_to_the_last(search: Any) -> None:
+    population = search()
+    rounds(population, (0.1, 0.5, 0.9, 0.6, 0.7))
+    for score in (0.95, 0.95, 0.94):  # it copies first; of two equal epochs the one with the lower loss is the best
+        population.slice(1, score)
+    with population.database.write() as session:
+        second = session.get_one(Epoch, (population.job(1).id, 2))
+        second.values = {**second.values, "val_loss": 0.9}
+    with population.database.read() as session:
+        found = family(session, population.task.id, 1)
+        nobody = family(session, population.task.id, None)
+    assert found.line == (Stretch(3, 0, 1), Stretch(1, 1, 3))
+    assert [copy.source for copy in found.copies] == [3] and nobody.copies == found.copies and nobody.line == ()
 
 
 def test_a_worker_lost_after_the_decision_leaves_it_standing_and_it_is_not_taken_twice(search: Any) -> None:
