@@ -6,6 +6,7 @@ Writes are atomic: a reader sees the whole old or the whole new object, also whe
 import errno
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,9 @@ class Storage:
 
     def write(self, key: str, data: bytes) -> None:
         """Write the whole object atomically."""
+        if not isinstance(self.filesystem, LocalFileSystem):
+            self.filesystem.pipe_file(self._path(key), data)
+            return
         with self.writing(key) as file:
             file.write(data)
 
@@ -77,8 +81,11 @@ class Storage:
         target = self._path(key)
         try:
             if not isinstance(self.filesystem, LocalFileSystem):
-                with self.filesystem.transaction, self.filesystem.open(target, "wb") as file:
-                    yield file
+                # Not in a transaction of fsspec's: it is one for all threads of the process, and not every filesystem heeds it.
+                with tempfile.NamedTemporaryFile() as whole:
+                    yield whole
+                    whole.flush()
+                    self.filesystem.put_file(whole.name, target)
                 return
             path = Path(target)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,10 +93,10 @@ class Storage:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
             try:
-                with temporary.open("wb") as file:
-                    yield file
-                    file.flush()
-                    os.fsync(file.fileno())
+                with temporary.open("wb") as local:
+                    yield local
+                    local.flush()
+                    os.fsync(local.fileno())
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)

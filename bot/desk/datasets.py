@@ -43,14 +43,15 @@ def show(office: Office, request: Request) -> Reply:
     parts = request.value.split()
     chosen = next((item for item in dataset.annotation_sets if len(parts) > 1 and item.id == parts[1]), None)
     chosen = chosen or next(iter(dataset.annotation_sets), None)
-    if chosen is None:
-        return Reply((Text(f"“{dataset.name}” has {dataset.image_count:,} images and no annotations."),), _manage(dataset), private=True)
-    pages = max(1, -(-chosen.image_count // PREVIEW_PER_PAGE))
+    pages = max(1, -(-(chosen.image_count if chosen else dataset.image_count) // PREVIEW_PER_PAGE))
     page = min(max(1, int(parts[2])), pages) if len(parts) > 2 and parts[2].isascii() and parts[2].isdigit() and len(parts[2]) < 9 else 1
     buttons: list[Control] = []
     for step, label in ((-1, "◀ Previous images"), (1, "More images ▶")):
         if 1 <= page + step <= pages:
-            buttons.append(Button("dataset:show", label, value=f"{dataset.id} {chosen.id} {page + step}"))
+            buttons.append(Button("dataset:show", label, value=f"{dataset.id} {chosen.id if chosen else '-'} {page + step}"))
+    if chosen is None:
+        said = Text(f"“{dataset.name}” has {dataset.image_count:,} images and no annotations.")
+        return Reply((said, preview(dataset, None, page)), (*buttons, *_manage(dataset)), private=True)
     others = [item for item in dataset.annotation_sets if item is not chosen]
     buttons += [Button("dataset:show", f"Show {item.name}"[:60], value=f"{dataset.id} {item.id} 1") for item in others[:5]]
     buttons.append(Button("dataset:statistics", "Statistics", value=f"{dataset.id} {chosen.id}"))

@@ -5,6 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
 from core.datasets.deriving import OBJECTS
 from core.datasets.findings import Findings
 from core.datasets.names import ClassList, class_name
@@ -13,7 +16,7 @@ from core.datasets.records import Record, load_records
 from core.datasets.source import Member
 from core.datasets.storing import Progress, made_for, refuse_taken_name, store_parsed
 from core.db.session import Database
-from core.db.tables import AnnotationSet, Dataset
+from core.db.tables import AnnotationSet, Dataset, DatasetImage
 from core.errors import InvalidInputError
 from core.names import clean_name
 from core.settings import Settings
@@ -159,6 +162,7 @@ def combine_datasets(
         }
         with database.read() as session:
             records = load_records(session, part.dataset.id, part.annotation_set.id)
+            scans = _scans(session, part.dataset.id)
         for record in records:
             raw = _raw(record, kind, chosen)
             if raw is not None:
@@ -168,7 +172,8 @@ def combine_datasets(
                     else f"{number}/{record.path}"
                 )
                 source.add(path, record.key)
-                parsed.images.append(ParsedImage(path, [raw], record.split, record.group))
+                study, series = scans.get(record.position, ("", ""))
+                parsed.images.append(ParsedImage(path, [raw], record.split, record.group, study=study, series=series))
     parsed.sets.append(ParsedSet(parts[0].annotation_set.name.partition(" from ")[0], kind, classes.names))
     return store_parsed(
         database,
@@ -183,6 +188,14 @@ def combine_datasets(
         origin=origin,
         progress=progress,
     )
+
+
+def _scans(session: Session, dataset_id: str) -> dict[int, tuple[str, str]]:
+    """Study and series of those images of a dataset that came from DICOM, by position."""
+    query = select(DatasetImage.position, DatasetImage.study, DatasetImage.series).where(
+        DatasetImage.dataset_id == dataset_id, or_(DatasetImage.study != "", DatasetImage.series != "")
+    )
+    return {position: (study, series) for position, study, series in session.execute(query)}
 
 
 def _raw(record: Record, kind: AnnotationKind, chosen: Mapping[int, int]) -> Any:

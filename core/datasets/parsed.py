@@ -77,6 +77,8 @@ class ParsedImage:
     width: int = 0  # as its annotations declare, 0 = they do not
     height: int = 0
     embedded_in: str = ""  # annotation file that carries the image itself, where the image file is missing
+    study: str = ""  # ids of DICOM study and series, where they are known without looking into the image
+    series: str = ""
     upright: bool = False  # annotations refer to the image as it is shown, EXIF orientation applied
 
 

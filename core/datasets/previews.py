@@ -13,22 +13,23 @@ from sqlalchemy.orm import Session
 from core.datasets import masks
 from core.datasets.deriving import OBJECTS
 from core.datasets.fonts import font_for, shortened
-from core.datasets.records import Record, load_records
+from core.datasets.records import Record, load_images, load_records
 from core.db.session import Database
-from core.db.tables import AnnotationSet
+from core.db.tables import AnnotationSet, Dataset
 from core.errors import InvalidInputError, NotFoundError
 from core.settings import Settings
 from core.storage import Storage
 from core.vocabulary import AnnotationKind
 
 PER_PAGE = 50
-_DRAWING = 1  # raise when the drawing changes, so that pages kept from before are drawn anew
+_DRAWING = 2  # raise when the drawing changes, so that pages kept from before are drawn anew
 
 _PAPER = (255, 255, 255)
 _INK = (29, 33, 41)
 _QUIET = (107, 114, 128)
 _CELL = (241, 243, 246)
-_GAP, _MARGIN, _STRIP = 8, 16, 22
+_GAP, _MARGIN = 8, 16
+_STRIPS = {AnnotationKind.SINGLE_LABEL: 22, AnnotationKind.MULTI_LABEL: 40}  # px below a thumbnail for what it is called
 
 # Okabe and Ito (2008), told apart also by most people who see colours differently; black left out, then lighter and darker kin.
 _COLOURS = (
@@ -65,53 +66,63 @@ def colour_of(class_index: int) -> tuple[int, int, int]:
 def preview_page(
     database: Database, storage: Storage, settings: Settings, dataset_id: str, annotation_set_id: str, page: int, per_page: int = PER_PAGE
 ) -> PreviewPage:
-    """The page `page` (1-based) of an annotation set's preview, drawn at its first use and kept.
+    """The page `page` (1-based) of an annotation set's preview, drawn at its first use and kept; of all images, bare, where no set is named.
 
     Raises:
-        NotFoundError: when the dataset has no such annotation set.
+        NotFoundError: when there is no such dataset, or it has no such annotation set.
         InvalidInputError: when there is no such page.
     """
     if not 1 <= per_page <= PER_PAGE:
         raise InvalidInputError(f"A page shows 1 to {PER_PAGE} images; {per_page} were asked for.")
     with database.read() as session:
-        annotation_set = session.get(AnnotationSet, annotation_set_id)
-        if annotation_set is None or annotation_set.dataset_id != dataset_id:
+        dataset = session.get(Dataset, dataset_id)
+        annotation_set = session.get(AnnotationSet, annotation_set_id) if annotation_set_id else None
+        if dataset is None or (annotation_set_id and (annotation_set is None or annotation_set.dataset_id != dataset_id)):
             raise NotFoundError("The dataset has no such annotation set.", "`stationmaster dataset show` lists them.")
-        found = _page(annotation_set, page, per_page)
+        found = _page(dataset, annotation_set, page, per_page)
         if storage.exists(found.png_key):
             return found
-        records = load_records(session, dataset_id, annotation_set_id, offset=found.first - 1 if found.total else 0, limit=per_page)
+        records = _records(session, dataset, annotation_set, found)
     _draw(storage, found, records, annotation_set)
     return found
 
 
-def first_page(storage: Storage, session: Session, dataset_id: str, annotation_set: AnnotationSet) -> None:
+def first_page(storage: Storage, session: Session, dataset: Dataset, annotation_set: AnnotationSet | None) -> None:
     """Draw the first page before anybody asks for it: an import does so with its last step."""
-    found = _page(annotation_set, 1, PER_PAGE)
+    found = _page(dataset, annotation_set, 1, PER_PAGE)
     if found.total:
-        _draw(storage, found, load_records(session, dataset_id, annotation_set.id, limit=PER_PAGE), annotation_set)
+        _draw(storage, found, _records(session, dataset, annotation_set, found), annotation_set)
 
 
-def _page(annotation_set: AnnotationSet, page: int, per_page: int) -> PreviewPage:
-    total = annotation_set.image_count
+def _records(session: Session, dataset: Dataset, annotation_set: AnnotationSet | None, page: PreviewPage) -> list[Record]:
+    offset, limit = max(0, page.first - 1), page.last - page.first + 1
+    if annotation_set is None:
+        return load_images(session, dataset.id, offset=offset, limit=limit)
+    return load_records(session, dataset.id, annotation_set.id, offset=offset, limit=limit)
+
+
+def _page(dataset: Dataset, annotation_set: AnnotationSet | None, page: int, per_page: int) -> PreviewPage:
+    total = dataset.image_count if annotation_set is None else annotation_set.image_count
     pages = max(1, -(-total // per_page))
     if not 1 <= page <= pages:
         raise InvalidInputError(
             f"There is no page {page}: the preview has {pages} {'page' if pages == 1 else 'pages'}.", f"Ask for a page from 1 to {pages}."
         )
     first = (page - 1) * per_page
+    shown = "images" if annotation_set is None else annotation_set.id
     return PreviewPage(
-        f"datasets/{annotation_set.dataset_id}/previews/{annotation_set.id}-{per_page}-{page}-v{_DRAWING}.png",
+        f"datasets/{dataset.id}/previews/{shown}-{per_page}-{page}-v{_DRAWING}.png",
         min(first + 1, total),
         min(first + per_page, total),
         total,
     )
 
 
-def _draw(storage: Storage, page: PreviewPage, records: Sequence[Record], annotation_set: AnnotationSet) -> None:
+def _draw(storage: Storage, page: PreviewPage, records: Sequence[Record], annotation_set: AnnotationSet | None) -> None:
     title = f"{page.first:,}–{page.last:,} of {page.total:,}"
     files = [storage_bytes(storage, record) for record in records]
-    picture = draw_page(records, files, AnnotationKind(annotation_set.kind), annotation_set.classes, title)
+    kind = None if annotation_set is None else AnnotationKind(annotation_set.kind)
+    picture = draw_page(records, files, kind, [] if annotation_set is None else annotation_set.classes, title)
     out = BytesIO()
     picture.save(out, "PNG", compress_level=4)
     storage.write(page.png_key, out.getvalue())
@@ -122,13 +133,15 @@ def storage_bytes(storage: Storage, record: Record) -> bytes:
     return storage.read(record.key)
 
 
-def draw_page(records: Sequence[Record], files: Sequence[bytes], kind: AnnotationKind, classes: Sequence[str], title: str) -> Image.Image:
-    """A grid of annotated thumbnails under a line of title and legend."""
+def draw_page(
+    records: Sequence[Record], files: Sequence[bytes], kind: AnnotationKind | None, classes: Sequence[str], title: str
+) -> Image.Image:
+    """A grid of annotated thumbnails under a line of title and legend; bare ones where there is no kind."""
     columns, side = _layout(len(records))
-    strip = _STRIP if kind in (AnnotationKind.SINGLE_LABEL, AnnotationKind.MULTI_LABEL) else 0
+    strip = _STRIPS.get(kind, 0) if kind else 0
     rows = max(1, -(-len(records) // columns))
     width = 2 * _MARGIN + columns * side + (columns - 1) * _GAP
-    legend = [] if strip else _legend(records, kind, classes, width - 2 * _MARGIN)
+    legend = [] if strip or kind is None else _legend(records, kind, classes, width - 2 * _MARGIN)
     top = _MARGIN + 26 + 24 * len(legend)
     page = Image.new("RGB", (width, top + rows * (side + strip) + (rows - 1) * _GAP + _MARGIN), _PAPER)
     draw = ImageDraw.Draw(page)
@@ -147,7 +160,7 @@ def draw_page(records: Sequence[Record], files: Sequence[bytes], kind: Annotatio
             y = top + number // columns * (side + strip + _GAP)
             draw.rounded_rectangle((x, y, x + side - 1, y + side + strip - 1), 4, _CELL)
             page.paste(thumbnail, (x + (side - thumbnail.width) // 2, y + (side - thumbnail.height) // 2))
-            if strip:
+            if strip and kind:
                 _write_labels(draw, record.value, kind, classes, (x, y + side, side, strip))
     return page
 
@@ -160,7 +173,7 @@ def _layout(count: int) -> tuple[int, int]:
     return 10, 140
 
 
-def _thumbnail(record: Record, file: bytes, kind: AnnotationKind, side: int) -> Image.Image:
+def _thumbnail(record: Record, file: bytes, kind: AnnotationKind | None, side: int) -> Image.Image:
     image = Image.open(BytesIO(file))
     image.draft("RGB", (side, side))  # JPEG decodes at an eighth, a quarter or a half where that is enough
     picture = _flattened(image)
@@ -208,8 +221,15 @@ def _with_masks(picture: Image.Image, record: Record, kind: AnnotationKind) -> I
         edge = inside & ~_eroded(inside)
         colour = np.asarray(colour_of(number), np.float32)
         pixels += (cover * 0.45)[..., None] * (colour - pixels)
+        pixels[_grown(inside) & ~inside] *= 0.35  # a dark line outside the coloured one keeps both seen on any ground
         pixels[edge] = colour
     return Image.fromarray(pixels.round().astype(np.uint8))
+
+
+def _grown(inside: np.ndarray) -> np.ndarray:
+    padded = np.pad(inside, 1)
+    grown: np.ndarray = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+    return grown
 
 
 def _eroded(inside: np.ndarray) -> np.ndarray:
@@ -223,10 +243,26 @@ def _write_labels(
 ) -> None:
     x, y, width, height = place
     if kind is AnnotationKind.SINGLE_LABEL:
-        numbers, text = [value["label"]], classes[value["label"]]
-    else:
-        numbers = value["labels"]
-        text = ", ".join(classes[number] for number in numbers) or "none"
+        _write_line(draw, [value["label"]], classes[value["label"]], (x, y, width, height))
+        return
+    numbers = value["labels"]
+    # In two lines: as many as fit into the first, what is left into the second.
+    fitting, used = 0, 0.0
+    while fitting < len(numbers):
+        used += font_for(classes[numbers[fitting]], 13).getlength(classes[numbers[fitting]] + ", ") + 12
+        if used > width - 10:
+            break
+        fitting += 1
+    fitting = max(1, fitting)
+    lines = [part for part in (numbers[:fitting], numbers[fitting:]) if part] or [[]]
+    for number, part in enumerate(lines):
+        text = ", ".join(classes[index] for index in part) or "none"
+        _write_line(draw, part, text, (x, y + number * height // len(lines), width, height // len(lines)))
+
+
+def _write_line(draw: ImageDraw.ImageDraw, numbers: Sequence[int], text: str, place: tuple[int, int, int, int]) -> None:
+    """One line of labels in the middle, a dot in the colour of each before it."""
+    x, y, width, height = place
     dots = min(len(numbers), 4)
     text = shortened(text, 13, width - 14 - 12 * dots)
     font = font_for(text, 13)

@@ -29,6 +29,14 @@ class Record:
     value: dict[str, Any]
 
 
+def load_images(session: Session, dataset_id: str, *, offset: int = 0, limit: int | None = None) -> list[Record]:
+    """All images of a dataset in the order of positions, whatever is said of them: `value` is empty. `offset` and `limit` count images."""
+    image = DatasetImage
+    columns = (image.position, image.path, image.key, image.width, image.height, image.split, image.group)
+    query = select(*columns).where(image.dataset_id == dataset_id).order_by(image.position).offset(offset).limit(limit)
+    return [Record(*row, {}) for row in session.execute(query)]
+
+
 def load_records(session: Session, dataset_id: str, annotation_set_id: str, *, offset: int = 0, limit: int | None = None) -> list[Record]:
     """The records of an annotation set in the order of positions; derived sets are derived here.
 

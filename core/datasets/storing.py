@@ -185,7 +185,8 @@ def _store_images(
             for one in outcome.finished:
                 position = tally.images
                 # Frames of one file belong together as much as slices of one study.
-                group = image.group or one.stored.study or one.stored.series or (image.path if one.stored.frame >= 0 else "")
+                study, series = one.stored.study or image.study, one.stored.series or image.series
+                group = image.group or study or series or (image.path if one.stored.frame >= 0 else "")
                 tally.take(image, one, group, findings)
                 image_rows.append(
                     {
@@ -198,8 +199,8 @@ def _store_images(
                         "sha256": one.stored.sha256,
                         "split": image.split,
                         "group": storable(group),
-                        "study": storable(one.stored.study),
-                        "series": storable(one.stored.series),
+                        "study": storable(study),
+                        "series": storable(series),
                     }
                 )
                 for set_id, text in zip(set_ids, one.texts, strict=True):
@@ -240,9 +241,9 @@ def _count(database: Database, storage: Storage, dataset_id: str, tally: Tally, 
             annotation_set.class_counts = [tally.class_counts[number][index] for index in range(len(annotation_set.classes))]
             annotation_set.image_count = tally.image_counts[number]
         _add_derived(session, dataset_id, stored, tally)
+        session.get_one(Dataset, dataset_id).image_count = tally.images
     with database.read() as session:
-        for annotation_set in stored[:1]:
-            first_page(storage, session, dataset_id, annotation_set)
+        first_page(storage, session, session.get_one(Dataset, dataset_id), stored[0] if stored else None)
 
 
 def _publish(database: Database, dataset_id: str, name: str, tally: Tally, findings: Findings, origin: str, *, held: bool) -> Dataset:

@@ -59,7 +59,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class PreviewReference:
-    """One page of a dataset's annotated thumbnails, 1-based."""
+    """One page of a dataset's annotated thumbnails, 1-based; without annotations where no set is named."""
 
     dataset_id: str
     annotation_set_id: str

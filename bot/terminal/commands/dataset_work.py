@@ -45,8 +45,9 @@ def preview_command(
 ) -> None:
     """Write a page of annotated thumbnails as a picture."""
     runtime, dataset = open_dataset(dataset_name, workspace)
-    chosen = annotation_set_of(dataset, annotation_set)
-    found = preview_page(runtime.database, runtime.storage, runtime.settings, dataset.id, chosen.id, page)
+    chosen = annotation_set_of(dataset, annotation_set) if dataset.annotation_sets or annotation_set else None
+    set_id = chosen.id if chosen else ""
+    found = preview_page(runtime.database, runtime.storage, runtime.settings, dataset.id, set_id, page)
     write_file(out_file, runtime.storage.read(found.png_key))
     if json:
         print_json(
@@ -56,7 +57,7 @@ def preview_command(
                 "first": found.first,
                 "last": found.last,
                 "total": found.total,
-                "annotation_set": chosen.name,
+                "annotation_set": chosen.name if chosen else None,
             }
         )
     else:

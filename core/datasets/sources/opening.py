@@ -26,7 +26,7 @@ from core.datasets.sources.remote import RemoteSource
 from core.datasets.sources.scratch import scratch_folder
 from core.datasets.sources.tars import TarSource
 from core.datasets.sources.zips import ZipSource
-from core.errors import BadDataError, NotFoundError, UnavailableError
+from core.errors import BadDataError, InvalidInputError, NotFoundError, UnavailableError
 from core.settings import Settings
 
 _FOREIGN = (
@@ -43,6 +43,7 @@ def open_source(location: str, settings: Settings, findings: Findings) -> Iterat
     """Open a folder, an archive or a URL for reading.
 
     Raises:
+        InvalidInputError: when `location` is empty.
         NotFoundError: when there is nothing at `location`.
         BadDataError: when it is no folder and no archive that can be read, or too large.
         UnavailableError: when a URL cannot be reached.
@@ -70,6 +71,8 @@ def _find_dicom(source: Source) -> None:
 
 @contextmanager
 def _opened(location: str, settings: Settings, findings: Findings) -> Iterator[Source]:
+    if not location.strip():
+        raise InvalidInputError("Nothing was named to be imported.", "Give a folder, a zip or tar, or a URL.")
     if "://" in location and not location.startswith("file://"):
         with _open_remote(location, settings, findings) as source:
             yield source

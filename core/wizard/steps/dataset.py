@@ -162,11 +162,12 @@ def dataset_facts(dataset: Dataset, annotation_set: AnnotationSet) -> Facts:
     )
 
 
-def preview(dataset: Dataset, annotation_set: AnnotationSet, page: int) -> Picture:
-    """One page of annotated examples, 1-based."""
+def preview(dataset: Dataset, annotation_set: AnnotationSet | None, page: int) -> Picture:
+    """One page of annotated examples, 1-based; of bare images where no set is given."""
+    total = dataset.image_count if annotation_set is None else annotation_set.image_count
     first = (page - 1) * PREVIEW_PER_PAGE + 1
-    last = min(annotation_set.image_count, page * PREVIEW_PER_PAGE)
+    last = min(total, page * PREVIEW_PER_PAGE)
     return Picture(
-        f"Images {first:,}–{last:,} of {annotation_set.image_count:,}, with their annotations",
-        preview=PreviewReference(dataset.id, annotation_set.id, page),
+        f"Images {first:,}–{last:,} of {total:,}" + ("" if annotation_set is None else ", with their annotations"),
+        preview=PreviewReference(dataset.id, "" if annotation_set is None else annotation_set.id, page),
     )

@@ -466,3 +466,86 @@ def test_killed_at_any_moment_it_is_there_whole_or_not_at_all(home: Any, tmp_pat
     assert {key.split("/")[1] for key in home.leftovers()} == {one.id for one in found}
     if not found:
         assert home.bring(source.parent).image_count == 1200
+
+
+def test_nothing_named_is_not_the_current_folder(home: Any, folders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folders(cat=3))
+    with pytest.raises(InvalidInputError, match="Nothing was named"):
+        home.bring("")
+
+
+# ---------------------------------------------------------------- limits
+
+
+def test_limits_of_the_settings(home: Any, folders: Any, tmp_path: Path, picture: Picture) -> None:
+    source = folders(cat=4)
+    archive = zipped(tmp_path / "large.zip", {f"cat/{n}.png": picture(n) for n in range(4)})
+    home.settings.max_images = 3
+    with pytest.raises(BadDataError, match="more than 3 images") as caught:
+        home.bring(source)
+    assert "STATIONMASTER_MAX_IMAGES" in caught.value.remedy
+    home.settings.max_images, home.settings.max_archive_bytes = 100, 1000
+    with pytest.raises(BadDataError, match="more than the 1,000 allowed") as caught:
+        home.bring(archive)
+    assert "STATIONMASTER_MAX_ARCHIVE_BYTES" in caught.value.remedy
+    assert home.leftovers() == []
+
+
+def test_a_tar_that_unpacks_out_of_all_proportion_is_refused(home: Any, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "bomb.tar.gz", "w:gz") as archive:
+        info = tarfile.TarInfo("cat/a.png")
+        info.size = 300_000_000
+        archive.addfile(info, _Zeros(info.size))
+    with pytest.raises(BadDataError, match="bomb"):
+        home.bring(tmp_path / "bomb.tar.gz")
+    assert list((home.settings.cache / "imports").iterdir()) == []
+
+
+class _Zeros(io.RawIOBase):
+    """So many bytes of nothing, never held in memory."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+
+    def read(self, size: int = -1) -> bytes:
+        size = min(self._left, size)
+        self._left -= size
+        return bytes(size)
+
+
+def test_a_link_in_a_zip_and_a_pipe_in_a_folder_are_left_out(home: Any, folders: Any, tmp_path: Path, picture: Picture) -> None:
+    path = zipped(tmp_path / "link.zip", {f"cat/{n}.png": picture(n) for n in range(3)})
+    with zipfile.ZipFile(path, "a") as archive:
+        link = zipfile.ZipInfo("cat/link.png")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+    assert home.finding(home.bring(path, "zip"), "not-a-file").file == "cat/link.png"
+    source = folders(cat=3)
+    os.mkfifo(source / "cat" / "pipe.png")  # opened, it would never end
+    assert home.finding(home.bring(source, "folder"), "not-a-file").file == "cat/pipe.png"
+
+
+def test_a_mask_far_larger_than_its_image_is_never_decoded_beside_it(home: Any, tmp_path: Path, picture: Picture) -> None:
+    """Masks are measured before they are decoded: a picture of a few kilobytes may be of hundreds of megabytes."""
+    from PIL import Image
+
+    for name in ("images", "masks"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+    for number in range(3):
+        (tmp_path / "in/images" / f"{number}.png").write_bytes(picture(number))
+        mask = Image.new("L", (32, 24) if number else (12_000, 12_000))
+        mask.paste(1, (4, 4, 20, 20))
+        mask.save(tmp_path / "in/masks" / f"{number}.png")
+    code = (
+        "import resource, sys; from core.settings import Settings; from core.db.session import Database; from core.storage import Storage\n"
+        "from core.datasets.importing import import_dataset\n"
+        "s = Settings(home=sys.argv[1], min_free_bytes=0)\n"
+        "d = import_dataset(Database.of(s), Storage.of(s), s, workspace='default', person='p', name='set', source=sys.argv[2])\n"
+        "print(d.annotation_sets[0].image_count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(home.settings.home), str(tmp_path / "in")], capture_output=True, text=True, check=True
+    )
+    images, megabytes = map(int, done.stdout.split())
+    assert images == 2 and megabytes < 500
+    assert home.finding(home.dataset(), "mask-size").file == "masks/0.png"

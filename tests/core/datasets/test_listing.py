@@ -212,3 +212,14 @@ def test_representation_against_a_cut_off() -> None:
     assert representation([100, 50, 20, 10]) == [WELL, WELL, MILDLY, SERIOUSLY]
     assert representation([100, 50, 20, 10], cut_off=1) == [WELL, WELL, SERIOUSLY, SERIOUSLY]
     assert representation([0, 0]) == [SERIOUSLY, SERIOUSLY]
+
+
+def test_images_without_labels_can_be_looked_at(home: Any, picture: Picture, tmp_path: Path) -> None:
+    (tmp_path / "bare").mkdir()
+    for number in range(53):
+        (tmp_path / "bare" / f"{number}.png").write_bytes(picture(number))
+    dataset = home.bring(tmp_path / "bare")
+    assert [key for key in home.leftovers() if "/previews/" in key]  # drawn by the import
+    page = preview_page(home.database, home.storage, home.settings, dataset.id, "", 2)
+    assert (page.first, page.last, page.total) == (51, 53, 53)
+    assert home.storage.read(page.png_key).startswith(b"\x89PNG")

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import select, update
 
 from core.datasets import masks
+from core.datasets.combining import choose_parts, combine_datasets
 from core.datasets.exporting import export_dataset
 from core.datasets.outlines import joined, outlines
-from core.db.tables import Dataset
+from core.db.tables import Dataset, DatasetImage
 from core.errors import ConflictError, InvalidInputError
 from core.vocabulary import AnnotationKind
 
@@ -221,3 +223,24 @@ def test_outlines_are_exact(seed: int) -> None:
     mask[1, 1] = 1
     ring = [float(side) for point in joined(outlines(mask)) for side in point]
     assert np.array_equal(masks.decode(masks.from_polygons([ring], width, height), width, height), mask)
+
+
+@pytest.mark.parametrize("format_name", ["coco", "yolo"])
+def test_regions_come_back_as_objects_that_give_the_same_regions(home: Any, make: Any, tmp_path: Path, format_name: str) -> None:
+    first = make(AnnotationKind.REGIONS, splits=True)
+    export_dataset(home.database, home.storage, first, format_name, tmp_path / "out")
+    second = home.bring(tmp_path / "out", "second")
+    assert content(home, first, AnnotationKind.REGIONS) == content(home, second, AnnotationKind.REGIONS)
+
+
+def test_studies_and_series_survive_a_combination(home: Any, make: Any, tmp_path: Path) -> None:
+    make(AnnotationKind.BOXES)
+    parts = [home.bring(tmp_path / "first", name, group_pattern=r"im (\d)") for name in ("one", "two")]
+    with home.database.write() as session:
+        session.execute(update(DatasetImage).values(study="1.2", series="1.2.3"))
+    both = combine_datasets(
+        home.database, home.storage, home.settings, workspace="default", person="p", name="both", parts=choose_parts(parts)
+    )
+    with home.database.read() as session:
+        found = session.execute(select(DatasetImage.study, DatasetImage.series).where(DatasetImage.dataset_id == both.id)).all()
+    assert len(found) == 16 and set(found) == {("1.2", "1.2.3")}
