@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from bot.desk import dataset_work, datasets, home, jobs, models, tasks
+from bot.desk import batch_test, dataset_work, datasets, home, jobs, models, tasks
 from bot.desk.office import Office
 from bot.desk.reply import Reply, Request, Upload
 from core.access import Actor, Place
@@ -31,6 +31,8 @@ HANDLERS: dict[str, Handler] = {
     "model:test": models.test,
     "model:download": models.download,
     "model:export": models.export,
+    "model:batch": batch_test.choose,
+    "model:test-on": batch_test.run,
     "model:retrain": models.retrain,
     "model:rename": models.rename,
     "model:delete": models.delete,

@@ -54,6 +54,7 @@ def show(office: Office, request: Request) -> Reply:
     ]
     buttons: list[Control] = [
         *model_buttons(model.id),
+        Button("model:batch", "Test on a dataset", value=model.id),
         Button("model:rename", "Rename", value=model.id),
         Button("model:delete", "Delete", style="danger", value=model.id),
     ]

@@ -45,6 +45,7 @@ LOOKING = frozenset(
         "task:curves",
         "models:list",
         "model:show",
+        "model:batch",
         "datasets:list",
         "dataset:show",
         "dataset:statistics",
@@ -53,7 +54,17 @@ LOOKING = frozenset(
 )
 # These fetch files, draw, or wait for a worker.
 SLOW = frozenset(
-    {"task:jobs", "task:curves", "model:test", "model:download", "model:export", "dataset:import", "dataset:show", "dataset:statistics"}
+    {
+        "task:jobs",
+        "task:curves",
+        "model:test",
+        "model:test-on",
+        "model:download",
+        "model:export",
+        "dataset:import",
+        "dataset:show",
+        "dataset:statistics",
+    }
 )
 UPLOADS = {"dataset:import": "Zip or tar archive", "model:test": "Image"}
 BEGINNING = frozenset({"train:begin", "model:retrain"})  # a conversation, in a thread of its own where the press was in none

@@ -85,7 +85,7 @@ def train(job: TrainingJob, *, database: Database, storage: Storage, settings: S
     except PreparationCancelledError:
         return TrainingResult(link.asked())
     if isinstance(objective, RegionMasks) and not job.parent_model_key:
-        start_at_shares(network, objective.shares(train_rows))
+        start_at_shares(network, objective.shares(train_rows), exclusive=objective.exclusive)
     # ---------------------------------------------------------------- a fresh start, or where the last one stopped
     optimizer = build_optimizer(network, plan)
     average = WeightAverage(network, plan.ema_decay) if plan.ema_decay else None
@@ -222,7 +222,7 @@ def quieten_outputs(network: nn.Module) -> None:
 
 
 @torch.no_grad()
-def start_at_shares(network: nn.Module, shares: torch.Tensor) -> None:
+def start_at_shares(network: nn.Module, shares: torch.Tensor, *, exclusive: bool) -> None:
     """Let new outputs for regions say at first of every place how much of the images each class covers (Lin et al. 2017, 4.1).
 
     Else the first epoch is spent on learning that most places show nothing: on the scattered digits (U-Net on lite0, 128 px) Dice was 0.01
@@ -230,7 +230,9 @@ def start_at_shares(network: nn.Module, shares: torch.Tensor) -> None:
     """
     outputs = [module for module in network.modules() if isinstance(module, nn.Conv2d) and module.out_channels == len(shares)]
     if outputs and outputs[-1].bias is not None:
-        outputs[-1].bias.copy_(shares.clamp(1e-4, 1 - 1e-4).logit())
+        shares = shares.clamp(1e-4, 1 - 1e-4)
+        rest = (1 - shares.sum()).clamp(min=1e-2) if exclusive else 1 - shares  # the background's, whose logit is 0
+        outputs[-1].bias.copy_((shares / rest).log())
 
 
 def start_from_parent(network: nn.Module, job: TrainingJob, storage: Storage, settings: Settings) -> None:

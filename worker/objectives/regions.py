@@ -1,8 +1,9 @@
-"""Segmentation by regions: a sigmoid for each class at each place, learnt by cross-entropy and soft Dice together, judged by Dice.
+"""Segmentation by regions: learnt by cross-entropy and soft Dice together, judged by Dice.
 
-A place may belong to several classes or to none, so there is no class for the background. The loss is that of nnU-Net (Isensee et al.
-2021) with a sigmoid: L = BCE + 1 − mean over classes of (2 Σ p·t + ε) / (Σ p + Σ t + ε), the sums over the batch (Milletari et al. 2016),
-the mean over the classes that the batch shows.
+Where no image shows two classes at one place, the classes and the background exclude each other: a softmax over the classes' logits and a
+background whose logit is always 0. Else a place may belong to several classes: a sigmoid for each. In both a class may be said where its logit
+is above 0. The loss is that of nnU-Net (Isensee et al. 2021): L = CE + 1 − mean over classes of (2 Σ p·t + ε) / (Σ p + Σ t + ε), the sums over
+the batch (Milletari et al. 2016), the mean over the classes that the batch shows.
 
 Judged at the images' own proportions, by pixels counted over all validation images:
 Dice = 2 TP / (2 TP + FP + FN), IoU = TP / (TP + FP + FN). These are torchmetrics' DiceScore and MeanIoU per class (a test compares them),
@@ -60,6 +61,7 @@ class RegionMasks:
         self._records = records
         self._regions = [regions_of(record, kind) for record in records]
         self._maps = cached_maps(records, self._regions, len(classes), size, settings=settings, cancelled=cancelled)
+        self.exclusive = self._maps.shape[1] == 1  # one map says it all where no two masks share a place
         free = device.free_bytes()
         resident = free is not None and self._maps.nbytes <= _RESIDENT_SHARE * free
         self._on_device = torch.from_numpy(np.array(self._maps)).to(device.torch) if resident else None
@@ -77,7 +79,7 @@ class RegionMasks:
         """See `Objective`; the masks move as the images do, and places from beyond an image's edge do not count."""
         moved = resample((self._maps_of(rows, images.device) + 1).float(), geometry, padding="zeros", mode="nearest")
         wanted = split_by_class(moved - 1, len(self.classes))
-        loss = region_loss(network(images).float(), wanted, (moved[:, :1] > 0))
+        loss = region_loss(network(images).float(), wanted, (moved[:, :1] > 0), exclusive=self.exclusive)
         return StepOutcome(loss, loss.detach())
 
     def evaluation_step(self, network: nn.Module, images: Tensor, rows: Rows) -> Tensor:
@@ -114,27 +116,41 @@ def judged_size(width: int, height: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def region_loss(logits: Tensor, wanted: Tensor, judged: Tensor | None = None) -> Tensor:
-    """Binary cross-entropy plus soft Dice loss.
+def region_loss(logits: Tensor, wanted: Tensor, judged: Tensor | None = None, *, exclusive: bool = False) -> Tensor:
+    """Cross-entropy plus soft Dice loss.
 
     Args:
         logits: [n, classes, height, width].
         wanted: what is true, the same shape, false or true.
         judged: the places that count, [n, 1, height, width]; all where it is None.
+        exclusive: whether a place belongs to one class at most: softmax with a background instead of a sigmoid for each class.
     """
     target = wanted.to(logits.dtype)
-    entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    said = logits.sigmoid()
-    if judged is not None:
-        counts = judged.to(logits.dtype)
-        entropy, said, target = entropy * counts, said * counts, target * counts
-        places = counts.sum().clamp(min=1) * logits.shape[1]
+    counts = torch.ones_like(target[:, :1]) if judged is None else judged.to(logits.dtype)
+    if exclusive:
+        with_background = functional.pad(logits, (0, 0, 0, 0, 1, 0))  # its logit is 0
+        number = torch.where(wanted.any(1), wanted.to(torch.uint8).argmax(1) + 1, 0)
+        entropy = functional.cross_entropy(with_background, number, reduction="none")[:, None]
     else:
-        places = torch.tensor(float(entropy.numel()), device=logits.device)
+        entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1, keepdim=True)
+    said, target = probabilities_of(logits, exclusive=exclusive) * counts, target * counts
     true = target.sum((0, 2, 3))
     dice = (2 * (said * target).sum((0, 2, 3)) + _EPSILON) / (said.sum((0, 2, 3)) + true + _EPSILON)
     shown = (true > 0).to(logits.dtype)  # the Dice of a class that the batch does not show says nothing of how well it is known
-    return entropy.sum() / places + ((1 - dice) * shown).sum() / shown.sum().clamp(min=1)
+    return (entropy * counts).sum() / counts.sum().clamp(min=1) + ((1 - dice) * shown).sum() / shown.sum().clamp(min=1)
+
+
+def probabilities_of(logits: Tensor, *, exclusive: bool) -> Tensor:
+    """Of each class at each place, [n, classes, height, width]; where classes exclude each other what is left to 1 is the background's."""
+    if not exclusive:
+        return logits.sigmoid()
+    return functional.pad(logits, (0, 0, 0, 0, 1, 0)).softmax(1)[:, 1:]
+
+
+def said_of(logits: Tensor, *, exclusive: bool) -> Tensor:
+    """Where each class is said, false or true: at logits above 0, and where classes exclude each other only of the likeliest; [n, classes, …]."""
+    said = logits > 0
+    return said & (logits >= logits.amax(1, keepdim=True)) if exclusive else said
 
 
 class RegionEvaluator:
@@ -152,7 +168,7 @@ class RegionEvaluator:
     def update(self, outputs: Tensor, rows: Rows) -> None:
         """Take in the logits of the images `rows`."""
         logits = outputs.float()
-        self._losses.append(region_loss(logits, self._objective.wanted(rows, logits.device)))
+        self._losses.append(region_loss(logits, self._objective.wanted(rows, logits.device), exclusive=self._objective.exclusive))
         self._weights.append(len(rows))
         self._rows.append(rows)
         counts = [self._judge(logits[place], int(row)) for place, row in enumerate(rows)]
@@ -163,7 +179,8 @@ class RegionEvaluator:
     def _judge(self, logits: Tensor, row: int) -> Tensor:
         """True and false positives, false and true negatives of each class on one image at its own proportions, [classes, 4]."""
         (width, height), regions = self._objective.truth(row)
-        said = functional.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)[0] > 0
+        scaled = functional.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)
+        said = said_of(scaled, exclusive=self._objective.exclusive)[0]
         counts = torch.zeros(len(said), 4, dtype=torch.int64)
         positives = said.flatten(1).sum(1).cpu()
         counts[:, 1], counts[:, 3] = positives, width * height - positives
@@ -204,6 +221,7 @@ class RegionEvaluator:
             "rows": torch.from_numpy(np.concatenate(self._rows)),
             "counts": total,
             "image_dice": image_dice(counts),
+            "exclusive": torch.tensor(self._objective.exclusive),
             "shown_rows": torch.tensor([row for _, row, _ in shown], dtype=torch.int64),
             "shown_maps": torch.stack([map_ for _, _, map_ in shown]) if shown else torch.zeros(0, 1, 1, dtype=torch.uint8),
             "shown_best": torch.tensor(len(best)),  # so many of them, the rest are the worst

@@ -54,7 +54,13 @@ def describe(card: dict[str, Any], probabilities: np.ndarray, size: tuple[int, i
     """What the model says of one picture; `probabilities` [classes] or, for regions, [classes, side, side]."""
     classes = card["classes"]
     if probabilities.ndim == 3:
-        return {"regions": [find_region(*pair, size, masks, stem) for pair in zip(classes, probabilities, strict=True)]}
+        scaled = [np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BILINEAR)) for one in probabilities]
+        if card.get("exclusive"):  # one class at a place at most: the likeliest, or the background
+            likeliest = np.argmax(np.stack([1 - np.sum(scaled, axis=0), *scaled]), axis=0) - 1
+            covered = [likeliest == number for number in range(len(classes))]
+        else:
+            covered = [one >= 0.5 for one in scaled]
+        return {"regions": [region(*pair, masks, stem) for pair in zip(classes, covered, strict=True)]}
     order = np.argsort(-probabilities)
     labels = [{"label": classes[index], "confidence": float(probabilities[index])} for index in order]
     if card["task_type"] == "multi-label":
@@ -64,9 +70,8 @@ def describe(card: dict[str, Any], probabilities: np.ndarray, size: tuple[int, i
     return {"labels": labels}
 
 
-def find_region(name: str, probability: np.ndarray, size: tuple[int, int], masks: Path | None, stem: str) -> dict[str, Any]:
-    """The share of the picture that a class covers: where its probability, scaled to the picture's size, is at least one half."""
-    covered = np.asarray(Image.fromarray(probability).resize(size, Image.Resampling.BILINEAR)) >= 0.5
+def region(name: str, covered: np.ndarray, masks: Path | None, stem: str) -> dict[str, Any]:
+    """The share of the picture that a class covers, [height, width] of false and true; its mask as a file where a folder is given."""
     found: dict[str, Any] = {"label": name, "share": float(covered.mean()), "pixels": int(covered.sum())}
     if masks is not None and covered.any():
         masks.mkdir(parents=True, exist_ok=True)

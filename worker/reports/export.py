@@ -33,6 +33,7 @@ from core.storage import Storage
 from core.vocabulary import TaskType
 from worker.engine.data import decode
 from worker.engine.device import usable_cores
+from worker.objectives.regions import probabilities_of
 from worker.reports import export_objects
 from worker.reports.inference import LoadedModel, load_model
 
@@ -55,13 +56,14 @@ class Exported(nn.Module):
         preprocessing = model.card["preprocessing"]
         self.network = model.network
         self.softmax = model.task_type is TaskType.SINGLE_LABEL
+        self.exclusive = model.exclusive
         self.register_buffer("mean", 255 * torch.tensor(preprocessing["mean"]).view(1, 3, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(preprocessing["std"]).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """Probabilities of each class."""
         logits: Tensor = self.network((images.permute(0, 3, 1, 2).float() - self.mean) / self.std)
-        return logits.softmax(1) if self.softmax else logits.sigmoid()
+        return logits.softmax(1) if self.softmax else probabilities_of(logits, exclusive=self.exclusive)
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,8 @@ def card_for_others(model: LoadedModel) -> dict[str, Any]:
         "type": "float32",
         "shape": ["batch", len(model.classes)] + ([side, side] if model.task_type is TaskType.OBJECT_SEGMENTATION else []),
         "meaning": "one probability for each class, in the order of `classes`"
-        + ("; they are independent" if several else ", adding up to 1"),
+        + ("" if model.exclusive else "; they are independent" if several else ", adding up to 1")
+        + ("; what they lack to 1 is the background's, and the likeliest is at each place" if model.exclusive else ""),
     }
     return card
 

@@ -10,14 +10,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 from core.datasets import masks
-from worker.objectives.regions import judged_size
+from worker.objectives.regions import judged_size, probabilities_of, said_of
 from worker.reports.region_pictures import covered, fitted, with_legend
 
 _SIDE = 640  # px, of the picture
 
 
 @torch.inference_mode()
-def find_regions(network: nn.Module, images: Tensor, size: tuple[int, int], classes: Sequence[str]) -> list[dict[str, Any]]:
+def find_regions(
+    network: nn.Module, images: Tensor, size: tuple[int, int], classes: Sequence[str], *, exclusive: bool
+) -> list[dict[str, Any]]:
     """The classes that cover anything, the largest first.
 
     Args:
@@ -25,6 +27,7 @@ def find_regions(network: nn.Module, images: Tensor, size: tuple[int, int], clas
         images: one normalised image, [1, 3, side, side].
         size: width and height of the image in pixels.
         classes: their names.
+        exclusive: whether a place belongs to one class at most.
 
     Returns:
         For each `label`, `confidence` (the mean probability over its pixels), `share` of the image and `pixels` that it covers, and `mask`,
@@ -32,12 +35,9 @@ def find_regions(network: nn.Module, images: Tensor, size: tuple[int, int], clas
     """
     width, height = judged_size(*size)
     found = []
-    logits = network(images).float()
-    for index, name in enumerate(classes):
-        probability = functional.interpolate(logits[:, index : index + 1], (height, width), mode="bilinear", align_corners=False).sigmoid()[
-            0, 0
-        ]
-        inside = probability > 0.5
+    scaled = functional.interpolate(network(images).float(), (height, width), mode="bilinear", align_corners=False)
+    said, probabilities = said_of(scaled, exclusive=exclusive)[0], probabilities_of(scaled, exclusive=exclusive)[0]
+    for name, inside, probability in zip(classes, said, probabilities, strict=True):
         pixels = int(inside.sum())
         if pixels:
             found.append(

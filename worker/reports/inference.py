@@ -50,6 +50,11 @@ class LoadedModel:
         """Whether it marks single objects by masks."""
         return bool(self.card["spec"].get("instances_only", False))
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether, of a model for regions, a place belongs to one class at most."""
+        return bool(self.card.get("exclusive", False))
+
     def prepare(self, data: bytes) -> torch.Tensor:
         """An image file as the network takes it, [1, 3, size, size]."""
         preprocessing = self.card["preprocessing"]
@@ -150,7 +155,8 @@ def _said(model: LoadedModel, upright: bytes, draw: bool = True) -> tuple[dict[s
                 found = find_objects(model.network, images, opened.size, model.classes, model.card.get("thresholds", ()))
                 drawing = drawing_of
             else:
-                found, drawing = find_regions(model.network, images, opened.size, model.classes), drawing_of_regions
+                found = find_regions(model.network, images, opened.size, model.classes, exclusive=model.exclusive)
+                drawing = drawing_of_regions
             return {"labels": found}, drawing(opened, found, model.classes) if draw else None
     logits, heat = activation_map(model.network, images) if draw else (_logits(model, images), None)
     several = model.task_type is TaskType.MULTI_LABEL

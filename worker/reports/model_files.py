@@ -153,6 +153,8 @@ def model_card(
     }
     if "counts" in best.details:
         card["per_class"] = per_class(best.details["counts"], job.classes, "dice" if score_name_of(job) == "dice" else "f1")
+    if "exclusive" in best.details:
+        card["exclusive"] = bool(best.details["exclusive"])  # whether a place belongs to one class at most
     if "thresholds" in best.details:
         card["thresholds"] = [round(float(value), 6) for value in best.details["thresholds"]]
     return card

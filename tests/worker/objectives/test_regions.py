@@ -27,7 +27,7 @@ from core.zoo.spec import ModelSpec
 from worker.engine.augment import Augmentation, Normalisation
 from worker.engine.device import Device
 from worker.objectives.region_maps import cached_maps, layers_of, regions_of
-from worker.objectives.regions import RegionMasks, image_dice, region_loss, region_metrics
+from worker.objectives.regions import RegionMasks, image_dice, probabilities_of, region_loss, region_metrics, said_of
 from worker.reports.export import export_model
 from worker.reports.inference import predict
 from worker.reports.model_files import write_model
@@ -211,17 +211,30 @@ def test_nothing_there_and_nothing_said_is_right() -> None:
     assert region_metrics(counts[0])["dice"] == 1.0 and region_metrics(counts.sum(0))["dice"] == 0.0
 
 
-def test_the_loss_falls_from_wrong_to_right_and_is_finite_without_objects() -> None:
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_the_loss_falls_from_wrong_to_right_and_is_finite_without_objects(exclusive: bool) -> None:
     wanted = torch.zeros(2, 2, 8, 8, dtype=torch.bool)
     wanted[:, 0, :4] = True
-    right = region_loss(wanted.float() * 20 - 10, wanted)
-    unsure = region_loss(torch.zeros(2, 2, 8, 8), wanted)
-    wrong = region_loss(10 - wanted.float() * 20, wanted)
+    right = region_loss(wanted.float() * 20 - 10, wanted, exclusive=exclusive)
+    unsure = region_loss(torch.zeros(2, 2, 8, 8), wanted, exclusive=exclusive)
+    wrong = region_loss(10 - wanted.float() * 20, wanted, exclusive=exclusive)
     assert float(right) < 0.01 < float(unsure) < float(wrong)
     empty = torch.zeros(2, 2, 8, 8, requires_grad=True)
-    loss = region_loss(empty, torch.zeros(2, 2, 8, 8, dtype=torch.bool))
+    loss = region_loss(empty, torch.zeros(2, 2, 8, 8, dtype=torch.bool), exclusive=exclusive)
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(empty.grad).all() and float(empty.grad.min()) > 0
+
+
+def test_where_classes_exclude_each_other_the_likeliest_alone_is_said(settings: Settings) -> None:
+    apart = objective(settings, [record(0, {0: block(0, 0, 30, 30), 1: block(30, 30, 60, 60)})])
+    overlapping = objective(settings, [record(0, {0: block(0, 0, 40, 40), 1: block(30, 30, 60, 60)})])
+    assert apart.exclusive and not overlapping.exclusive
+    logits = torch.tensor([2.0, 1.0, -1.0]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+    assert said_of(logits, exclusive=True)[0, :, 0, 0].tolist() == [True, False, False]
+    assert said_of(logits, exclusive=False)[0, :, 0, 0].tolist() == [True, True, False]
+    shares = probabilities_of(logits, exclusive=True)[0, :, 0, 0]
+    whole = np.exp([0.0, 2.0, 1.0, -1.0])
+    assert shares.tolist() == pytest.approx((whole / whole.sum())[1:].tolist(), rel=1e-5)  # the background's logit is 0
 
 
 # ---------------------------------------------------------------- whole trainings

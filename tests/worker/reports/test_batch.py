@@ -1,6 +1,8 @@
 """A model on a whole dataset with ground truth: numbers that other libraries confirm, curves, and case studies."""
 
 import json
+import threading
+import time
 from dataclasses import replace
 from io import BytesIO
 from typing import Any
@@ -10,12 +12,16 @@ import pytest
 import torch
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
+from sqlalchemy import select
 
+from bot.desk.desk import Desk
+from core.access import Actor, Place
 from core.datasets.records import Record
-from core.db.tables import Model
+from core.db.tables import LightJob, Model
 from core.errors import InvalidInputError
 from core.tasks.light import submit_light_job
 from core.vocabulary import AnnotationKind, TaskType
+from core.wizard.screens import Facts, Picture
 from core.zoo.spec import ModelSpec
 from worker import light
 from worker.reports import batch_numbers
@@ -63,10 +69,8 @@ def report_of(bench: Any, dataset: Any, annotation_set: str = "") -> dict[str, A
     return report
 
 
-def test_one_label_an_image_with_classes_that_the_model_does_not_know(bench: Any) -> None:
-    make_model(bench, bench.stripes(per_class=16), epochs=2)
-    others = bench.stripes(per_class=6, classes=3, name="others")  # its third direction is unknown to the model
-    model = Model(
+def stripes_model() -> Model:
+    return Model(
         workspace="default",
         name="Stripes",
         task_type="single-label",
@@ -77,6 +81,47 @@ def test_one_label_an_image_with_classes_that_the_model_does_not_know(bench: Any
         key="models/m1",
         created_by="cli:test",
     )
+
+
+def test_a_chat_chooses_the_dataset_and_is_told(bench: Any) -> None:
+    dataset = bench.stripes(per_class=8)
+    make_model(bench, dataset, epochs=1)
+    bench.squares(images=4)  # has no labels: not offered
+    model = stripes_model()
+    with bench.database.write() as session:
+        session.add(model)
+    desk = Desk(bench.database, bench.storage, bench.settings)
+    person, place = Actor("default", "slack:U1", "Ada"), Place("slack", "T1", "C1")
+    assert "model:batch" in [control.action for control in desk.press(person, place, "model:show", model.id).controls]
+    offered = desk.press(person, place, "model:batch", model.id).controls
+    assert [(control.action, control.value) for control in offered] == [("model:test-on", f"{model.id} {dataset.id}")]
+    worker = threading.Thread(target=serve_one_light_job, args=[bench])
+    worker.start()
+    reply = desk.press(person, place, "model:test-on", offered[0].value)
+    worker.join()
+    pictures = [block.alt for block in reply.blocks if isinstance(block, Picture)]
+    assert pictures[0] == "Confusion matrix" and len(pictures) == 4
+    rows = [row for block in reply.blocks if isinstance(block, Facts) for row in block.rows]
+    assert any(title == "Accuracy" for title, _ in rows)
+    assert "sensitivity" in next(value for title, value in rows if title == "direction 0")
+    assert json.loads(bench.storage.read(reply.files[0].key))["images"] == 16
+
+
+def serve_one_light_job(bench: Any) -> None:
+    """As the light worker does it, in a thread."""
+    for _ in range(200):
+        with bench.database.read() as session:
+            job = session.scalar(select(LightJob))
+        if job is not None:
+            light._run(Workplace(bench.settings, bench.database, bench.storage), job.id, job.generation)
+            return
+        time.sleep(0.05)
+
+
+def test_one_label_an_image_with_classes_that_the_model_does_not_know(bench: Any) -> None:
+    make_model(bench, bench.stripes(per_class=16), epochs=2)
+    others = bench.stripes(per_class=6, classes=3, name="others")  # its third direction is unknown to the model
+    model = stripes_model()
     with bench.database.write() as session:
         session.add(model)
         session.flush()
