@@ -1,0 +1,138 @@
+"""What a training of the sample data reaches, and in which time, as the demonstration of its task type trains it. One line of JSON.
+
+    python benchmarks/training_accuracy.py --task-type single-label          # digits: at least 99 % within five minutes of two cores
+    python benchmarks/training_accuracy.py --task-type object-detection      # digits over photographs: AP 50 of at least 0.6 within four
+    python benchmarks/training_accuracy.py --task-type object-segmentation   # the same as regions: mean Dice of at least 0.8 within four
+    python benchmarks/training_accuracy.py --task-type object-detection --auto --set epochs=4 --network retinanet-tf_efficientnet_lite0
+
+Recipes are compared by it: `--auto` takes the network family's recipe, `--set` a hyperparameter as people type it, `--plan` a value that no form
+shows, `--repeat 2` trains twice and says whether the numbers are the same. The time is the job's own: decoding, training, judging.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from bot.terminal.demo import SAMPLES
+from core.datasets.importing import import_dataset
+from core.datasets.listing import annotation_sets_for
+from core.datasets.samples import write_sample
+from core.db.migrate import ensure_current
+from core.db.session import Database
+from core.db.tables import Dataset
+from core.events import Progress
+from core.settings import Settings
+from core.storage import Storage
+from core.tasks.hyperparameters import Hyperparameters, TrainingPlan, parse_fields
+from core.vocabulary import AnnotationKind, TaskType
+from core.zoo.catalogue import find_spec
+from core.zoo.facts import facts_of
+from core.zoo.recipes import auto_plan, manual_plan
+from worker.engine.training import train
+from worker.link import Ask, TrainingJob
+
+SHOWN = ("image_size", "batch_size", "epochs", "optimizer", "learning_rate", "learning_rate_schedule", "weight_decay", "seed")
+
+
+class Link:
+    """Writes down the score of each epoch and what was noticed."""
+
+    def __init__(self) -> None:
+        self.scores: list[float] = []
+        self.notices: list[str] = []
+
+    def asked(self) -> Ask:
+        """Nobody stops a benchmark."""
+        return Ask.GO_ON
+
+    def progress(self, event: Progress) -> None:
+        """Not looked at."""
+
+    def epoch_ended(self, number: int, values: dict[str, Any], *, score: float, **_: Any) -> None:
+        """Keep its score."""
+        self.scores.append(round(score, 4))
+
+    def noticed(self, message: str, remedy: str = "") -> None:
+        """Keep it."""
+        self.notices.append(message)
+
+
+def main() -> None:
+    """Train and print the line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task-type", type=TaskType, default=TaskType.SINGLE_LABEL, choices=list(SAMPLES))
+    parser.add_argument("--network", help="instead of the demonstration's")
+    parser.add_argument("--auto", action="store_true", help="the family's recipe instead of what the demonstration types")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a hyperparameter")
+    parser.add_argument("--plan", action="append", default=[], metavar="NAME=JSON", help="a value of the plan that no form shows")
+    parser.add_argument("--repeat", type=int, default=1, help="trainings with the same seed")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="stationmaster-") as home:
+        print(json.dumps(measure(arguments, Settings(home=Path(home)))))
+
+
+def measure(arguments: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    """Import the sample, train, and tell."""
+    sample = SAMPLES[arguments.task_type]
+    database, storage = Database.of(settings), Storage.of(settings)
+    ensure_current(database)
+    source = write_sample(sample.dataset, settings.home / "source")
+    made = import_dataset(database, storage, settings, workspace="default", person="benchmark", name="sample", source=str(source))
+    spec = find_spec(arguments.network or sample.network, settings=settings)
+    with database.read() as session:
+        dataset = session.get_one(Dataset, made.id)
+        fitting = annotation_sets_for(dataset, arguments.task_type)
+        wanted = "instances" if spec.instances_only else sample.annotations
+        chosen = next(one for one in fitting if wanted in ("", one.kind, one.name))
+        facts = facts_of(session, dataset, chosen)
+    typed = {name: value for form in sample.typed.values() for name, value in form.items()} if not arguments.auto else {}
+    typed |= dict(pair.split("=", 1) for pair in arguments.set)
+    plan: TrainingPlan
+    if sample.typed and not arguments.auto:
+        plan = manual_plan(spec, facts, Hyperparameters(**parse_fields(typed)))
+    else:
+        plan = auto_plan(spec, arguments.task_type, facts, typed)
+    plan = plan.model_copy(update={name: json.loads(value) for name, value in (pair.split("=", 1) for pair in arguments.plan)})
+    runs = []
+    for number in range(arguments.repeat):
+        job = TrainingJob(
+            task_id=f"t{number}",
+            job_id=f"j{number}",
+            job_number=1,
+            generation=1,
+            task_name="benchmark",
+            task_type=arguments.task_type,
+            spec=spec,
+            plan=plan,
+            dataset_id=dataset.id,
+            dataset_name=dataset.name,
+            annotation_set_id=chosen.id,
+            annotation_kind=AnnotationKind(chosen.kind),
+            classes=tuple(str(name) for name in chosen.classes),
+        )
+        link, wall, cpu = Link(), time.monotonic(), time.process_time()
+        result = train(job, database=database, storage=storage, settings=settings, link=link)
+        seconds = {"wall_seconds": round(time.monotonic() - wall, 1), "cpu_seconds": round(time.process_time() - cpu, 1)}
+        runs.append({"score": result.score, "metrics": result.metrics, "by_epoch": link.scores, **seconds, "noticed": link.notices})
+    return {
+        "benchmark": "training_accuracy",
+        "task_type": arguments.task_type.value,
+        "network": spec.network,
+        "tuning": "auto" if arguments.auto or not sample.typed else "as the demonstration",
+        "plan": {name: getattr(plan, name) for name in SHOWN},
+        **runs[0],
+        "same_again": all(run["metrics"] == runs[0]["metrics"] for run in runs) if len(runs) > 1 else None,
+        "images": facts.training,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "load": [round(value, 1) for value in os.getloadavg()],
+    }
+
+
+if __name__ == "__main__":
+    main()
