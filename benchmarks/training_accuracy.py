@@ -46,6 +46,8 @@ class Link:
     def __init__(self) -> None:
         self.scores: list[float] = []
         self.notices: list[str] = []
+        self.told_left = 0.0  # seconds, after the second epoch
+        self.told_at = 0.0
 
     def asked(self) -> Ask:
         """Nobody stops a benchmark."""
@@ -54,9 +56,11 @@ class Link:
     def progress(self, event: Progress) -> None:
         """Not looked at."""
 
-    def epoch_ended(self, number: int, values: dict[str, Any], *, score: float, **_: Any) -> None:
-        """Keep its score."""
+    def epoch_ended(self, number: int, values: dict[str, Any], *, score: float, event: Progress, **_: Any) -> None:
+        """Keep its score, and after two epochs the time that is said to be left."""
         self.scores.append(round(score, 4))
+        if number == 2:
+            self.told_left, self.told_at = event.seconds_left or 0.0, time.monotonic()
 
     def noticed(self, message: str, remedy: str = "") -> None:
         """Keep it."""
@@ -119,7 +123,9 @@ def measure(arguments: argparse.Namespace, settings: Settings) -> dict[str, Any]
         link, wall, cpu = Link(), time.monotonic(), time.process_time()
         result = train(job, database=database, storage=storage, settings=settings, link=link)
         seconds = {"wall_seconds": round(time.monotonic() - wall, 1), "cpu_seconds": round(time.process_time() - cpu, 1)}
-        runs.append({"score": result.score, "metrics": result.metrics, "by_epoch": link.scores, **seconds, "noticed": link.notices})
+        left = {"told": round(link.told_left, 1), "was": round(time.monotonic() - link.told_at, 1)} if len(link.scores) > 2 else None
+        told = {"by_epoch": link.scores, **seconds, "left_after_two_epochs": left, "noticed": link.notices}
+        runs.append({"score": result.score, "metrics": result.metrics} | told)
     return {
         "benchmark": "training_accuracy",
         "task_type": arguments.task_type.value,

@@ -92,11 +92,12 @@ def test_a_paused_detector_ends_exactly_as_an_unbroken_one(bench: Any, recording
         ({"images": 2}, {}),
         ({"images": 4, "classes": 1}, {"batch_size": 1}),
         ({"images": 6, "empty_every": 2}, {"batch_size": 2}),
+        ({"images": 8, "classes": 1000}, {}),
         ({"images": 4, "size": (300, 30)}, {"resized_crop": True, "rotation": True}),
         ({"images": 4, "mode": "L"}, {"colour_jitter": True, "horizontal_flip": True}),
         ({"images": 4, "mode": "I;16"}, {}),
     ],
-    ids=["two-images", "one-class-single-images", "images-without-objects", "wide", "grey", "16-bit"],
+    ids=["two-images", "one-class-single-images", "images-without-objects", "thousand-classes", "wide", "grey", "16-bit"],
 )
 def test_odd_datasets_train(bench: Any, kind: str, options: dict[str, Any], plan: dict[str, Any]) -> None:
     result, link = bench.train(job_of(bench, bench.squares(**options), kind, **{"epochs": 1, **plan}))

@@ -3,17 +3,20 @@
 import json
 import math
 from dataclasses import replace
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from core.db.tables import Dataset
 from worker.engine import loop
 from worker.engine.checkpoint import newest
 from worker.engine.errors import DivergedError, OutOfMemoryError, TooFewImagesError
 from worker.link import Ask, FencedError
+from worker.reports.model_files import write_model
 
 
 def weights_of(bench: Any, job: Any) -> dict[str, torch.Tensor]:
@@ -326,6 +329,14 @@ def test_odd_datasets_and_plans_train(bench: Any, options: dict[str, Any], plan:
     result, link = bench.train(bench.job(bench.stripes(**options), epochs=2, **plan))
     assert result.score is not None and 0 <= result.score <= 1
     assert all(math.isfinite(values["val_loss"]) for _, values in link.epochs)
+
+
+def test_a_thousand_classes_down_to_the_model_s_pictures(bench: Any) -> None:
+    job = bench.job(bench.stripes(per_class=3, classes=1000, side=16), epochs=1, batch_size=64)
+    result, _ = bench.train(job)
+    assert len(job.classes) == 1000 and result.score is not None and result.metrics["auroc"] > 0
+    write_model(job, result, "models/m", database=bench.database, storage=bench.storage, settings=bench.settings)
+    assert min(Image.open(BytesIO(bench.storage.read("models/m/confusion_matrix.png"))).size) > 500
 
 
 def test_a_dataset_that_has_gone(bench: Any) -> None:
