@@ -90,6 +90,15 @@ def test_a_tasks_details_hold_everything_chosen(desk: Desk, ada: Actor, place: P
         assert expected in text
 
 
+def test_tasks_are_wanted_by_state_and_order(desk: Desk, ada: Actor, place: Place, task: Task) -> None:
+    assert task.name in words(desk.press(ada, place, "tasks:list", "apart state:waiting sort:finished"))
+    assert "no such task: running" in words(desk.press(ada, place, "tasks:list", "state:running"))
+    with pytest.raises(InvalidInputError, match="no state “done”"):
+        desk.press(ada, place, "tasks:list", "state:done")
+    with pytest.raises(InvalidInputError, match="cannot be sorted by “size”"):
+        desk.press(ada, place, "tasks:list", "sort:size")
+
+
 def test_hyperparameters_come_as_a_file(desk: Desk, ada: Actor, place: Place, task: Task) -> None:
     reply = desk.press(ada, place, "task:hyperparameters", task.id)
     assert json.loads(reply.files[0].data)["jobs"][0]["epochs"] == 7
