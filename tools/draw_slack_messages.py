@@ -4,7 +4,7 @@
     python tools/draw_slack_messages.py docs/slack
 
 Every message is what the bot sent (Block Kit), drawn with Slack's layout; the pictures in them are those that were uploaded. Writes a picture for
-each part of the conversations, or a page of HTML where no Chromium is installed.
+each part of the conversations, or its page of HTML where no Chromium is installed.
 """
 
 import io
@@ -43,7 +43,7 @@ from core.storage import Storage
 from core.tasks.lifecycle import claim_job, fail_job
 
 ADA = "U0000ADA"
-DIGITS_PER_CLASS = 150
+DIGITS_PER_CLASS = 100
 
 
 @dataclass
@@ -161,7 +161,8 @@ def wizard(stage: Stage) -> None:
     person.choose("choose:tuning", "Manual")
     person.press("Data loader")
     answer = person.fill(epochs="500", batch_size="32", image_size="32")
-    stage.part("dialog", stage.drawer.modal(stage.person.opened(), (answer.payload or {}).get("errors")))
+    wrong = (answer.payload or {}).get("errors")
+    stage.part("dialog", stage.drawer.modal(stage.person.opened(), wrong, epochs="500", image_size="32"))
     person.fill(epochs="12", batch_size="32", image_size="32")
     person.press("Manual assignment")
     person.fill(learning_rate="0.05", momentum="0.9")
@@ -240,7 +241,7 @@ def datasets(stage: Stage) -> None:
     stage.part("statistics", message(newest_answer(stage), thread=False, only="you"))
     person.press("Delete", details)
     answer = person.fill(confirmation="delete")
-    stage.part("delete", stage.drawer.modal(person.opened(), (answer.payload or {}).get("errors")))
+    stage.part("delete", stage.drawer.modal(person.opened(), (answer.payload or {}).get("errors"), confirmation="delete"))
 
 
 def home(stage: Stage) -> None:
@@ -261,26 +262,16 @@ def newest_answer(stage: Stage) -> dict[str, Any]:
     return answers(stage)[-1]
 
 
-def photograph(chromium: str, name: str, parts: list[str], folder: Path) -> None:
-    """A picture of some parts, as tall as they are, by Chromium."""
-    picture = folder / f"{name}.png"
-    with tempfile.TemporaryDirectory() as place:
-        page = Path(place) / "page.html"
-        page.write_text(page_of(parts))
-        command = [
-            chromium,
-            "--headless",
-            "--no-sandbox",
-            "--hide-scrollbars",
-            f"--screenshot={picture}",
-            "--window-size=760,3000",
-            str(page),
-        ]
-        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+def photograph(chromium: str, page: Path) -> None:
+    """A picture in place of a page, as tall as it is, by Chromium."""
+    picture = page.with_suffix(".png")
+    command = [chromium, "--headless", "--no-sandbox", "--hide-scrollbars", f"--screenshot={picture}", "--window-size=760,3000", str(page)]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     with Image.open(picture) as drawn:
         ink = drawn.convert("L").point(lambda value: 255 if value < 250 else 0).getbbox() or (0, 0, drawn.width, drawn.height)
         cut = drawn.convert("RGB").crop((0, 0, min(drawn.width, ink[2] + 12), min(drawn.height, ink[3] + 12)))
     cut.quantize(128, dither=Image.Dither.NONE).save(picture, optimize=True)
+    page.unlink()
 
 
 def main() -> None:
@@ -292,12 +283,11 @@ def main() -> None:
     with stage() as played:
         for scene in (wizard, training, home, datasets):
             scene(played)
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        (folder / "page.html").write_text(page_of([drawn for parts in played.parts.values() for drawn in parts]))
-        return
     for name, parts in played.parts.items():
-        photograph(chromium, name, parts, folder)
+        (folder / f"{name}.html").write_text(page_of(parts))
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    for page in folder.glob("*.html") if chromium else ():
+        photograph(str(chromium), page)
 
 
 if __name__ == "__main__":

@@ -63,10 +63,10 @@ class Drawer:
         body = f'<div class="message"><div class="face {shade}">{face}</div><div class="body">{note}{named}{drawn}</div></div>'
         return f'<div class="thread">{body}</div>' if thread else body
 
-    def modal(self, view: dict[str, Any], wrong: dict[str, str] | None = None) -> str:
-        """A dialog; `wrong` are errors by block id, as they come back in an acknowledgement."""
+    def modal(self, view: dict[str, Any], wrong: dict[str, str] | None = None, **typed: str) -> str:
+        """A dialog; `wrong` are errors by block id, as they come back in an acknowledgement, `typed` values by the names of fields."""
         blocks = "".join(
-            self.block(block)
+            self.block(_with_typed(block, typed))
             + (f'<div class="wrong">⚠ {html.escape(wrong[block["block_id"]])}</div>' if block.get("block_id") in (wrong or {}) else "")
             for block in view["blocks"]
         )
@@ -131,6 +131,11 @@ class Drawer:
     def picture(self, file_id: str) -> str:
         """An uploaded picture as a data URI."""
         return "data:image/png;base64," + base64.b64encode(self.files[file_id]["content"]).decode()
+
+
+def _with_typed(block: dict[str, Any], typed: dict[str, str]) -> dict[str, Any]:
+    name = str(block.get("block_id", "")).removeprefix("field:")
+    return block | {"element": block["element"] | {"initial_value": typed[name]}} if name in typed and "element" in block else block
 
 
 def page_of(parts: list[str]) -> str:

@@ -4,6 +4,7 @@ from sqlalchemy.orm import Session
 
 from bot.desk.office import Office
 from bot.desk.reply import Reply, Request
+from bot.drawing import bar
 from bot.messages import headline_metric
 from core.datasets.listing import list_datasets
 from core.db.tables import Model, Task
@@ -12,7 +13,7 @@ from core.tasks.listing import list_tasks, place_in_queue
 from core.tasks.states import State
 from core.tuning.standings import standings
 from core.vocabulary import TaskType
-from core.wizard.screens import Block, Button, Facts, ProgressBar, Text, Tone
+from core.wizard.screens import Block, Button, Facts, Text, Tone
 
 SHOWN = 5
 COMMANDS = (
@@ -37,36 +38,43 @@ def show(office: Office, request: Request) -> Reply:
         trainings = [_training(session, task) for task in active]
         models, _ = list_models(session, workspace, limit=SHOWN)
         datasets, _ = list_datasets(session, workspace, limit=SHOWN)
-    begin = Button("train:begin", "Train a model", style="primary")
     blocks: list[Block] = [Text("Stationmaster trains computer-vision models on your images.", Tone.HEADING)]
-    blocks += [Text("Trainings", Tone.HEADING), *(trainings or [Text("Nothing is being trained.")])]
     sections = (
-        ("Recent models", tuple((model.name, _about(model)) for model in models), "No model yet: a finished training leaves one."),
+        ("Trainings", trainings, "Nothing is being trained.", [Button("task:show", task.name[:60], value=task.id) for task in active]),
+        (
+            "Recent models",
+            [(model.name, _about(model)) for model in models],
+            "No model yet: a finished training leaves one.",
+            [Button("model:show", model.name[:60], value=model.id) for model in models],
+        ),
         (
             "Datasets",
-            tuple((item.name, f"{item.image_count:,} images") for item in datasets),
+            [(item.name, f"{item.image_count:,} images") for item in datasets],
             "No dataset yet: send a zip of images to the bot, or press Datasets.",
+            [Button("dataset:show", item.name[:60], value=item.id) for item in datasets],
         ),
     )
-    for title, rows, empty in sections:
-        blocks.append(Facts(rows or ((empty, ""),), title=title))
-    buttons = (
-        begin,
+    ways: list[Button] = []
+    for title, rows, empty, buttons in sections:
+        blocks.append(Facts(tuple(rows), title, tuple(buttons)) if rows else Facts(((empty, ""),), title))
+        ways += buttons
+    main = (
+        Button("train:begin", "Train a model", style="primary"),
         Button("tasks:list", "Tasks"),
         Button("models:list", "Models"),
         Button("datasets:list", "Datasets"),
-        *(Button("task:show", f"🔎 {task.name[:60]}", value=task.id) for task in active),
     )
-    return Reply(tuple(blocks), buttons)
+    return Reply(tuple(blocks), (*main, *ways))
 
 
-def _training(session: Session, task: Task) -> Block:
+def _training(session: Session, task: Task) -> tuple[str, str]:
+    """A task's name and how far it is."""
     if task.state == State.WAITING:
-        return ProgressBar(0.0, f"{task.name}: number {place_in_queue(session, task)} in the queue")
+        return task.name, f"number {place_in_queue(session, task)} in the queue"
     found = standings(session, task)
     job = found.jobs[0]
-    far = f"{found.counts}" if len(found.jobs) > 1 else f"epoch {job.epoch} of {job.epochs}"
-    return ProgressBar(found.fraction, f"{task.name}: {far}{', stopping' if task.state == State.STOPPING else ''}")
+    far = found.counts if len(found.jobs) > 1 else f"epoch {job.epoch} of {job.epochs}"
+    return task.name, f"{bar(found.fraction)}  {far}{', stopping' if task.state == State.STOPPING else ''}"
 
 
 def _about(model: Model) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from bot.drawing import MARKS, NAVIGATION, bar
 from bot.slack.text import Json, bold, clip, clip_markup, escape, length, literal, markup, plain, shortened
@@ -42,6 +43,7 @@ FALLBACK = 3000
 
 WIZARD = "wizard"
 DESK = "desk"
+OPEN = "Open"  # on the button beside a row of a list
 FORM = "form "  # before the action of a button that opens a form
 SIGNS = {Tone.GOOD: "✅ ", Tone.WARNING: "⚠️ ", Tone.ERROR: "⛔ "}
 
@@ -77,8 +79,10 @@ def message_blocks(message: Message, file_of: FileOf = no_pictures) -> list[Json
 def reply_blocks(
     blocks: Sequence[Block], controls: Sequence[Control], file_of: FileOf = no_pictures, limit: int = MESSAGE_BLOCKS
 ) -> list[Json]:
-    """Blocks and controls of the desk."""
-    return fitted(content_blocks(blocks, file_of), control_blocks(controls, DESK), limit)
+    """Blocks and controls of the desk; what leads from a row of a list stands beside it."""
+    beside = {button for block in blocks if isinstance(block, Facts) for button in block.buttons}
+    others = [control for control in controls if control not in beside]
+    return fitted(content_blocks(blocks, file_of), control_blocks(others, DESK), limit)
 
 
 def fallback(blocks: Iterable[Block | None]) -> str:
@@ -114,6 +118,8 @@ def content_blocks(blocks: Iterable[Block], file_of: FileOf) -> list[Json]:
     for block in blocks:
         if isinstance(block, Text):
             drawn.append(text_block(block))
+        elif isinstance(block, Facts) and block.buttons:
+            drawn += row_blocks(block, f"{DESK}:row{len(drawn)}")
         elif isinstance(block, Facts):
             drawn += facts_blocks(block)
         elif isinstance(block, ProgressBar):
@@ -146,6 +152,17 @@ def facts_blocks(block: Facts) -> list[Json]:
             gathered = []
         gathered.append(line)
     return [*sections, section("\n".join(gathered))] if gathered else sections
+
+
+def row_blocks(block: Facts, prefix: str) -> list[Json]:
+    """Rows of a list, each with its button beside it."""
+    drawn = [section(bold(block.title))] if block.title else []
+    for number, ((name, value), control) in enumerate(zip(block.rows, block.buttons, strict=True)):
+        shown = button(replace(control, label=OPEN), number) | {"accessibility_label": plain(f"{OPEN} {name}", BUTTON_TEXT)["text"]}
+        drawn.append(
+            section("\n".join(filter(None, (bold(name), literal(value))))) | {"block_id": f"{prefix}:{number}", "accessory": shown}
+        )
+    return drawn
 
 
 def picture_block(picture: Picture, file_id: str | None) -> Json:

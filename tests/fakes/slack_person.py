@@ -70,11 +70,7 @@ class Person:
     def press_payload(self, label: str, message: dict[str, Any] | None = None, *, view: str = "") -> tuple[str, dict[str, Any]]:
         homes = {home["id"]: home for home in self.slack.homes.values()}
         source = (self.slack.views | homes)[view] if view else message or self.screen()
-        block_id, button = next(
-            (block_id, item)
-            for block_id, item in elements(source["blocks"])
-            if item["type"] == "button" and label in html.unescape(item["text"]["text"])
-        )
+        block_id, button = _button(source["blocks"], label)
         action = {key: item for key, item in button.items() if key in ("action_id", "text", "value", "style", "type", "confirm")}
         return self._action(source, {"block_id": block_id, "action_ts": f"{time.time():.6f}"} | action, view=view)
 
@@ -272,6 +268,17 @@ def elements(blocks: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]
     for block in blocks:
         for item in block.get("elements", []) if block["type"] == "actions" else [block["accessory"]] if "accessory" in block else []:
             yield block.get("block_id", ""), item
+
+
+def _button(blocks: list[dict[str, Any]], label: str) -> tuple[str, dict[str, Any]]:
+    """The button with this in its label, or the one beside the text that holds it; with the id of its block."""
+    for block_id, item in elements(blocks):
+        if item["type"] == "button" and label in html.unescape(item["text"]["text"]):
+            return block_id, item
+    for block in blocks:
+        if block.get("accessory", {}).get("type") == "button" and label in read({"blocks": [block]}):
+            return block["block_id"], block["accessory"]
+    raise AssertionError(f"there is no button “{label}”: {labels({'blocks': blocks})}")
 
 
 def labels(message: dict[str, Any]) -> list[str]:

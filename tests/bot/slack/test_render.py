@@ -75,7 +75,8 @@ class Odd(random.Random):
         if kind == 0:
             return Text(self.text(), self.choice(list(Tone)))
         if kind == 1:
-            return Facts(self.several(12, lambda: (self.text(), self.text())), self.text())
+            rows = self.several(12, lambda: (self.text(), self.text()))
+            return Facts(rows, self.text(), tuple(self.button() for _ in rows) if self.random() < 0.3 else ())
         if kind == 2:
             return ProgressBar(self.uniform(-1, 2), self.text())
         return Picture(self.text(), key="k")
