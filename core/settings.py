@@ -37,6 +37,10 @@ class Settings(BaseSettings):
     lost_after_seconds: float = Field(30, gt=0, description="A running job silent for so long is taken to be lost")
     checkpoint_seconds: float = Field(300, gt=0, description="Longest time between two checkpoints within an epoch")
     auto_gpu_hours: float = Field(0, ge=0, description="What auto tuning may spend on one task; 0 trains one good recipe")
+    compile: str = Field(
+        "auto", pattern="^(auto|always|never)$", description="torch.compile: auto tries it on GPUs in trainings long enough for it to pay"
+    )
+    devices_per_job: int = Field(1, ge=1, le=64, description="GPUs that train one job together; each gpu worker owns so many")
     min_free_bytes: int = Field(500_000_000, ge=0, description="Refuse to start writing when less disk is free")
 
     chat_import_prefixes: str = Field(

@@ -72,8 +72,9 @@ class DatabaseLink:
         pause: threading.Event,
         before: float = 0.0,
         judge: Callable[[Session, int], str] | None = None,
+        devices: int = 1,
     ) -> None:
-        """`pause` is set when the worker is to shut down; `before` are the device seconds of earlier attempts.
+        """`pause` is set when the worker is to shut down; `before` are the device seconds of earlier attempts; `devices` are in use.
 
         `judge` says of an epoch that has been stored why the job is to end with it, and nothing where it is to go on.
         """
@@ -83,6 +84,7 @@ class DatabaseLink:
         self._holder = (job_id, generation)
         self._pause = pause
         self._before = before
+        self._devices = devices
         self._judge = judge
         self._enough = False
         self._began = time.monotonic()
@@ -111,8 +113,8 @@ class DatabaseLink:
 
     @property
     def device_seconds(self) -> float:
-        """Time on the device, earlier attempts included."""
-        return self._before + time.monotonic() - self._began
+        """Time on devices, each counted, earlier attempts included."""
+        return self._before + self._devices * (time.monotonic() - self._began)
 
     # ------------------------------------------------------------ what the engine calls
 

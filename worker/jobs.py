@@ -33,10 +33,12 @@ from core.zoo.catalogue import find_spec
 from worker.database_link import DatabaseLink, is_database_away
 from worker.engine.device import choose_device
 from worker.engine.errors import DivergedError
+from worker.engine.team import Team, TeamLostError
 from worker.engine.training import train
 from worker.failures import explain
 from worker.link import Ask, CopyOrder, TrainingJob, TrainingResult
 from worker.pausing import PAUSE
+from worker.ranks import launch
 from worker.reports.model_files import write_model
 from worker.reports.search_pictures import write_search_pictures
 from worker.workplace import Workplace
@@ -47,7 +49,14 @@ logger = logging.getLogger(__name__)
 def run_training(job_id: str, generation: int) -> None:
     """Do one generation of one training job, from wherever it stands to its end, a stop, or a pause."""
     try:
-        _run(Workplace.open(), job_id, generation)
+        workplace = Workplace.open()
+        claim = _claim(workplace, job_id, generation)
+        if claim is None:
+            logger.info("job %s, generation %d, is not to be had any more", job_id, generation)
+        elif workplace.settings.devices_per_job > 1 and not claim.ending:
+            launch(workplace, claim, job_id, generation)
+        else:
+            carry_out(workplace, claim, job_id, generation, Team())
     except FencedError:
         logger.warning("job %s, generation %d, has been taken over: nothing more is written", job_id, generation)
     except StationmasterError as error:
@@ -57,15 +66,26 @@ def run_training(job_id: str, generation: int) -> None:
         logger.exception("job %s, generation %d, ended unexpectedly", job_id, generation)
 
 
-def _run(workplace: Workplace, job_id: str, generation: int) -> None:
-    device = choose_device().name
+def _claim(workplace: Workplace, job_id: str, generation: int) -> Claim | None:
+    devices = workplace.settings.devices_per_job
+    device = choose_device(devices).name
+    if devices > 1:
+        device = f"{devices} × {device}"
     with workplace.database.write() as session:
         claim = claim_job(session, job_id, generation, worker=own_identity(), device=device)
         if claim is not None and claim.search == Tuning.POPULATION and not claim.ending:
             begin_slice(session, job_id, generation)
-    if claim is None:
-        logger.info("job %s, generation %d, is not to be had any more", job_id, generation)
-        return
+    return claim
+
+
+def carry_out(workplace: Workplace, claim: Claim, job_id: str, generation: int, team: Team) -> None:
+    """Do what was claimed, in this process, which leads the team.
+
+    Raises:
+        FencedError: when the job has been taken over.
+        TeamLostError: when another process of the team is gone; the job is still held then.
+        UnavailableError: when the database is away.
+    """
     judged = claim.search in (Tuning.GRID, Tuning.RANDOM)
     link = DatabaseLink(
         workplace.database,
@@ -76,10 +96,11 @@ def _run(workplace: Workplace, job_id: str, generation: int) -> None:
         pause=PAUSE,
         before=claim.device_seconds,
         judge=(lambda session, epoch: why_enough(session, job_id, epoch)) if judged else None,
+        devices=team.size,
     )
     link.start()
     try:
-        result = _train(workplace, link, claim, job_id, generation)
+        result = _train(workplace, link, claim, job_id, generation, team)
     finally:
         link.stop()
     if result is not None and result.asked in (Ask.PAUSE, Ask.SLICE):
@@ -91,7 +112,7 @@ def _run(workplace: Workplace, job_id: str, generation: int) -> None:
         workplace.storage.delete(checkpoints_of(claim.task_id))
 
 
-def _train(workplace: Workplace, link: DatabaseLink, claim: Claim, job_id: str, generation: int) -> TrainingResult | None:
+def _train(workplace: Workplace, link: DatabaseLink, claim: Claim, job_id: str, generation: int, team: Team) -> TrainingResult | None:
     """Train and end the job. Returns how the training ended, None where it failed or had ended before."""
     result = None
     try:
@@ -99,9 +120,9 @@ def _train(workplace: Workplace, link: DatabaseLink, claim: Claim, job_id: str, 
             completion = link.persist(lambda session: resume_ending(session, job_id, generation))
         else:
             job = _load(workplace, job_id, generation)
-            result = train(job, database=workplace.database, storage=workplace.storage, settings=workplace.settings, link=link)
+            result = train(job, database=workplace.database, storage=workplace.storage, settings=workplace.settings, link=link, team=team)
             completion = _end(link, result, job_id, generation)
-    except FencedError:
+    except (FencedError, TeamLostError):
         raise
     except Exception as error:  # whatever it is, the person is told, and the other jobs of the task go on
         if is_database_away(error):

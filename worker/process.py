@@ -108,7 +108,7 @@ class TrainingWorker(Worker):
         self._device_shown = time.monotonic()
         try:
             with self._database.write() as session:
-                show(session, self._identity, host_device())
+                show(session, self._identity, host_device(self._settings.devices_per_job))
         except UnavailableError as error:
             logger.info("the device was not told: %s", error)
 
@@ -148,11 +148,7 @@ class TrainingWorker(Worker):
 
     def setup_work_horse_signals(self) -> None:
         """In the work-horse: die with the worker, and pause when told to."""
-        if _LIBC is not None:
-            # Else the horse of a killed worker would go on training beside the one that takes its job over.
-            _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-            if os.getppid() != self.pid:
-                os._exit(1)
+        die_with_parent(self.pid)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, _pause)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
@@ -215,6 +211,15 @@ class TrainingWorker(Worker):
         if self.horse_pid == pid:
             logger.warning("the job has not been checkpointed within %.0f s: killed", PAUSE_SECONDS)
             self.kill_horse()
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies; where it cannot (macOS), nothing."""
+    if _LIBC is not None:
+        # Else the horse of a killed worker would go on training beside the one that takes its job over.
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 def _pause(_signal: int, _frame: FrameType | None) -> None:

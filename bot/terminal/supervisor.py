@@ -21,7 +21,7 @@ from types import FrameType
 from bot.faces import configured_faces
 from bot.terminal.children import start_child
 from bot.terminal.embedded_valkey import EmbeddedValkey
-from core.errors import ConflictError, UnavailableError
+from core.errors import ConflictError, InvalidInputError, UnavailableError
 from core.settings import Settings
 
 POLL_SECONDS = 0.2
@@ -227,20 +227,20 @@ def _unusable(home: Path, error: OSError) -> UnavailableError:
 
 
 def plans_for_up(settings: Settings, gpu_workers: int = 0) -> list[ChildPlan]:
-    """Both kinds of worker, one gpu worker per device unless told otherwise, and one process for all configured faces.
+    """Both kinds of worker, unless told otherwise one gpu worker for every `devices_per_job` devices, and one process for all configured faces.
 
     Raises:
-        InvalidInputError: when a face is configured by half.
+        InvalidInputError: when a face is configured by half, or there are fewer devices than train one job.
         UnavailableError: when the worker's libraries are not installed.
     """
-    devices = cuda_devices()
-    count = gpu_workers or max(1, len(devices))
+    owned = shared_out(cuda_devices(), settings.devices_per_job)
+    count = gpu_workers or len(owned)
     plans = [ChildPlan("The light worker", worker_command("--kind", "light"), {"CUDA_VISIBLE_DEVICES": ""})]
     for number in range(count):
         name = "The gpu worker" if count == 1 else f"The gpu worker {number + 1} of {count}"
         # Set before it starts: a process that shares its device with another's training would run out of its memory.
-        own = {"CUDA_VISIBLE_DEVICES": devices[number % len(devices)]} if devices else {}
-        plans.append(ChildPlan(name, worker_command("--kind", "gpu"), own))
+        devices = owned[number % len(owned)]
+        plans.append(ChildPlan(name, worker_command("--kind", "gpu"), {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {}))
     if faces := configured_faces(settings):
         titles = " and ".join(face.title for face in faces)
         plans.append(ChildPlan(f"The bot ({titles})", (sys.executable, "-m", "bot", "bot")))
@@ -256,6 +256,23 @@ def worker_command(*arguments: str) -> tuple[str, ...]:
     if importlib.util.find_spec("torch") is None:
         raise UnavailableError("The worker's libraries are not installed.", "Install them with `pip install 'stationmaster[worker]'`.")
     return (sys.executable, "-m", "worker", *arguments)
+
+
+def shared_out(devices: list[str], devices_per_job: int) -> list[list[str]]:
+    """The devices that each gpu worker of a host owns; of a host without GPUs one worker that owns none.
+
+    Raises:
+        InvalidInputError: when there are GPUs, but fewer than train one job.
+    """
+    if not devices:
+        return [[]]
+    owned = [devices[start : start + devices_per_job] for start in range(0, len(devices) - devices_per_job + 1, devices_per_job)]
+    if not owned:
+        raise InvalidInputError(
+            f"{devices_per_job} GPUs are to train one job (STATIONMASTER_DEVICES_PER_JOB), and this host shows {len(devices)}.",
+            "Set it to as many as there are, or to 1.",
+        )
+    return owned
 
 
 def cuda_devices(drivers: Path = Path("/proc/driver/nvidia/gpus")) -> list[str]:

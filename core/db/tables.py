@@ -373,6 +373,7 @@ class WorkerDevice(Base):
     name: Mapped[str]
     memory_bytes: Mapped[int] = mapped_column(BigInteger)
     cores: Mapped[int]
+    per_job: Mapped[int] = mapped_column(default=1)  # devices that train one job together
     seen_at: Mapped[datetime]
 
 

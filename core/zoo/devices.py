@@ -26,12 +26,17 @@ MPS_SHARE = 0.7  # of a Mac's memory that its GPU may use, about what Metal reco
 
 
 @cache
-def host_device() -> DeviceFacts:
-    """The first GPU that this process may use, else the CPU with what this process may have of it. Asked once: GPUs do not come and go."""
+def host_device(devices_per_job: int = 1) -> DeviceFacts:
+    """The first GPU that this process may use, with so many like it that train a job together, else the CPU with what this process may have of it.
+
+    Asked once: GPUs do not come and go.
+    """
     gpus = _gpus()
     if gpus:
         name, memory = gpus[0]
-        return DeviceFacts("cuda", memory, _cores(), 1, name)
+        together = min(devices_per_job, len(gpus))
+        # Named as jobs name what they were trained on: so past ones are found.
+        return DeviceFacts("cuda", memory, _cores(), 1, f"{together} × {name}" if together > 1 else name, together)
     if platform.system() == "Darwin" and platform.machine() == "arm64":
         return DeviceFacts("mps", int(MPS_SHARE * _memory()), _cores(), 1, "Apple GPU")
     return DeviceFacts("cpu", _memory(), _cores(), 1, "CPU")
@@ -40,7 +45,7 @@ def host_device() -> DeviceFacts:
 def show(session: Session, worker: str, device: DeviceFacts) -> None:
     """A gpu worker, by its identity, says what it trains on; said again every minute, and forgotten a day after the last time."""
     session.merge(
-        WorkerDevice(worker=worker, kind=device.kind, name=device.name, memory_bytes=device.memory_bytes, cores=device.cores, seen_at=now())
+        WorkerDevice(worker=worker, kind=device.kind, name=device.name, memory_bytes=device.memory_bytes, cores=device.cores, per_job=device.per_job, seen_at=now())
     )
     session.execute(delete(WorkerDevice).where(WorkerDevice.seen_at < now() - FORGOTTEN))
 
@@ -51,10 +56,10 @@ def workers_device(session: Session) -> DeviceFacts:
     A CPU is less than a GPU. `count` is how many workers there are.
     """
     rows = session.scalars(select(WorkerDevice).where(WorkerDevice.seen_at > now() - SILENT)).all()
-    found = [DeviceFacts(row.kind, row.memory_bytes, row.cores, 1, row.name) for row in rows if not is_provably_dead(row.worker)]
+    found = [DeviceFacts(row.kind, row.memory_bytes, row.cores, 1, row.name, row.per_job) for row in rows if not is_provably_dead(row.worker)]
     if not found:
         return host_device()
-    return replace(min(found, key=lambda device: (device.kind != "cpu", device.memory_bytes, device.cores)), count=len(found))
+    return replace(min(found, key=lambda device: (device.kind != "cpu", device.per_job * device.memory_bytes, device.cores)), count=len(found))
 
 
 def _cores() -> int:

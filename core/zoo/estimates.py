@@ -28,6 +28,7 @@ MACS_PER_SECOND = {"cpu": 2.5e10, "mps": 1.0e12, "cuda": 2.0e13}
 MACS_PER_BYTE = {"cpu": 40.0, "mps": 60.0, "cuda": 110.0}
 STEP_SECONDS = {"cpu": 0.01, "mps": 0.03, "cuda": 0.03}  # of a step, whatever its batch: launching, optimizer
 START_SECONDS = 10.0  # decoding, building, the model's pictures
+TOGETHER = 0.9  # of its speed that each of several GPUs keeps when they train one job: they wait for each other's gradients
 PASSES = 3  # forward once, backward twice as much
 VALIDATION = 1.1
 MB_PER_GMAC = 25  # of activations, where nothing was measured
@@ -81,7 +82,9 @@ def fits(found: Estimate, devices: DeviceFacts) -> bool:
 
 def planned_rate(devices: DeviceFacts) -> float:
     """Multiply-adds a second, before there is any experience."""
-    return MACS_PER_SECOND[devices.kind] * (devices.cores if devices.kind == "cpu" else 1)
+    if devices.kind == "cpu":
+        return MACS_PER_SECOND["cpu"] * devices.cores
+    return MACS_PER_SECOND[devices.kind] * (1 if devices.per_job == 1 else devices.per_job * TOGETHER)
 
 
 def work(spec: ModelSpec, side: int, kind: str) -> float:
@@ -95,7 +98,8 @@ def _activations(spec: ModelSpec) -> float:
 
 
 def memory(spec: ModelSpec, side: int, batch: int, devices: DeviceFacts, factor: float = 1.0) -> int:
-    """Bytes at the peak of a training step."""
+    """Bytes at the peak of a training step, of one device where several share the batch."""
+    batch = math.ceil(batch / devices.per_job)
     each = _activations(spec) * (side / spec.input_size) ** 2
     half = 0.6 if devices.kind == "cuda" else 1.0  # bfloat16 halves most of the activations
     return int(FRAMEWORK_BYTES + factor * (spec.parameters * BYTES_PER_PARAMETER + batch * each * half))

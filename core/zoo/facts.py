@@ -38,13 +38,17 @@ class DatasetFacts:
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """The device that a job gets. `kind` is cpu, cuda or mps; `memory_bytes` what it has (of a CPU: of the host); `count` how many there are."""
+    """What a job gets. `kind` is cpu, cuda or mps; `memory_bytes` what one device has (of a CPU: the host); `per_job` devices train one job.
+
+    `count` is how many jobs can run at once.
+    """
 
     kind: str = "cpu"
     memory_bytes: int = 8_000_000_000
     cores: int = 2
     count: int = 1
     name: str = ""
+    per_job: int = 1
 
 
 def facts_of(session: Session, dataset: Dataset, annotation_set: AnnotationSet) -> DatasetFacts:

@@ -52,9 +52,10 @@ class House:
     def redis(self) -> Redis:
         return connect(self.settings)
 
-    def start_worker(self, kind: str = "gpu") -> subprocess.Popen[bytes]:
+    def start_worker(self, kind: str = "gpu", **settings: str) -> subprocess.Popen[bytes]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("STATIONMASTER_")}
         environment |= {"STATIONMASTER_HOME": str(self.settings.home), "STATIONMASTER_OFFLINE": "1", "STATIONMASTER_HEARTBEAT_SECONDS": "1"}
+        environment |= {f"STATIONMASTER_{name.upper()}": value for name, value in settings.items()}
         with self.log.open("ab") as log:
             process = subprocess.Popen([sys.executable, "-m", "worker", "--kind", kind], cwd=ROOT, env=environment, stdout=log, stderr=log)
         self.workers.append(process)

@@ -40,6 +40,25 @@ class Normalisation:
         return torch.addcmul(shift, images.to(torch.float32, memory_format=torch.channels_last), scale)
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn for some images: [n, 3, 3] matrices as `Augmentation` tells them, and [n, 3, 3] of colours with [n] shifts to mean grey.
+
+    Sliced as the images are.
+    """
+
+    geometry: Matrices
+    colours: Matrices | None
+    greys: NDArray[np.float32] | None
+
+    def __getitem__(self, part: slice) -> "Drawn":
+        return Drawn(
+            self.geometry[part],
+            None if self.colours is None else self.colours[part],
+            None if self.greys is None else self.greys[part],
+        )
+
+
 class Augmentation:
     """The augmentations of a plan, in the reference flow's order: flip, resized crop, translation, rotation, colour jitter."""
 
@@ -77,15 +96,24 @@ class Augmentation:
             Floats of the same shape, channels last, and [n, 3, 3] matrices which take homogeneous coordinates of the new image, −1 to 1
             from edge to edge, to those of the old one.
         """
-        count = images.shape[0]
-        matrices = self.draw_geometry(count, random)
-        if not self.changes_geometry and not self.changes_colour:
-            return self.normalisation.apply(images), matrices
+        drawn = self.draw(images.shape[0], random)
+        return self.apply(images, drawn), drawn.geometry
+
+    def draw(self, count: int, random: np.random.Generator) -> Drawn:
+        """What happens to `count` images."""
+        geometry = self.draw_geometry(count, random)
+        colours, greys = self._draw_colours(count, random) if self.changes_colour else (None, None)
+        return Drawn(geometry, colours, greys)
+
+    def apply(self, images: Tensor, drawn: Drawn) -> Tensor:
+        """Let it happen: bytes [n, 3, size, size] in, normalised floats out, channels last."""
+        if not self.changes_geometry and drawn.colours is None:
+            return self.normalisation.apply(images)
         pixels = images.to(torch.float32)
         if self.changes_geometry:
-            pixels = resample(pixels, matrices, padding=self._padding)
-        pixels = self._recolour(pixels, random) if self.changes_colour else pixels / 255
-        return _normalised(pixels, self.normalisation), matrices
+            pixels = resample(pixels, drawn.geometry, padding=self._padding)
+        pixels = pixels / 255 if drawn.colours is None or drawn.greys is None else _recoloured(pixels, drawn.colours, drawn.greys)
+        return _normalised(pixels, self.normalisation)
 
     def draw_geometry(self, count: int, random: np.random.Generator) -> Matrices:
         """One matrix per image, [count, 3, 3], from new coordinates to old."""
@@ -110,9 +138,8 @@ class Augmentation:
             matrices = matrices @ turned
         return matrices.astype(np.float32)
 
-    def _recolour(self, pixels: Tensor, random: np.random.Generator) -> Tensor:
-        """Brightness, contrast, saturation and hue as one 3 × 3 matrix and one grey offset per image; 0–255 in, 0–1 out."""
-        count = pixels.shape[0]
+    def _draw_colours(self, count: int, random: np.random.Generator) -> tuple[Matrices, NDArray[np.float32]]:
+        """Brightness, contrast, saturation and hue as one 3 × 3 matrix and one shift to the mean grey per image; for 0–255 in, 0–1 out."""
         brightness, contrast, saturation = (
             random.uniform(max(0.0, 1 - most), 1 + most, count) for most in (self._brightness, self._contrast, self._saturation)
         )
@@ -121,12 +148,16 @@ class Augmentation:
             saturation[:, None, None] * np.eye(3) + (1 - saturation)[:, None, None] * np.outer(np.ones(3), _LUMA)
         )
         matrix *= (brightness * contrast / 255)[:, None, None]
-        device = pixels.device
-        # Contrast pulls towards the mean grey of the image; grey is what saturation and hue leave as it is.
-        mean_grey = pixels.mean((2, 3)) @ torch.tensor(_LUMA, dtype=torch.float32, device=device)
-        offset = torch.tensor((1 - contrast) * brightness / 255, dtype=torch.float32, device=device) * mean_grey
-        colours = torch.baddbmm(offset.view(-1, 1, 1), torch.tensor(matrix, dtype=torch.float32, device=device), pixels.flatten(2))
-        return colours.clamp_(0, 1).view(pixels.shape)
+        return matrix.astype(np.float32), ((1 - contrast) * brightness / 255).astype(np.float32)
+
+
+def _recoloured(pixels: Tensor, colours: Matrices, greys: NDArray[np.float32]) -> Tensor:
+    device = pixels.device
+    # Contrast pulls towards the mean grey of the image; grey is what saturation and hue leave as it is.
+    mean_grey = pixels.mean((2, 3)) @ torch.tensor(_LUMA, dtype=torch.float32, device=device)
+    offset = torch.from_numpy(greys).to(device, non_blocking=True) * mean_grey
+    matrices = torch.from_numpy(colours).to(device, non_blocking=True)
+    return torch.baddbmm(offset.view(-1, 1, 1), matrices, pixels.flatten(2)).clamp_(0, 1).view(pixels.shape)
 
 
 def resample(pixels: Tensor, matrices: Matrices, *, padding: str = "reflection", mode: str = "bilinear") -> Tensor:

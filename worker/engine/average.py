@@ -1,6 +1,6 @@
 """The exponential moving average of a network's weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -38,6 +38,11 @@ class WeightAverage:
         finally:
             with torch.no_grad():
                 torch._foreach_copy_([tensor.detach() for tensor in self._live], kept)
+
+    def of(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The averages of some of the network's tensors."""
+        places = {tensor.data_ptr(): average for tensor, average in zip(self._live, self._averages, strict=True)}
+        return [places[tensor.data_ptr()] for tensor in tensors]
 
     def state(self) -> dict[str, int | list[Tensor]]:
         """What `restore` takes."""

@@ -5,7 +5,7 @@ lies whole on the device; else batches are gathered on the host by a thread of i
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from queue import Empty, Full, Queue
@@ -147,7 +147,7 @@ class ImageSource:
         """Give the device's memory back to the network; from now on images are streamed."""
         self.resident, self._on_device = False, None
 
-    def stream(self, batches: Sequence[NDArray[np.int64]]) -> Iterator[torch.Tensor]:
+    def stream(self, batches: Sequence[NDArray[np.int64]]) -> Generator[torch.Tensor]:
         """The images of each of `batches` (rows of the pixels), in order."""
         if self._on_device is not None:
             for number, rows in enumerate(batches):
@@ -162,7 +162,7 @@ class ImageSource:
         else:
             yield from self._copied_ahead(batches)
 
-    def _copied_ahead(self, batches: Sequence[NDArray[np.int64]]) -> Iterator[torch.Tensor]:
+    def _copied_ahead(self, batches: Sequence[NDArray[np.int64]]) -> Generator[torch.Tensor]:
         """Gather on a thread, two batches ahead; on CUDA through pinned memory, copied on a stream of its own while the last step is computed."""
         queue: Queue[torch.Tensor | BaseException] = Queue(maxsize=2)
         stop = threading.Event()

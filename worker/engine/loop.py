@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,15 +15,17 @@ from torch import nn
 from core.events import Progress
 from core.settings import Settings
 from core.tasks.hyperparameters import TrainingPlan
-from worker.engine.augment import Augmentation, Normalisation
+from worker.engine.augment import Augmentation, Drawn, Normalisation
 from worker.engine.average import WeightAverage
 from worker.engine.checkpoint import Best, CheckpointFolder, snapshot
+from worker.engine.compiling import Compilation
 from worker.engine.data import ImageSource, batches_of, epoch_order
 from worker.engine.device import Device
 from worker.engine.errors import DivergedError, OutOfMemoryError
 from worker.engine.pace import Pace
 from worker.engine.schedule import learning_rate_factor, set_learning_rate
 from worker.engine.state import State, pack
+from worker.engine.team import Team, TeamLostError, TeammateOutOfMemoryError
 from worker.engine.watch import exploding
 from worker.link import Ask, JobLink
 from worker.objectives.objective import Evaluation, Objective, StepOutcome
@@ -55,7 +57,8 @@ class Run:
     checkpoints: CheckpointFolder
     state: State
     image_size: int
-    frozen_statistics: bool = False
+    compilation: Compilation
+    team: Team = field(default_factory=Team)
     slice_end: int = 0  # epochs after which to return though the training is not over; 0: never
     pace: Pace = field(default_factory=Pace)
     last_checkpoint: float = field(default_factory=time.monotonic)
@@ -65,6 +68,17 @@ class Run:
     def steps(self) -> int:
         """Steps of an epoch."""
         return -(-len(self.train_rows) // self.state.batch_size)
+
+    @property
+    def at_once(self) -> int:
+        """The most images that go through the network of one process at once in training."""
+        return -(-self.state.batch_size // (self.state.accumulation * self.team.size))
+
+    @property
+    def too_few_for_statistics(self) -> bool:
+        """Whether some images would go through the network alone, which batch normalisation cannot learn from."""
+        smallest = len(self.train_rows) // self.steps // self.team.size
+        return smallest < 2 or (self.state.accumulation > 1 and self.at_once <= 2)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """bfloat16 where it pays."""
@@ -88,13 +102,12 @@ def fit(run: Run) -> Ask:
         asked = train_one_epoch(run)
         # ------------------------------------------------------------ judge it
         started = time.monotonic()
-        evaluation = evaluate(run) if asked is Ask.GO_ON else None
-        if evaluation is None:
-            asked = asked or run.link.asked()
-            if asked is Ask.PAUSE:
+        evaluation = evaluate(run) if asked is Ask.GO_ON else asked
+        if isinstance(evaluation, Ask):
+            if evaluation is Ask.PAUSE:
                 save_within_epoch(run)
             run.checkpoints.drain()
-            return asked
+            return evaluation
         run.pace.evaluated(time.monotonic() - started)
         # ------------------------------------------------------------ keep what is best, and everything to go on from
         close_epoch(run, evaluation)
@@ -109,10 +122,15 @@ def train_one_epoch(run: Run) -> Ask:
     batches = batches_of(run.train_rows[epoch_order(len(run.train_rows), plan.seed, epoch)], state.batch_size)[state.step :]
     train_mode(run)
     mark = time.monotonic()
-    for rows, images in zip(batches, run.source.stream(batches), strict=True):
+    own = [rows[run.team.share(len(rows))] for rows in batches]
+    for rows, images in zip(batches, run.source.stream(own), strict=True):
         # ------------------------------------------------------------ may it go on?
         run.checkpoints.poll()
-        if asked := run.link.asked():
+        late = time.monotonic() - run.last_checkpoint > run.settings.checkpoint_seconds
+        asked, late = run.team.heard((run.link.asked(), late))
+        if late:
+            save_within_epoch(run)
+        if asked:
             return asked
         # ------------------------------------------------------------ one step
         learning_rate = plan.learning_rate * learning_rate_factor(plan, state.epoch * run.steps + state.step, run.steps)
@@ -121,8 +139,7 @@ def train_one_epoch(run: Run) -> Ask:
         state.step += 1
         state.images += len(rows)
         state.loss_sum += outcome.plain_loss * len(rows)
-        if outcome.correct is not None:
-            state.correct_sum = (state.correct_sum if state.correct_sum is not None else 0) + outcome.correct * len(rows)
+        state.correct_sum += outcome.correct * len(rows)
         # ------------------------------------------------------------ look at it now and then, and tell
         if run.device.is_cpu or state.step % _LOOK_EVERY == 0 or state.step == run.steps:
             if not math.isfinite(loss := float(outcome.loss)) or not math.isfinite(float(state.loss_sum)):
@@ -130,65 +147,113 @@ def train_one_epoch(run: Run) -> Ask:
             tell(run, loss=loss, learning_rate=learning_rate)
         seconds, mark = time.monotonic() - mark, time.monotonic()  # waiting for images included
         state.train_seconds += seconds
-        run.pace.stepped(seconds, len(rows))
-        if time.monotonic() - run.last_checkpoint > run.settings.checkpoint_seconds:
-            save_within_epoch(run)
+        if run.compilation.after_step(seconds, run.steps * (plan.epochs - state.epoch) - state.step):
+            run.pace.stepped(seconds, len(rows))
     return Ask.GO_ON
 
 
 def one_step(run: Run, images: torch.Tensor, rows: Rows, epoch: int) -> StepOutcome:
-    """Forward, backward and update on one batch, in as many parts as memory asks for."""
-    state, plan = run.state, run.plan
+    """Forward, backward and update on the batch `rows`, of which this process has the `images` of its share."""
     # Augmentation and dropout are functions of (seed, epoch, step): a resumed training draws what an unbroken one would have drawn.
-    random = np.random.default_rng((plan.seed, epoch, state.step))
-    torch.manual_seed(int(random.integers(2**62)))
-    augmented, geometry = run.augmentation(images, random)
-    parts = np.array_split(np.arange(len(rows)), min(state.accumulation, len(rows)))
-    outcomes = []
-    for part in parts:
-        first, last = int(part[0]), int(part[-1]) + 1
+    random = np.random.default_rng((run.plan.seed, epoch, run.state.step))
+    torch.manual_seed(int(random.integers(2**62)) + run.team.rank)
+    drawn = run.augmentation.draw(len(rows), random)
+    share = run.team.share(len(rows))
+    outcome = run.compilation.safely(
+        lambda: forward_and_backward(run, images, rows[share], drawn[share], 1 / len(rows)),
+        undo=lambda: run.optimizer.zero_grad(set_to_none=True),
+    )
+    if run.team.any(False):
+        raise TeammateOutOfMemoryError
+    with beyond_return(run):
+        return update(run, outcome)
+
+
+def forward_and_backward(run: Run, images: torch.Tensor, rows: Rows, drawn: Drawn, weight: float) -> torch.Tensor:
+    """Add to the gradients what these images say, each with that weight, in as many parts as memory asks for.
+
+    Returns [3] on the device: of loss, plain loss and shares that were right the sums so weighted; the last is NaN where none are told.
+    """
+    told = torch.zeros(3, device=run.device.torch)
+    for part in batches_of(np.arange(len(rows)), run.at_once) if len(rows) else []:
+        place = slice(int(part[0]), int(part[-1]) + 1)
+        augmented = run.augmentation.apply(images[place], drawn[place])
         with run.autocast():
-            outcome = run.objective.training_step(run.network, augmented[first:last], rows[first:last], geometry[first:last])
-        share = len(part) / len(rows)
+            outcome = run.objective.training_step(run.network, augmented, rows[place], drawn.geometry[place])
+        share = len(part) * weight
         (outcome.loss * share).backward()  # type: ignore[no-untyped-call]
-        outcomes.append(
-            StepOutcome(
-                outcome.loss.detach() * share, outcome.plain_loss * share, None if outcome.correct is None else outcome.correct * share
-            )
-        )
-    if plan.gradient_clip:
-        nn.utils.clip_grad_norm_(run.network.parameters(), plan.gradient_clip)
+        correct = outcome.correct if outcome.correct is not None else torch.full_like(outcome.plain_loss, math.nan)
+        told += torch.stack([outcome.loss.detach(), outcome.plain_loss, correct]).float() * share
+    return told
+
+
+def update(run: Run, told: torch.Tensor) -> StepOutcome:
+    """Change the weights by the gradients of all processes; returns what all of them were told of the batch, `correct` NaN where nothing is."""
+    run.team.sum_gradients(run.network)
+    if run.plan.gradient_clip:
+        nn.utils.clip_grad_norm_(run.network.parameters(), run.plan.gradient_clip)
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
     if run.average is not None:
         run.average.update()
-    right = [outcome.correct for outcome in outcomes if outcome.correct is not None]
-    return StepOutcome(
-        torch.stack([outcome.loss for outcome in outcomes]).sum(),
-        torch.stack([outcome.plain_loss for outcome in outcomes]).sum(),
-        torch.stack(right).sum() if right else None,
-    )
+    loss, plain_loss, correct = run.team.summed(told).unbind()
+    return StepOutcome(loss, plain_loss, correct)
 
 
 @torch.inference_mode()
-def evaluate(run: Run) -> Evaluation | None:
-    """Judge the network, with its averaged weights where there are any, on the validation images; None when asked to stop meanwhile."""
+def evaluate(run: Run) -> Evaluation | Ask:
+    """Judge the network, with its averaged weights where there are any, on the validation images; or what is asked for meanwhile."""
+    agree_on_statistics(run)
     run.network.eval()
-    with run.average.in_place() if run.average is not None else nullcontext():
+    with run.compilation.aside(), run.average.in_place() if run.average is not None else nullcontext():
         return mended(run, lambda: _pass_over_validation(run))
 
 
-def _pass_over_validation(run: Run) -> Evaluation | None:
+def _pass_over_validation(run: Run) -> Evaluation | Ask:
+    """The processes of a team take turns with the batches; the leader judges their outputs in the order of the batches."""
     evaluator = run.objective.evaluator()
-    batch_size = max(1, 2 * run.state.batch_size // run.state.accumulation)
+    batch_size = 2 * run.at_once
     batches = batches_of(run.validation_rows, batch_size)
-    for rows, images in zip(batches, run.source.stream(batches), strict=True):
-        if run.link.asked():
-            return None
-        with run.autocast():
-            outputs = run.objective.evaluation_step(run.network, run.normalisation.apply(images), rows)
-        evaluator.update(outputs, rows)
-    return evaluator.compute()
+    with closing(run.source.stream(batches[run.team.rank :: run.team.size])) as stream:
+        for first in range(0, len(batches), run.team.size):
+            if asked := run.team.heard(run.link.asked()):
+                return asked
+            outputs, own = None, first + run.team.rank
+            if own < len(batches):
+                images = next(stream)
+                with run.autocast():
+                    outputs = run.objective.evaluation_step(run.network, run.normalisation.apply(images), batches[own])
+            if run.team.any(False):
+                raise TeammateOutOfMemoryError
+            with beyond_return(run):
+                for rows, gathered in zip(batches[first:], run.team.gathered(outputs), strict=False):
+                    evaluator.update(gathered, rows)
+    with beyond_return(run):
+        judged = evaluator.compute() if run.team.leads else None
+    said = run.team.heard(replace(judged, details={}) if judged is not None else None)
+    return judged or said  # type: ignore[return-value]  # the leader says one
+
+
+@contextmanager
+def beyond_return(run: Run) -> Iterator[None]:
+    """A block in which a process of a team cannot ask the others any more to try again: when memory runs out in it, the team is lost."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if run.team.size > 1 and _is_out_of_memory(error):
+            raise TeamLostError(str(error)) from error
+        raise
+
+
+def agree_on_statistics(run: Run) -> None:
+    """Make the running batch statistics, and their averages, the mean over the processes, each of which has seen its share of the batches.
+
+    They change linearly: the mean of what each has gathered is what would have been gathered from the mean of all.
+    """
+    norms = [module for module in run.network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    gathered = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var) if buffer is not None]
+    averages = run.average.of(gathered) if run.average is not None else []
+    run.team.average([*gathered, *averages])
 
 
 def close_epoch(run: Run, evaluation: Evaluation) -> None:
@@ -207,7 +272,8 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
             dict(evaluation.metrics),
         )
         state.best_key = run.checkpoints.best_key(state.epoch)
-        best = Best(state.epoch, evaluation.score, dict(evaluation.metrics), best_weights(run), snapshot(evaluation.details))
+        if run.team.leads:
+            best = Best(state.epoch, evaluation.score, dict(evaluation.metrics), best_weights(run), snapshot(evaluation.details))
     state.epochs_since_lowest = 0 if evaluation.loss < state.lowest_loss else state.epochs_since_lowest + 1
     state.lowest_loss = min(state.lowest_loss, evaluation.loss)
     stops_early = plan.early_stop and state.epochs_since_lowest >= plan.patience
@@ -223,8 +289,8 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
         "peak_memory_bytes": run.device.peak_bytes(),
         **evaluation.metrics,
     }
-    if state.correct_sum is not None:
-        numbers["train_accuracy"] = float(state.correct_sum) / state.images
+    if math.isfinite(right := float(state.correct_sum)):
+        numbers["train_accuracy"] = right / state.images
     state.seconds += numbers["seconds"]
     event = progress_event(run, loss=numbers["train_loss"], learning_rate=last_rate, step=run.steps, epoch=state.epoch, judged=evaluation)
     noticed = exploding(state.history, numbers["train_loss"], plan.learning_rate)
@@ -244,9 +310,7 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
                 f"Stopped early: the validation loss has not fallen for {plan.patience} epochs. The best epoch, {state.best_epoch}, is the model."
             )
 
-    run.link.asked()  # raises where the job has been taken over: then nothing more is written
-    run.checkpoints.save(snapshot(pack(state, run.network, run.optimizer, run.average)), best, told)
-    run.last_checkpoint = time.monotonic()
+    write_checkpoint(run, best, told)
 
 
 def tell_epoch(run: Run, numbers: dict[str, Any], metrics: dict[str, Any], is_best: bool, event: Progress) -> None:
@@ -262,15 +326,22 @@ def best_weights(run: Run) -> dict[str, torch.Tensor]:
 
 def save_within_epoch(run: Run) -> None:
     """A checkpoint at the step that has just been done."""
-    run.link.asked()
-    run.checkpoints.save(snapshot(pack(run.state, run.network, run.optimizer, run.average)), None, lambda: None)
+    agree_on_statistics(run)
+    write_checkpoint(run, None, lambda: None)
+
+
+def write_checkpoint(run: Run, best: Best | None, told: Callable[[], None]) -> None:
+    """Have the state as it is written in the background; the leader's part."""
     run.last_checkpoint = time.monotonic()
+    if run.team.leads:
+        run.link.asked()  # raises where the job has been taken over: then nothing more is written
+        run.checkpoints.save(snapshot(pack(run.state, run.network, run.optimizer, run.average)), best, told)
 
 
 def train_mode(run: Run) -> None:
     """The network ready to learn; with fixed batch statistics where batches are too small to have any."""
     run.network.train()
-    if run.frozen_statistics:
+    if run.too_few_for_statistics:
         for module in run.network.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
@@ -285,27 +356,32 @@ def mended(run: Run, work: Callable[[], Result]) -> Result:
     while True:
         try:
             return work()
+        except TeammateOutOfMemoryError:
+            pass
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
+            # Said here, out of the way of what `work` asks of the others: they are at that question, and hear the answer there.
+            run.team.any(True)
         run.optimizer.zero_grad(set_to_none=True)
-        if run.source.resident:
+        if run.team.any(run.source.resident):
             run.source.leave_device()
             run.device.forget_cached_memory()
             continue
         run.device.forget_cached_memory()
-        if run.state.accumulation >= run.state.batch_size:
+        if run.team.any(run.compilation.active):
+            run.compilation.leave("The device ran out of memory: the network is not compiled any more.")
+            continue
+        if run.at_once == 1:
             if not computes_again(run.network):
                 raise OutOfMemoryError(run.image_size, run.device.name)
             run.link.noticed("Not even one image fits the device at once: what lies between layers is now computed twice instead of kept.")
             continue
         run.state.accumulation = min(2 * run.state.accumulation, run.state.batch_size)
-        at_once = -(-run.state.batch_size // run.state.accumulation)
-        if at_once == 1:
-            run.frozen_statistics = True
-            train_mode(run) if run.network.training else None
+        if run.network.training:
+            train_mode(run)
         run.link.noticed(
-            f"The device ran out of memory: the batch of {run.state.batch_size} images now goes through the network {at_once} at a time."
+            f"The device ran out of memory: the batch of {run.state.batch_size} images now goes through the network {run.at_once} at a time."
         )
 
 

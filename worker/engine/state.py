@@ -21,7 +21,9 @@ class State:
     epoch: int = 0  # epochs finished and judged
     step: int = 0  # steps done in the epoch in work
     loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))  # over the images of the epoch in work, without label smoothing
-    correct_sum: Tensor | None = None  # of the shares that were right, where the objective tells them
+    correct_sum: Tensor = field(
+        default_factory=lambda: torch.zeros(())
+    )  # of the shares that were right; NaN where the objective tells none
     images: int = 0
     train_seconds: float = 0.0  # of the epoch in work
     seconds: float = 0.0  # of all finished epochs, validation included
@@ -41,7 +43,7 @@ class State:
         """Reset what belongs to the epoch in work."""
         self.step = self.images = 0
         self.train_seconds = 0.0
-        self.loss_sum, self.correct_sum = torch.zeros((), device=device), None
+        self.loss_sum, self.correct_sum = torch.zeros((), device=device), torch.zeros((), device=device)
 
 
 def pack(state: State, network: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def unpack(
     unpack_weights(packed, network, optimizer, average)
     state = State(**packed["state"])
     state.loss_sum = state.loss_sum.to(device)
-    state.correct_sum = state.correct_sum.to(device) if state.correct_sum is not None else None
+    state.correct_sum = state.correct_sum.to(device)
     return state
 
 

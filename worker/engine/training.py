@@ -21,12 +21,14 @@ from worker.engine.augment import Augmentation, Normalisation
 from worker.engine.average import WeightAverage
 from worker.engine.cache import PreparationCancelledError
 from worker.engine.checkpoint import CheckpointFolder, newest_state
+from worker.engine.compiling import Compilation, part_of_fixed_shape
 from worker.engine.data import ImageSource, cached_pixels
 from worker.engine.device import Device, choose_device
 from worker.engine.errors import TooFewImagesError
 from worker.engine.loop import Run, fit, tell_epoch
 from worker.engine.schedule import build_optimizer
 from worker.engine.state import State, unpack, unpack_weights
+from worker.engine.team import Team
 from worker.link import JobLink, TrainingJob, TrainingResult
 from worker.networks import build
 from worker.networks.inheriting import inherit
@@ -41,19 +43,23 @@ _FEWEST_STEPS = 20  # of an epoch, as long as batches are not tiny
 _MEMORY_SHARE = 0.8  # of the device's free memory that a step may be planned to take
 
 
-def train(job: TrainingJob, *, database: Database, storage: Storage, settings: Settings, link: JobLink) -> TrainingResult:
-    """Train a job, from its last checkpoint where there is one.
+def train(
+    job: TrainingJob, *, database: Database, storage: Storage, settings: Settings, link: JobLink, team: Team | None = None
+) -> TrainingResult:
+    """Train a job, from its last checkpoint where there is one; with the other processes of a `team`, each of which calls this too.
 
     The best weights, and what was measured with them, lie in the job's checkpoint folder afterwards; `worker.reports.model_files` makes the model of them.
 
     Raises:
         StationmasterError: when the data, the disk, the device or the plan do not allow it; the message says which, and what to do.
         FencedError: when another worker has taken the job over.
+        TeamLostError: when another process of the team is gone.
     """
-    plan = job.plan
+    plan, team = job.plan, team or Team()
     # ---------------------------------------------------------------- what is to be learnt
     records, fingerprint = read_records(job, database)
-    split = load_or_create_split(storage, job.split_key, records, job.annotation_kind, plan.validation_percent, plan.seed)
+    with team.leader_first():
+        split = load_or_create_split(storage, job.split_key, records, job.annotation_kind, plan.validation_percent, plan.seed)
     row_of = {record.position: row for row, record in enumerate(records)}
     train_rows, validation_rows = (
         np.array([row_of[position] for position in side if position in row_of], np.int64) for side in (split.train, split.validation)
@@ -68,7 +74,7 @@ def train(job: TrainingJob, *, database: Database, storage: Storage, settings: S
             "Add images of what else there may be, as a second class.",
         )
     # ---------------------------------------------------------------- on what, and with which network
-    device = choose_device()
+    device = choose_device(team.size)
     torch.manual_seed(plan.seed)
     checkpoints = CheckpointFolder(storage, job.checkpoint_folder, job.generation)
     saved = checkpoints.load()
@@ -80,8 +86,9 @@ def train(job: TrainingJob, *, database: Database, storage: Storage, settings: S
         return bool(link.asked())
 
     try:
-        objective = build_objective(job, records, validation_rows.tolist(), device, settings, cancelled)
-        pixels = cached_pixels(records, fingerprint, plan.image_size, storage=storage, settings=settings, cancelled=cancelled)
+        with team.leader_first():
+            objective = build_objective(job, records, validation_rows.tolist(), device, settings, cancelled)
+            pixels = cached_pixels(records, fingerprint, plan.image_size, storage=storage, settings=settings, cancelled=cancelled)
     except PreparationCancelledError:
         return TrainingResult(link.asked())
     if isinstance(objective, RegionMasks) and not job.parent_model_key:
@@ -91,7 +98,7 @@ def train(job: TrainingJob, *, database: Database, storage: Storage, settings: S
     average = WeightAverage(network, plan.ema_decay) if plan.ema_decay else None
     try:
         if saved is None:
-            state = State(batch_size=batch_size_of(job, len(train_rows), device))
+            state = State(batch_size=team.heard(batch_size_of(job, len(train_rows), device, team.size)))
             state.begin_epoch(device.torch)
         else:
             state = unpack(saved, network, optimizer, average, device.torch)
@@ -99,6 +106,10 @@ def train(job: TrainingJob, *, database: Database, storage: Storage, settings: S
             unpack_weights(newest_state(storage, job.checkpoint_folder_of(job.copy.source)), network, optimizer, average)
             state.copied = job.copy.generation
             state.begin_epoch(device.torch)
+        smallest, rest = divmod(len(train_rows), -(-len(train_rows) // state.batch_size))
+        compilation = Compilation(
+            part_of_fixed_shape(network), settings.compile, device, settings, link.noticed, sizes=1 + (rest > 0 or smallest % team.size > 0)
+        )
         normalisation = Normalisation(job.spec.mean, job.spec.std)
         run = Run(
             plan=plan,
@@ -117,12 +128,14 @@ def train(job: TrainingJob, *, database: Database, storage: Storage, settings: S
             checkpoints=checkpoints,
             state=state,
             image_size=plan.image_size,
-            frozen_statistics=min(state.batch_size, len(train_rows)) // state.accumulation < 2,
+            compilation=compilation,
+            team=team,
             slice_end=job.slice_end,
         )
         retell_last_epoch(run)
         # ------------------------------------------------------------ train
         asked = fit(run)
+        team.close()
     finally:
         checkpoints.close()
     score = state.best_score if state.best_epoch else None
@@ -193,8 +206,8 @@ def build_objective(
     return RegionMasks(records, job.annotation_kind, job.classes, job.plan.image_size, device, settings, cancelled)
 
 
-def batch_size_of(job: TrainingJob, images: int, device: Device) -> int:
-    """The plan's batch size, or for “auto” one that suits the number of images and is thought to fit the device."""
+def batch_size_of(job: TrainingJob, images: int, device: Device, devices: int = 1) -> int:
+    """The plan's batch size, or for “auto” one that suits the number of images and, spread over so many `devices`, is thought to fit them."""
     if job.plan.batch_size != "auto":
         return min(job.plan.batch_size, images)
     wanted = _USUAL_BATCH
@@ -203,7 +216,7 @@ def batch_size_of(job: TrainingJob, images: int, device: Device) -> int:
     free = device.free_bytes()
     if free is not None and job.spec.memory_mb:
         each = job.spec.memory_mb * 1e6 * (job.plan.image_size / job.spec.input_size) ** 2
-        while wanted > 1 and wanted * each > _MEMORY_SHARE * free:
+        while wanted > 1 and wanted * each > _MEMORY_SHARE * free * devices:
             wanted //= 2
     return min(wanted, images)
 

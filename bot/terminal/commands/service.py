@@ -14,10 +14,11 @@ from bot.terminal.commands.output import JsonOption, print_json, print_table, sa
 from bot.terminal.commands.runtime import Runtime, load_settings
 from bot.terminal.doctor import Health, examine
 from bot.terminal.embedded_valkey import EmbeddedValkey
-from bot.terminal.supervisor import ChildPlan, Supervisor, only_one, plans_for_up, worker_command
+from bot.terminal.supervisor import ChildPlan, Supervisor, cuda_devices, only_one, plans_for_up, shared_out, worker_command
 from core.db import migrate
 from core.db.session import Database
-from core.settings import Settings
+from core.errors import InvalidInputError
+from core.settings import Settings, entries
 
 db = typer.Typer(help="The database.", no_args_is_help=True)
 
@@ -74,12 +75,24 @@ def bot() -> None:
 
 def worker(
     kind: Annotated[WorkerKind, typer.Option(help="gpu trains; light imports, previews, tests and exports models.")] = WorkerKind.GPU,
+    devices: Annotated[
+        str, typer.Option(help="GPUs that this worker owns, such as 0,1: all of them train each of its jobs together.", metavar="N,N")
+    ] = "",
 ) -> None:
     """Run one worker on this host, and the embedded queue if no other process does."""
     runtime = Runtime.load()
     command = worker_command("--kind", kind.value)
+    own: dict[str, str] = {}
+    if kind is WorkerKind.GPU:
+        named = entries(devices)
+        if named:
+            own = {"CUDA_VISIBLE_DEVICES": ",".join(named), "STATIONMASTER_DEVICES_PER_JOB": str(len(named))}
+        else:
+            shared_out(cuda_devices(), runtime.settings.devices_per_job)  # says it where there are too few
+    elif devices:
+        raise InvalidInputError("A light worker trains nothing and owns no GPU.", "Leave --devices away, or start a worker of kind gpu.")
     _ = runtime.database
-    plan = ChildPlan(f"The {kind.value} worker", command)
+    plan = ChildPlan(f"The {kind.value} worker", command, own)
     raise typer.Exit(Supervisor([plan], _valkey_for(runtime.settings), say=say, restart=False).run())
 
 

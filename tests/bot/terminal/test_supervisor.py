@@ -12,8 +12,8 @@ from subprocess import Popen
 import psutil
 import pytest
 
-from bot.terminal.supervisor import cuda_devices, only_one
-from core.errors import ConflictError, UnavailableError
+from bot.terminal.supervisor import cuda_devices, only_one, shared_out
+from core.errors import ConflictError, InvalidInputError, UnavailableError
 
 # Children note their pid in argv[1]/<name>; the stubborn one does not hear SIGTERM.
 SUPERVISOR = """
@@ -182,3 +182,12 @@ def test_gpus_are_shared_out_by_what_the_environment_or_the_driver_shows(tmp_pat
     assert cuda_devices(tmp_path / "gpus") == ["3", "GPU-5ebe9f43"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert cuda_devices(tmp_path / "gpus") == []
+
+
+def test_gpus_are_shared_out_among_workers() -> None:
+    assert shared_out([], 4) == [[]], "a host without GPUs has one worker all the same"
+    assert shared_out(["0", "1", "2", "3"], 2) == [["0", "1"], ["2", "3"]]
+    assert shared_out(["0", "1", "2"], 2) == [["0", "1"]]
+    assert shared_out(["0", "1"], 1) == [["0"], ["1"]]
+    with pytest.raises(InvalidInputError, match="this host shows 1"):
+        shared_out(["0"], 2)

@@ -2,17 +2,17 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from core.db.tables import Dataset
-from worker.engine import loop
+from worker.engine import loop, training
 from worker.engine.checkpoint import newest
 from worker.engine.errors import DivergedError, OutOfMemoryError, TooFewImagesError
 from worker.link import Ask, FencedError
@@ -231,42 +231,52 @@ def _train_until_diverged(bench: Any, job: Any) -> None:
         loop.learning_rate_factor = real
 
 
-def test_out_of_memory_is_mended_by_smaller_parts(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def memory_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any, int], bool]], list[int]]:
+    """Have the device run out of memory in the forward pass of training wherever it does not fit; gives the sizes of what went through."""
+
+    def limit(fits: Callable[[Any, int], bool]) -> list[int]:
+        went_through: list[int] = []
+
+        def allocate(network: Any, inputs: tuple[torch.Tensor]) -> None:
+            if network.training:
+                if not fits(network, len(inputs[0])):
+                    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+                went_through.append(len(inputs[0]))
+
+        def limited(*arguments: Any, **rest: Any) -> torch.nn.Module:
+            network = real(*arguments, **rest)
+            network.register_forward_pre_hook(allocate)
+            return network
+
+        real = training.begin_network
+        monkeypatch.setattr(training, "begin_network", limited)
+        return went_through
+
+    return limit
+
+
+def test_out_of_memory_is_mended_by_smaller_parts(bench: Any, memory_for: Any) -> None:
     job = bench.job(bench.stripes())
-    real = loop.one_step
-
-    def limited(run: Any, images: torch.Tensor, rows: np.ndarray, epoch: int) -> Any:
-        if math.ceil(len(rows) / run.state.accumulation) > 4:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-        return real(run, images, rows, epoch)
-
-    monkeypatch.setattr(loop, "one_step", limited)
+    went_through = memory_for(lambda _, images: images <= 4)
     result, link = bench.train(job)
     assert result.score is not None
-    assert len(link.notices) == 2 and "4 at a time" in link.notices[-1]
+    told = [notice for notice in link.notices if "out of memory" in notice]
+    assert len(told) == 2 and "4 at a time" in told[-1]
+    assert set(went_through) == {4} and sum(went_through) == 3 * 36, "every image of every epoch, none twice"
     state = newest(bench.storage, job.checkpoint_folder)
     assert state is not None and state.state["state"]["accumulation"] == 4
 
 
-def test_not_even_one_image_fits(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(*_: Any) -> Any:
-        raise torch.OutOfMemoryError("out of memory")
-
-    monkeypatch.setattr(loop, "one_step", never)
+def test_not_even_one_image_fits(bench: Any, memory_for: Any) -> None:
+    memory_for(lambda *_: False)
     with pytest.raises(OutOfMemoryError, match="32 px"):
         bench.train(bench.job(bench.stripes(per_class=8)))
 
 
-def test_where_single_images_do_not_fit_activations_are_computed_again(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_single_images_do_not_fit_activations_are_computed_again(bench: Any, memory_for: Any) -> None:
     job = bench.job(bench.stripes(per_class=8), epochs=1)
-    real = loop.one_step
-
-    def limited(run: Any, images: torch.Tensor, rows: np.ndarray, epoch: int) -> Any:
-        if not run.network.grad_checkpointing:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-        return real(run, images, rows, epoch)
-
-    monkeypatch.setattr(loop, "one_step", limited)
+    memory_for(lambda network, _: network.grad_checkpointing)
     result, link = bench.train(job)
     assert result.score is not None
     told = " ".join(link.notices)

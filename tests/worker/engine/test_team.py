@@ -1,0 +1,164 @@
+"""Two processes at one job learn what one learns, stay of one mind, and mend what one of them runs out of."""
+
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from worker.engine.checkpoint import newest
+from worker.engine.team import Team
+from worker.link import Ask
+
+ROOT = Path(__file__).parents[3]
+
+# What each process runs: the job of a file, with a link that writes down what it is told and may ask for a pause after some askings.
+MEMBER = """
+import json, os, pickle, sys
+import torch
+from core.db.session import Database
+from core.storage import Storage
+from worker.engine import loop
+from worker.engine.team import Several
+from worker.engine.training import train
+from worker.link import Ask
+
+with open(sys.argv[1], "rb") as file:
+    job, settings, options = pickle.load(file)
+settings.checkpoint_seconds = options.get("checkpoint_seconds", 1e9)
+team = Several()
+told = {"epochs": [], "notices": [], "shapes": []}
+
+class Link:
+    asked_times = 0
+
+    def asked(self):
+        self.asked_times += 1
+        return Ask.PAUSE if self.asked_times == options.get("pause_at") else Ask.GO_ON
+
+    def progress(self, event):
+        pass
+
+    def epoch_ended(self, number, values, **_):
+        told["epochs"].append(values)
+
+    def noticed(self, message, remedy=""):
+        told["notices"].append(message)
+
+poor = options.get("images_that_fit")
+if poor and team.rank == options["poor_rank"]:
+    def too_many(module, arguments):
+        if module.training and len(arguments[0]) > poor:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+    torch.nn.modules.module.register_module_forward_pre_hook(lambda module, arguments: too_many(module, arguments) if module is root[0] else None)
+    real = loop.train_mode
+    root = [None]
+    def noted(run):
+        root[0] = run.network
+        real(run)
+    loop.train_mode = noted
+result = train(job, database=Database.of(settings), storage=Storage.of(settings), settings=settings, link=Link(), team=team)
+with open(sys.argv[1] + f".{team.rank}", "w") as file:
+    json.dump({**told, "asked": result.asked, "score": result.score, "metrics": result.metrics}, file)
+"""
+
+
+def train_together(bench: Any, job: Any, processes: int = 2, **options: Any) -> list[dict[str, Any]]:
+    """What each process was told, the leader first."""
+    file = bench.folder / f"{job.task_id}-{job.generation}.pickle"
+    file.write_bytes(pickle.dumps((job, bench.settings, options)))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    started = []
+    for rank in range(processes):
+        environment = os.environ | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0"}
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-c", MEMBER, str(file)],
+                cwd=ROOT,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    for process in started:
+        said, _ = process.communicate(timeout=150)
+        assert process.returncode == 0, said
+    return [json.loads(Path(f"{file}.{rank}").read_text()) for rank in range(processes)]
+
+
+@pytest.mark.parametrize(("count", "size"), [(10, 2), (11, 2), (3, 4), (0, 2), (1, 1), (64, 3)])
+def test_shares_take_each_image_once(count: int, size: int) -> None:
+    seen: list[int] = []
+    lengths = set()
+    for rank in range(size):
+        team = Team()
+        team.rank, team.size = rank, size
+        part = range(count)[team.share(count)]
+        seen += part
+        lengths.add(len(part))
+    assert seen == list(range(count)) and max(lengths) - min(lengths) <= 1
+
+
+@pytest.mark.long
+def test_two_processes_learn_what_one_learns(bench: Any) -> None:
+    """Batch normalisation sees halves of batches: within noise the same, and as good at the end."""
+    dataset = bench.stripes(per_class=60)
+    plan = {"epochs": 4, "batch_size": 32, "ema_decay": 0.9, "rotation": True, "rotation_degrees": 5, "colour_jitter": True}
+    alone, link = bench.train(bench.job(dataset, task="alone", **plan))
+    job = bench.job(dataset, task="together", **plan)
+    leader, follower = train_together(bench, job)
+    assert [values["train_loss"] for values in leader["epochs"]] == pytest.approx(
+        [values["train_loss"] for _, values in link.epochs], abs=0.15
+    )
+    assert alone.score is not None and leader["score"] >= alone.score - 0.1
+    assert (leader["score"], leader["metrics"]) == (follower["score"], follower["metrics"]), "all are of one mind"
+    saved = newest(bench.storage, job.checkpoint_folder)
+    assert saved is not None and saved.best is not None and saved.best.details["rows"].numel() == 30
+    assert all(not name.startswith("module.") for name in saved.state["network"])
+
+
+def test_without_batch_statistics_they_learn_exactly_the_same(bench: Any) -> None:
+    """A network with layer normalisation: only the order of additions differs."""
+    dataset = bench.stripes(per_class=20)
+    plan = {"epochs": 2, "batch_size": 9, "image_size": 160, "optimizer": "sgd", "learning_rate": 0.01, "resized_crop": True}
+    spec = replace(bench.job(dataset).spec, network="test_vit")
+    _, alone = bench.train(bench.job(dataset, task="alone", spec=spec, **plan))
+    leader, _ = train_together(bench, bench.job(dataset, task="together", spec=spec, **plan))
+    for name in ("train_loss", "val_loss"):
+        assert [values[name] for values in leader["epochs"]] == pytest.approx([values[name] for _, values in alone.epochs], rel=1e-4), name
+
+
+def test_a_pause_is_heard_by_all_and_the_resumed_training_ends_as_an_unbroken_one(bench: Any) -> None:
+    dataset = bench.stripes()
+    whole = train_together(bench, bench.job(dataset, task="whole"))
+    job = bench.job(dataset, task="broken")
+    paused = train_together(bench, job, pause_at=5, checkpoint_seconds=1e-6)
+    assert [one["asked"] for one in paused] == [Ask.PAUSE, Ask.PAUSE]
+    resumed = train_together(bench, replace(job, generation=2))
+    assert resumed[0]["metrics"] == whole[0]["metrics"]
+    states = [newest(bench.storage, bench.job(dataset, task=task).checkpoint_folder) for task in ("whole", "broken")]
+    assert states[0] is not None and states[1] is not None
+    for name, tensor in states[0].state["network"].items():
+        assert torch.equal(tensor, states[1].state["network"][name]), name
+
+
+@pytest.mark.parametrize("poor_rank", [pytest.param(0, marks=pytest.mark.long), 1])
+def test_what_one_has_no_memory_for_all_do_in_smaller_parts(bench: Any, poor_rank: int) -> None:
+    job = bench.job(bench.stripes(), epochs=2)
+    leader, follower = train_together(bench, job, images_that_fit=2, poor_rank=poor_rank)
+    assert leader["score"] is not None and leader["metrics"] == follower["metrics"]
+    for one in (leader, follower):
+        assert "2 at a time" in [notice for notice in one["notices"] if "out of memory" in notice][-1]
+    saved = newest(bench.storage, job.checkpoint_folder)
+    assert saved is not None and saved.state["state"]["accumulation"] == 4

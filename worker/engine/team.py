@@ -1,0 +1,209 @@
+"""Several processes at one job, each with a device of its own: which part of each batch is whose, and how they stay of one mind.
+
+Data-parallel training as torch's DistributedDataParallel does it, with the gradient summed by hand after the backward pass: a process that
+runs out of memory within its pass can then still say so, and all of them try again with smaller parts, where DistributedDataParallel would
+leave the others waiting. It also serves networks that do not use all their weights on every batch, and leaves names of weights as they are.
+
+Every process holds the same weights and the same `State`, and goes through the same calls of this module in the same order. One leads:
+it alone talks to the outside and writes checkpoints; what is decided by the clock or from outside is decided by it and heard by all.
+"""
+
+import copy
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+Value = TypeVar("Value")
+
+_BUCKET_BYTES = 25_000_000  # of gradients summed at once, as DistributedDataParallel's default
+# The process that watches over all (worker.ranks) ends the others when one is gone; nobody has to guess it from silence.
+_PATIENCE = timedelta(hours=12)
+
+
+class TeamLostError(Exception):
+    """Another process of the team is gone, or this one cannot keep up with it: the job goes on from its checkpoint in a new team."""
+
+
+class TeammateOutOfMemoryError(Exception):
+    """Another process of the team ran out of memory in this step, and all try it again in smaller parts."""
+
+
+class Team:
+    """A team of one: nothing is shared and nobody has to be asked."""
+
+    rank = 0
+    size = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process talks to the outside."""
+        return self.rank == 0
+
+    def share(self, count: int) -> slice:
+        """This process' part of `count` images in a row; parts differ by one image at most and may be empty."""
+        each, more = divmod(count, self.size)
+        start = self.rank * each + min(self.rank, more)
+        return slice(start, start + each + (self.rank < more))
+
+    def heard(self, said: Value) -> Value:
+        """What the leader says."""
+        return said
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so for any of the processes."""
+        return flag
+
+    def gathered(self, value: Any) -> list[Any]:
+        """The values of all processes in the order of their ranks, on the host where there are several; for the leader alone, else empty."""
+        return [value]
+
+    def sum_gradients(self, network: nn.Module) -> None:
+        """Make each weight's gradient the sum over all processes."""
+
+    def summed(self, values: Tensor) -> Tensor:
+        """The sum over all processes."""
+        return values
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Make each of the tensors the mean over all processes, in place."""
+
+    @contextmanager
+    def leader_first(self) -> Iterator[None]:
+        """A block that the others begin when the leader is through with it: they find made what it makes."""
+        yield
+
+    def close(self) -> None:
+        """Part in good order."""
+
+
+class Several(Team):
+    """One of several processes that torchrun's agent has started on this host."""
+
+    def __init__(self) -> None:
+        self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        self.local_rank = int(os.environ["LOCAL_RANK"])
+        self.parted = False
+        cuda = torch.cuda.is_available()
+        if cuda:
+            torch.cuda.set_device(self.local_rank)
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=_PATIENCE)
+        # Words go from host to host: a GPU would have to finish its work first.
+        self._hosts = dist.new_group(backend="gloo", timeout=_PATIENCE) if cuda else dist.group.WORLD
+
+    def heard(self, said: Value) -> Value:
+        """See `Team`."""
+        words = [said]
+        with _together():
+            dist.broadcast_object_list(words, src=0, group=self._hosts, device=torch.device("cpu"))
+        return words[0]
+
+    def any(self, flag: bool) -> bool:
+        """See `Team`."""
+        flags = torch.tensor([flag], dtype=torch.uint8)
+        with _together():
+            dist.all_reduce(flags, dist.ReduceOp.MAX, group=self._hosts)
+        return bool(flags.item())
+
+    def gathered(self, value: Any) -> list[Any]:
+        """See `Team`."""
+        values: list[Any] = [None] * self.size if self.leads else []
+        with _together():
+            dist.gather_object(_on_host(value), values if self.leads else None, dst=0, group=self._hosts)
+        return values
+
+    def sum_gradients(self, network: nn.Module) -> None:
+        """See `Team`. A weight that no process has used keeps no gradient."""
+        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        used = torch.tensor([parameter.grad is not None for parameter in trained], dtype=torch.uint8)
+        with _together():
+            dist.all_reduce(used, dist.ReduceOp.MAX, group=self._hosts)
+            gradients = []
+            for parameter in (parameter for parameter, is_used in zip(trained, used.tolist(), strict=True) if is_used):
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                gradients.append(parameter.grad)
+            self._sum(gradients)
+
+    def summed(self, values: Tensor) -> Tensor:
+        """See `Team`."""
+        with _together():
+            dist.all_reduce(values)
+        return values
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """See `Team`."""
+        if not tensors:
+            return
+        with _together():
+            self._sum(tensors)
+        torch._foreach_div_(list(tensors), self.size)
+
+    def _sum(self, tensors: Sequence[Tensor]) -> None:
+        """Bucket after bucket: the sum of one is under way while the next is put together."""
+        under_way = []
+        for bucket in _buckets(tensors):
+            flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+            under_way.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
+        for bucket, flat, work in under_way:
+            work.wait()  # type: ignore[union-attr]  # None only for processes outside the group
+            for tensor, part in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
+                tensor.copy_(part.view(tensor.shape))
+
+    @contextmanager
+    def leader_first(self) -> Iterator[None]:
+        """See `Team`."""
+        if not self.leads:
+            self.heard(None)
+        yield
+        if self.leads:
+            self.heard(None)
+
+    def close(self) -> None:
+        """See `Team`."""
+        with _together():
+            dist.destroy_process_group()
+        self.parted = True
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # what torch raises when a peer is gone, and also where memory runs out among the others' waiting
+        raise TeamLostError(str(error)) from error
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    bucket: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        if bucket and (size + tensor.nbytes > _BUCKET_BYTES or tensor.dtype != bucket[0].dtype):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(tensor)
+        size += tensor.nbytes
+    if bucket:
+        yield bucket
+
+
+def _on_host(value: Any) -> Any:
+    """Nested values, dataclasses among them, with their tensors on the host."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    if isinstance(value, dict):
+        return {key: _on_host(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_on_host(item) for item in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        moved = copy.copy(value)
+        for one in dataclasses.fields(value):
+            object.__setattr__(moved, one.name, _on_host(getattr(value, one.name)))
+        return moved
+    return value

@@ -1,0 +1,83 @@
+"""`python -m worker.rank JOB GENERATION`: one process of several at one job, started by torchrun's agent (see `worker.ranks`)."""
+
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from core.db.session import Database
+from core.events import Progress
+from core.settings import Settings
+from core.storage import Storage
+from core.tasks.lifecycle import Claim, FencedError
+from worker.engine.team import Several, TeamLostError
+from worker.engine.training import train
+from worker.jobs import carry_out, load_training_job
+from worker.link import Ask
+from worker.pausing import PAUSE
+from worker.process import die_with_parent
+from worker.ranks import AGENT, CLAIM_FILE, FOLDER, LEADER_FILE, PAUSE_SIGNAL
+from worker.workplace import Workplace
+
+logger = logging.getLogger(__name__)
+
+
+class FollowersLink:
+    """The link of those who do not lead: what is wanted they hear from the leader, and it tells what is to be told."""
+
+    def asked(self) -> Ask:
+        """See `JobLink`."""
+        return Ask.GO_ON
+
+    def progress(self, event: Progress) -> None:
+        """See `JobLink`."""
+
+    def epoch_ended(
+        self, number: int, values: dict[str, Any], *, score: float, metrics: dict[str, Any], is_best: bool, event: Progress
+    ) -> None:
+        """See `JobLink`."""
+
+    def noticed(self, message: str, remedy: str = "") -> None:
+        """See `JobLink`."""
+
+
+def main(job_id: str, generation: int) -> int:
+    """Do this process' part; the exit code is 0 when all parted in good order, and 1 tells the agent to end the others."""
+    die_with_parent(int(os.environ[AGENT]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the worker hears it, and passes on what is to be done
+    signal.signal(PAUSE_SIGNAL, lambda *_: PAUSE.set())
+    settings = Settings()
+    logging.basicConfig(level=settings.log_level, format=f"%(asctime)s %(levelname)s %(name)s (of {os.environ['RANK']}): %(message)s")
+    database = Database.of(settings)
+    workplace = Workplace(settings, database, Storage.of(settings))
+    try:
+        return _take_part(workplace, Several(), job_id, generation)
+    except (TeamLostError, FencedError) as error:  # nothing to record: it is another that failed, or nobody
+        logger.warning("job %s, generation %d: given up: %s", job_id, generation, error)
+        return 1
+
+
+def _take_part(workplace: Workplace, team: Several, job_id: str, generation: int) -> int:
+    settings, database = workplace.settings, workplace.database
+    if team.leads:
+        folder = Path(os.environ[FOLDER])
+        claim = Claim(**json.loads((folder / CLAIM_FILE).read_text()))
+        (folder / "own").write_text(str(os.getpid()))
+        (folder / "own").rename(folder / LEADER_FILE)
+        carry_out(workplace, claim, job_id, generation, team)
+    else:
+        with database.read() as session:
+            job = load_training_job(session, settings, job_id, generation)
+        train(job, database=database, storage=workplace.storage, settings=settings, link=FollowersLink(), team=team)
+    return 0 if team.parted else 1
+
+
+if __name__ == "__main__":
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    code = record(main)(sys.argv[1], int(sys.argv[2]))
+    logging.shutdown()
+    os._exit(code or 0)

@@ -1,0 +1,126 @@
+"""A job on several devices: torchrun's agent runs in the work-horse and starts `python -m worker.rank` once per device.
+
+The work-horse claims the job and says that it lives until the first of these processes, which leads, does so. The leader does everything that
+a work-horse with one device does. When any of them dies, the agent ends the others, and the job is given up, to go on from its checkpoint;
+when the work-horse dies, all die with it.
+"""
+
+import dataclasses
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.db.tables import Job
+from core.queue import WORK
+from core.tasks.journal import ACTIVE
+from core.tasks.lifecycle import Claim, lose_job
+from worker.database_link import Bell, DatabaseLink
+from worker.pausing import PAUSE
+from worker.workplace import Workplace
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+logger = logging.getLogger(__name__)
+
+AGENT = "STATIONMASTER_AGENT"  # the work-horse's process id
+FOLDER = "STATIONMASTER_TEAM_FOLDER"  # where the two files lie
+CLAIM_FILE = "claim.json"  # what the work-horse has claimed
+LEADER_FILE = "leader"  # the leader's process id, once it speaks for the job and can be told to pause
+PAUSE_SIGNAL = signal.SIGUSR1  # SIGTERM is what the agent ends the others with when one has died
+_KILL_AFTER = 5  # seconds: whoever waits in a collective operation does not hear SIGTERM
+
+
+def launch(workplace: Workplace, claim: Claim, job_id: str, generation: int) -> None:
+    """Have one generation of a job done by `devices_per_job` processes, and give it up where one of them is lost."""
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    count = workplace.settings.devices_per_job
+    link = DatabaseLink(
+        workplace.database,
+        workplace.settings,
+        claim.task_id,
+        job_id,
+        generation,
+        pause=PAUSE,
+        before=claim.device_seconds,
+        devices=count,
+    )
+    link.start()
+    with tempfile.TemporaryDirectory(prefix="stationmaster-job-") as folder:
+        Path(folder, CLAIM_FILE).write_text(json.dumps(dataclasses.asdict(claim)))
+        # One host only: nothing need be reachable from outside.
+        loopback = "lo" if sys.platform == "linux" else "lo0"
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", loopback)
+        os.environ |= {FOLDER: folder, AGENT: str(os.getpid())}
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=count,
+            run_id=f"{job_id}-{generation}",
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            local_addr="localhost",
+            max_restarts=0,
+            monitor_interval=0.5,
+            shutdown_timeout=_KILL_AFTER,
+            signals_to_handle="SIGQUIT",  # SIGTERM stays what it is in a work-horse: a wish to pause
+            logs_specs=DefaultLogsSpecs(log_dir=folder),
+        )
+        threading.Thread(target=_hand_over, args=(link, Path(folder, LEADER_FILE)), name="hand over", daemon=True).start()
+        try:
+            elastic_launch(config, sys.executable)("-m", "worker.rank", job_id, str(generation))
+        except ChildFailedError as error:
+            reason = _reason(error.failures, count)
+            logger.warning("job %s, generation %d: %s", job_id, generation, reason)
+            _give_up(workplace, job_id, generation, reason)
+        finally:
+            link.stop()
+
+
+def _reason(failures: "dict[int, ProcessFailure]", count: int) -> str:
+    """In words why the team is lost: whoever was killed comes first, then whoever failed; the others only noticed."""
+
+    def first(item: "tuple[int, ProcessFailure]") -> tuple[bool, bool, int]:
+        rank, failure = item
+        killed = failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM
+        return not killed, not failure.error_file_data.get("message"), rank
+
+    rank, failure = min(failures.items(), key=first)
+    who = f"the process of device {rank + 1} of {count}"
+    if failure.exitcode < 0:
+        return f"{who} was ended by {failure.signal_name()}"
+    recorded = failure.error_file_data.get("message")
+    said = recorded.get("message", "") if isinstance(recorded, dict) else failure.message
+    return f"{who} failed: {' '.join(str(said).split())[:200]}"
+
+
+def _hand_over(link: DatabaseLink, leader: Path) -> None:
+    """Fall silent once the leader speaks; then tell it to pause when this process is told to."""
+    while not leader.exists():
+        time.sleep(0.1)
+    link.stop()
+    PAUSE.wait()
+    try:
+        os.kill(int(leader.read_text()), PAUSE_SIGNAL)
+    except (ProcessLookupError, FileNotFoundError):  # it has just ended
+        return
+
+
+def _give_up(workplace: Workplace, job_id: str, generation: int, reason: str) -> None:
+    with workplace.database.write() as session:
+        job = session.get(Job, job_id)
+        if job is None or job.generation != generation or job.state not in ACTIVE:
+            return  # it ended in the database as it should, and only the parting did not go well
+        lose_job(session, workplace.settings, job_id, generation, reason)
+    Bell(workplace.settings).ring(WORK)
