@@ -158,6 +158,7 @@ def upgrade() -> None:
     sa.Column('name', sa.Text(), nullable=False),
     sa.Column('memory_bytes', sa.BigInteger(), nullable=False),
     sa.Column('cores', sa.Integer(), nullable=False),
+    sa.Column('per_job', sa.Integer(), nullable=False),
     sa.Column('seen_at', sa.DateTime(timezone=True), nullable=False),
     sa.PrimaryKeyConstraint('worker', name=op.f('pk_worker_devices'))
     )
