@@ -213,7 +213,7 @@ class TrainingWorker(Worker):
             self.kill_horse()
 
 
-def die_with_parent(parent: int) -> None:
+def die_with_parent(parent: int | None) -> None:
     """Have the kernel kill this process when its parent dies; where it cannot (macOS), nothing."""
     if _LIBC is not None:
         # Else the horse of a killed worker would go on training beside the one that takes its job over.

@@ -45,7 +45,15 @@ def host_device(devices_per_job: int = 1) -> DeviceFacts:
 def show(session: Session, worker: str, device: DeviceFacts) -> None:
     """A gpu worker, by its identity, says what it trains on; said again every minute, and forgotten a day after the last time."""
     session.merge(
-        WorkerDevice(worker=worker, kind=device.kind, name=device.name, memory_bytes=device.memory_bytes, cores=device.cores, per_job=device.per_job, seen_at=now())
+        WorkerDevice(
+            worker=worker,
+            kind=device.kind,
+            name=device.name,
+            memory_bytes=device.memory_bytes,
+            cores=device.cores,
+            per_job=device.per_job,
+            seen_at=now(),
+        )
     )
     session.execute(delete(WorkerDevice).where(WorkerDevice.seen_at < now() - FORGOTTEN))
 
@@ -56,10 +64,14 @@ def workers_device(session: Session) -> DeviceFacts:
     A CPU is less than a GPU. `count` is how many workers there are.
     """
     rows = session.scalars(select(WorkerDevice).where(WorkerDevice.seen_at > now() - SILENT)).all()
-    found = [DeviceFacts(row.kind, row.memory_bytes, row.cores, 1, row.name, row.per_job) for row in rows if not is_provably_dead(row.worker)]
+    found = [
+        DeviceFacts(row.kind, row.memory_bytes, row.cores, 1, row.name, row.per_job) for row in rows if not is_provably_dead(row.worker)
+    ]
     if not found:
         return host_device()
-    return replace(min(found, key=lambda device: (device.kind != "cpu", device.per_job * device.memory_bytes, device.cores)), count=len(found))
+    return replace(
+        min(found, key=lambda device: (device.kind != "cpu", device.per_job * device.memory_bytes, device.cores)), count=len(found)
+    )
 
 
 def _cores() -> int:

@@ -139,7 +139,8 @@ def train_one_epoch(run: Run) -> Ask:
         state.step += 1
         state.images += len(rows)
         state.loss_sum += outcome.plain_loss * len(rows)
-        state.correct_sum += outcome.correct * len(rows)
+        if outcome.correct is not None:
+            state.correct_sum += outcome.correct * len(rows)
         # ------------------------------------------------------------ look at it now and then, and tell
         if run.device.is_cpu or state.step % _LOOK_EVERY == 0 or state.step == run.steps:
             if not math.isfinite(loss := float(outcome.loss)) or not math.isfinite(float(state.loss_sum)):

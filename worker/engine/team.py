@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -95,7 +95,9 @@ class Several(Team):
             torch.cuda.set_device(self.local_rank)
         dist.init_process_group("nccl" if cuda else "gloo", timeout=_PATIENCE)
         # Words go from host to host: a GPU would have to finish its work first.
-        self._hosts = dist.new_group(backend="gloo", timeout=_PATIENCE) if cuda else dist.group.WORLD
+        self._hosts: dist.ProcessGroup | None = None  # the usual group
+        if cuda:
+            self._hosts = cast("dist.ProcessGroup", dist.new_group(backend="gloo", timeout=_PATIENCE))
 
     def heard(self, said: Value) -> Value:
         """See `Team`."""
@@ -152,8 +154,8 @@ class Several(Team):
             flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
             under_way.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
         for bucket, flat, work in under_way:
-            work.wait()  # type: ignore[union-attr]  # None only for processes outside the group
-            for tensor, part in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
+            work.wait()
+            for tensor, part in zip(bucket, torch.split(flat, [tensor.numel() for tensor in bucket]), strict=True):
                 tensor.copy_(part.view(tensor.shape))
 
     @contextmanager

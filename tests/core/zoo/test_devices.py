@@ -7,9 +7,10 @@ import pytest
 from core.clock import now
 from core.db.tables import WorkerDevice
 from core.process_identity import own_identity
-from core.zoo import devices
+from core.zoo import catalogue, devices
 from core.zoo.devices import host_device, show, workers_device
-from core.zoo.facts import DeviceFacts
+from core.zoo.estimates import estimate
+from core.zoo.facts import DatasetFacts, DeviceFacts
 
 SMALL = DeviceFacts("cuda", 8_000_000_000, 8, name="a small GPU")
 LARGE = DeviceFacts("cuda", 80_000_000_000, 16, name="a large GPU")
@@ -76,3 +77,15 @@ def test_a_container_has_what_its_limits_leave(monkeypatch):
     assert devices._cores() == 1
     limits.update({"memory.max": "max", "cpu.max": "max 100000"})
     assert devices._memory() > 2_000_000_000
+
+
+def test_several_devices_at_one_job_are_faster_and_share_the_batch(database, settings):
+    pair = DeviceFacts("cuda", 80_000_000_000, 16, name="2 × a large GPU", per_job=2)
+    with database.write() as session:
+        show(session, "elsewhere|b|n|1|1", pair)
+    assert planned(database) == pair
+    spec = catalogue.find_spec("resnet50", settings=settings)
+    facts = DatasetFacts(20_000, 10, 500, 375)
+    alone, together = estimate(spec, facts, LARGE), estimate(spec, facts, pair)
+    assert 0.5 < together.seconds / alone.seconds < 0.7
+    assert together.memory_bytes < alone.memory_bytes
