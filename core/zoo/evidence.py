@@ -129,7 +129,11 @@ def best_for(measured: Sequence[Measurement], limits: Sequence[float], settings:
 
 
 def ranked(measured: Sequence[Measurement]) -> list[Measurement]:
-    """Best first: by the linear probe, and where that says the same by the neighbours and the evidence."""
+    """Best first: by the linear probe, and where that says the same by the neighbours and the evidence.
+
+    Of the three the probe's order went best with full fine-tuning (`benchmarks/evidence_ranking.py`: rank correlations of 0.86 to 0.88, the others
+    0.64 to 0.87).
+    """
     return sorted(measured, key=lambda item: (-item.linear_probe, -item.nearest_neighbours, -item.logme))
 
 
