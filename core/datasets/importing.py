@@ -123,9 +123,12 @@ def parse(source: Source, settings: Settings, findings: Findings, format: str = 
     if group_column and reader.name != label_csv.NAME:
         raise InvalidInputError(f"A group column needs a label.csv; {source.name} is {reader.name}.", "Use a group pattern, or groups.csv.")
     with _uncollected():
-        if group_column:
-            return label_csv.read(source, settings, findings, group_column=group_column)
-        return reader.read(source, settings, findings)
+        try:
+            if group_column:
+                return label_csv.read(source, settings, findings, group_column=group_column)
+            return reader.read(source, settings, findings)
+        except OSError as error:  # of a file without which nothing can be said
+            raise BadDataError(f"{source.name} cannot be read: {error}.", "Check that it was copied whole and may be read.") from error
 
 
 @contextmanager

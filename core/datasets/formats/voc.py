@@ -11,6 +11,7 @@ from defusedxml.common import DefusedXmlException
 
 from core.datasets.findings import Findings
 from core.datasets.formats.mask_values import ClassNames, read_class_names, scan_masks, scan_objects
+from core.datasets.formats.texts import read_text
 from core.datasets.names import ClassList, class_name, match_key, natural_key
 from core.datasets.parsed import MaskFile, Parsed, ParsedImage, ParsedSet, split_of
 from core.datasets.source import Source, images_of
@@ -80,7 +81,7 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
     for path in images:
         by_name.setdefault(match_key(PurePosixPath(path).name), []).append(path)
         by_stem.setdefault(match_key(PurePosixPath(path).stem), []).append(path)
-    splits = _splits(source, by_stem)
+    splits = _splits(source, by_stem, findings)
     classes = ClassList()
     parsed_images: dict[str, ParsedImage] = {}
     boxes: dict[str, list[Any]] = {}
@@ -209,13 +210,13 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def _splits(source: Source, stems: Collection[str]) -> dict[str, str]:
+def _splits(source: Source, stems: Collection[str], findings: Findings) -> dict[str, str]:
     """The split of each image stem, from ImageSets/Main and ImageSets/Segmentation."""
     found: dict[str, str] = {}
     for path in source.members:
         pure = PurePosixPath(path)
         if "imagesets" in path.lower() and pure.name.lower() in ("train.txt", "val.txt", "test.txt"):
-            for line in source.read(path, _LONGEST_XML).decode("utf-8-sig", "replace").splitlines():
+            for line in read_text(source, path, findings).splitlines():
                 # A stem, in the lists of one class followed by 1, 0 or -1.
                 stem = match_key(line.strip())
                 if stem not in stems:

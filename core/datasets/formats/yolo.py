@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from core.datasets.findings import Findings
+from core.datasets.formats.texts import read_text
 from core.datasets.names import class_name, match_key, natural_key
 from core.datasets.parsed import SPLIT_NAMES, Parsed, ParsedImage, ParsedSet, Polygons, split_of
 from core.datasets.source import Source, has_image_suffix
@@ -19,7 +20,6 @@ from core.vocabulary import AnnotationKind
 
 NAME = "yolo"
 
-_LONGEST_TEXT = 20_000_000  # bytes of one label file or list
 _NO_LABELS = re.compile(
     r"(^|/)(classes|labels|readme[^/]*|.*\.names|train|val|valid|test|predefined_classes|license[^/]*|labelmap|notes)\.txt$", re.I
 )
@@ -130,8 +130,8 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
     if not images:
         raise BadDataError(f"{source.name} holds no images.", "Put them into images/ beside labels/.")
     yaml_file, described = _described(source, findings)
-    given = _class_names(source, described, yaml_file)
-    splits = _splits(source, described, yaml_file, images)
+    given = _class_names(source, described, yaml_file, findings)
+    splits = _splits(source, described, yaml_file, images, findings)
     label_of: dict[str, str] = {}
     for label in _label_files(source):
         image = next((images[stem] for stem in _image_stems(label) if stem in images), "")
@@ -157,13 +157,8 @@ def _points_per_object(described: dict[str, Any]) -> int:
 
 
 def _rows(source: Source, label: str, points: int, findings: Findings) -> list[_Row]:
-    try:
-        text = source.read(label, _LONGEST_TEXT).decode("utf-8-sig", "replace")
-    except (OSError, ValueError) as error:
-        findings.error("unreadable", label, f"The label file cannot be read ({error}).", "Check that it was copied whole.")
-        return []
     rows: list[_Row] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(read_text(source, label, findings).splitlines(), 1):
         cells = line.split()
         if not cells:
             continue
@@ -191,7 +186,7 @@ def _rows(source: Source, label: str, points: int, findings: Findings) -> list[_
     return rows
 
 
-def _class_names(source: Source, described: dict[str, Any], file: str) -> dict[int, str]:
+def _class_names(source: Source, described: dict[str, Any], file: str, findings: Findings) -> dict[int, str]:
     """Class names by number, as far as the source gives them."""
     names = described.get("names")
     if isinstance(names, (list, dict)):
@@ -204,7 +199,7 @@ def _class_names(source: Source, described: dict[str, Any], file: str) -> dict[i
         return {number: class_name(str(name)) for number, name in numbered.items()}
     listed = _names_file(source)
     if listed:
-        text = source.read(listed, _LONGEST_TEXT).decode("utf-8-sig", "replace")
+        text = read_text(source, listed, findings)
         return {number: class_name(line) for number, line in enumerate(text.splitlines()) if line.strip()}
     return {}
 
@@ -232,7 +227,7 @@ def _complete(names: dict[int, str], rows: dict[str, list[_Row]], file: str, fin
     return [names.get(number) or f"class_{number}" for number in range(highest + 1)]
 
 
-def _splits(source: Source, described: dict[str, Any], file: str, images: dict[str, str]) -> dict[str, str]:
+def _splits(source: Source, described: dict[str, Any], file: str, images: dict[str, str], findings: Findings) -> dict[str, str]:
     """The split of each image: as data.yaml says, else as lists such as train.txt do, else as its folder is called."""
     found: dict[str, str] = {}
     both: set[str] = set()
@@ -241,14 +236,14 @@ def _splits(source: Source, described: dict[str, Any], file: str, images: dict[s
         entries = described.get(key)
         for entry in entries if isinstance(entries, list) else [entries]:
             if isinstance(entry, str) and entry:
-                for image in _images_at(source, entry, base, str(described.get("path") or ""), images):
+                for image in _images_at(source, entry, base, str(described.get("path") or ""), images, findings):
                     if found.setdefault(image, split) != split:
                         both.add(image)
     if not found:
         for path in sorted(source.members):
             if listed := _LIST.search(path):
                 split = SPLIT_NAMES[listed[1].lower()]
-                both |= {image for image in _listed_images(source, path, images) if found.setdefault(image, split) != split}
+                both |= {image for image in _listed_images(source, path, images, findings) if found.setdefault(image, split) != split}
     for image in both:  # named as training and as validation: not divided at all
         del found[image]
     for image in images.values():
@@ -257,7 +252,7 @@ def _splits(source: Source, described: dict[str, Any], file: str, images: dict[s
     return found
 
 
-def _images_at(source: Source, entry: str, base: PurePosixPath, root: str, images: dict[str, str]) -> list[str]:
+def _images_at(source: Source, entry: str, base: PurePosixPath, root: str, images: dict[str, str], findings: Findings) -> list[str]:
     """Images that an entry of data.yaml means: a folder, or a text file that lists them. It may speak of another host's folders."""
     parts = [part for part in entry.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     listed = {path: path for path in source.members}
@@ -265,20 +260,20 @@ def _images_at(source: Source, entry: str, base: PurePosixPath, root: str, image
         tail = "/".join(parts[start:])
         for path in dict.fromkeys((str(base / root / tail) if not root.startswith("/") else "", str(base / tail), tail)):
             if path in listed and path.endswith(".txt"):
-                return _listed_images(source, path, images)
+                return _listed_images(source, path, images, findings)
             inside = [image for image in images.values() if image.startswith(path + "/")] if path and path in source.folders else []
             if inside:
                 return inside
     return []
 
 
-def _listed_images(source: Source, path: str, images: dict[str, str]) -> list[str]:
+def _listed_images(source: Source, path: str, images: dict[str, str], findings: Findings) -> list[str]:
     """The images that a list names, with paths of whatever host it was written on: as much of each path counts as is needed to tell them."""
     by_name: dict[str, list[str]] = {}
     for image in images.values():
         by_name.setdefault(match_key(PurePosixPath(image).name), []).append(image)
     found = []
-    for line in source.read(path, _LONGEST_TEXT).decode("utf-8-sig", "replace").splitlines():
+    for line in read_text(source, path, findings).splitlines():
         named = PurePosixPath(line.strip().replace("\\", "/"))
         candidates = by_name.get(match_key(named.name), [])
         if candidates:
