@@ -78,6 +78,14 @@ class Tally:
 
     def notice_classes(self, findings: Findings) -> None:
         """Say which classes have too few images to be learnt."""
+        for parsed_set in self.parsed.sets:
+            if not parsed_set.classes:
+                findings.warning(
+                    "no-classes",
+                    "",
+                    f"Nothing of what is said of the images can be used for “{parsed_set.name}” ({parsed_set.kind}): it has no class.",
+                    "See what was left out, or name another format.",
+                )
         most: dict[str, int] = {}  # images that show a class, in the set that shows it most
         for number, parsed_set in enumerate(self.parsed.sets):
             for index, name in enumerate(parsed_set.classes):

@@ -143,7 +143,7 @@ def _layout(header: list[str], rows: list[list[str]]) -> _Layout | None:
         return layout
     others = [number for number in range(len(names)) if number not in (image, layout.split, layout.group) and names[number]]
     marked = {
-        number: class_name(header[number])
+        number: class_name(label_csv.legible(header[number]))
         for number in others
         if rows and all(number < len(row) and row[number].strip() in _MARKS for row in rows) and any(row[number].strip() for row in rows)
     }
@@ -166,7 +166,7 @@ class _Images:
 
     def find(self, cell: str, file: str) -> str:
         """The image that a cell of `file` means, the nearest of several; nothing where there is none."""
-        text = unescape_cell(cell.strip()).replace("\\", "/").removeprefix("./")
+        text = label_csv.legible(unescape_cell(cell.strip())).replace("\\", "/").removeprefix("./")
         folder = file.rpartition("/")[0]
         for path in (f"{folder}/{text}" if folder else text, text):
             if path in self._paths:
@@ -219,7 +219,7 @@ class _Reading:
         label = _cell(row, layout.label)
         if layout.box is None:
             for part in label.split("|"):
-                if name := class_name(unescape_cell(part)):
+                if name := class_name(label_csv.legible(unescape_cell(part))):
                     yield self.classes.index(name)
             return
         cells = [_cell(row, column) for column in layout.box]
@@ -228,7 +228,7 @@ class _Reading:
         x, y, right, bottom = (label_csv.number_in(cell) for cell in cells)
         if not math.isfinite(x + y + right + bottom):
             raise ValueError("a coordinate is not finite")
-        name = class_name(unescape_cell(label))
+        name = class_name(label_csv.legible(unescape_cell(label)))
         if not name:
             raise ValueError("the box has no class")
         yield self.classes.index(name), x, y, right - x if layout.corners else right, bottom - y if layout.corners else bottom, number

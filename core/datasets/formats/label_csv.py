@@ -115,6 +115,17 @@ def _dialect(source: Source, file: str) -> tuple[str, str]:
     return encoding, "," if "," in first.partition(";")[0] else ";" if ";" in first else "\t" if "\t" in first else ","
 
 
+def legible(text: str) -> str:
+    """A cell whose bytes were no UTF-8, as spreadsheets of Western Europe write them; any other cell as it is."""
+    if text.isascii():
+        return text
+    data = text.encode("utf-8", "surrogateescape")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace")
+
+
 def number_in(cell: str) -> float:
     """A number, its decimals after a point or, as in many countries, a comma."""
     try:
@@ -291,7 +302,7 @@ class _Table:
         index = self._by_text.get(text)
         if index is None:
             # A quote before a formula character is the escape of our own export.
-            name = class_name(unescape_cell(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+            name = class_name(legible(unescape_cell(text)))
             if not name:
                 self._bad(number, "The class has no name.", "Write the name of the class as the second column.")
                 return None
@@ -305,6 +316,7 @@ class _Table:
         for path in (self.folder + name, name):
             if path in members:
                 return path
+        name = legible(name)
         if self._composed is None:
             self._composed = {unicodedata.normalize("NFC", path): path for path in members}
             self._by_name: dict[str, list[str]] = {}

@@ -132,6 +132,7 @@ def test_classes_that_differ_in_case_only_are_named(home: Any, pack: Pack, pictu
         "\ufeffFile;Class\r\npics/1.png;Äpfel\r\npics/2.png;pear\r\n".encode(),
         "pics/1.png\tÄpfel\r\npics/2.png\tpear\r\n".encode("utf-16"),
         "filename,class\n1.png,Äpfel\n2.png,pear\n".encode(),  # bare names of images that lie elsewhere
+        "pics/1.png;Äpfel\npics/2.png;pear\n".encode("cp1252"),
     ],
 )
 def test_csv_as_spreadsheets_write_it(home: Any, pack: Pack, picture: Picture, text: bytes) -> None:

@@ -197,3 +197,9 @@ def test_pictures_behind_the_first(home: Any, write: Any, picture: Picture) -> N
 def test_where_nothing_can_be_used_the_first_reason_is_told(home: Any, write: Any, picture: Picture) -> None:
     with pytest.raises(BadDataError, match=r"a\.json:3: Shape 1 has no label or no points"):
         home.bring(write({"a.png": picture(1), "a.json": json.dumps({"shapes": [{"points": []}], "imagePath": "a.png"}, indent=1)}))
+
+
+def test_a_set_of_which_nothing_could_be_used(home: Any, write: Any, picture: Picture) -> None:
+    said = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]}]}
+    dataset = home.bring(write({"a.png": picture(1), "all.json": json.dumps(said)}))
+    assert home.finding(dataset, "unknown-class").file == "all.json" and "boxes" in home.finding(dataset, "no-classes").message
