@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,8 @@ def population(house: House) -> str:
 
 def press_stop(house: House, task: str, mode: str) -> None:
     with house.database.write() as session:
-        stop_task(session, ADA, session.get_one(Task, task), mode)
+        # The command line made it, by whoever runs the tests.
+        stop_task(session, replace(ADA, admin=True), session.get_one(Task, task), mode)
 
 
 @pytest.mark.parametrize("mode", ["keep", "discard"])
