@@ -58,7 +58,7 @@ def _search_fields(tuning: Tuning) -> dict[str, HyperparameterField]:
                 FIELDS[name],
                 kind="values",
                 label=PLURALS[name].capitalize(),
-                hint="The values to try, each with each of the others",
+                hint="Tried each with each of the others",
                 default=[float(FIELDS[name].default)],
                 most=MAX_VALUES,
             )
@@ -67,8 +67,8 @@ def _search_fields(tuning: Tuning) -> dict[str, HyperparameterField]:
     fields = {}
     for name in TUNED:
         low, high = (_POPULATION if tuning == Tuning.POPULATION else _RANDOM)[name]
-        scale = "drawn on a logarithmic scale" if name == "learning_rate" else "drawn evenly"
-        field_ = replace(FIELDS[name], kind="range", hint=f"Lowest and highest, {scale}", default=[low, high])
+        scale = "Drawn on a logarithmic scale" if name == "learning_rate" else "Drawn evenly"
+        field_ = replace(FIELDS[name], kind="range", hint=scale, default=[low, high])
         fields[name] = replace(field_, minimum=low, maximum=high) if tuning == Tuning.POPULATION else field_
     fields["jobs"] = HyperparameterField(
         name="jobs",
