@@ -27,7 +27,7 @@ class Ask(StrEnum):
 class CopyOrder:
     """A member of a population is to go on from the weights and the optimizer's state of job `source`.
 
-    `generation` is the one in which that was decided: the copy is made once, by whichever generation comes first to it.
+    `generation` is the first one that may make the copy: it is made once, by whichever comes to it.
     """
 
     generation: int

@@ -234,7 +234,7 @@ class Lineage(Base):
     __tablename__ = "lineage"
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
-    generation: Mapped[int] = mapped_column(primary_key=True)  # of the copying job, in which it was decided
+    generation: Mapped[int] = mapped_column(primary_key=True)  # of the copying job, the first one that makes the copy
     epoch: Mapped[int]  # epochs the copying member had finished
     task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"), index=True)
     source: Mapped[int]  # number of the job that was copied

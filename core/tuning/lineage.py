@@ -98,7 +98,8 @@ def save_diverged(session: Session, settings: Settings, job_id: str, generation:
         return False
     copy = rescue(job.number, members(session, task.id), search.ranges, _random(task, job, generation))
     if copy is not None:
-        _store(session, task, job, copy, None)
+        # For the next generation: in this one it may have copied already, when its slice began.
+        _store(session, task, job, copy, None, generation=generation + 1)
     elif job.attempts > 1 or not _others_go_on(session, job):
         return False
     hand_back(session, job_id, generation, device_seconds=device_seconds, between_slices=True)
@@ -142,11 +143,11 @@ def family(session: Session, task_id: str, best: int | None) -> Family:
     return Family(copies, ancestry(copies, best, epoch))
 
 
-def _store(session: Session, task: Task, job: Job, copy: Copy, score: float | None) -> None:
+def _store(session: Session, task: Task, job: Job, copy: Copy, score: float | None, *, generation: int | None = None) -> None:
     session.add(
         Lineage(
             job_id=job.id,
-            generation=job.generation,
+            generation=job.generation if generation is None else generation,
             epoch=job.epoch,
             task_id=task.id,
             source=copy.source.number,

@@ -13,7 +13,7 @@ from core.db.tables import Epoch, Event, Lineage, Outbox, Task
 from core.settings import Settings
 from core.tasks.actions import stop_task
 from core.tasks.creation import NewTask
-from core.tasks.lifecycle import FencedError, fail_job, finish_job, hand_back, lose_job
+from core.tasks.lifecycle import FencedError, NewModel, complete_task, fail_job, finish_job, hand_back, lose_job
 from core.tuning.lineage import Stretch, begin_slice, family, latest_copy, save_diverged
 from core.tuning.scores import members, why_enough
 from core.tuning.search import values_of
@@ -152,6 +152,59 @@ def test_the_first_to_diverge_gets_another_turn_after_the_others(search: Any) ->
     assert save() and population.copies() == []
     population.slice(2, 0.8)
     assert save() and population.copies()[0].source == 2
+
+
+def save_first(population: Search) -> bool:
+    population.claim(1)
+    saved: bool = population.do(1, lambda session, *holder: save_diverged(session, population.settings, *holder, device_seconds=1.0))
+    return saved
+
+
+def test_the_first_to_diverge_gets_one_more_turn_only(search: Any) -> None:
+    population = search(jobs=2)
+    assert save_first(population)
+    assert not save_first(population), "nobody has published anything yet, and it has diverged again"
+
+
+def test_who_diverges_alone_is_not_waited_for(search: Any) -> None:
+    population = search(jobs=2)
+    population.claim(2)
+    population.do(2, fail_job, "It diverged.", "Lower it.")
+    assert not save_first(population)
+
+
+def test_rescues_are_counted_anew_at_each_epoch(search: Any) -> None:
+    population = search()
+    rounds(population, (0.4, 0.5, 0.9, 0.6, 0.7))
+    for _ in range(population.settings.max_attempts):
+        assert save_first(population)
+    assert not save_first(population)
+    population.epoch(1, 0.8)
+    population.do(1, hand_back, between_slices=True)
+    assert save_first(population), "it has come further since"
+
+
+def test_the_last_job_counts_as_ended_while_it_makes_the_model_and_has_all_its_attempts_for_that(search: Any) -> None:
+    grid = search(Tuning.GRID, jobs=2)
+    grid.claim(1)
+    grid.epoch(1, 0.9)
+    grid.do(1, finish_job, score=0.9, metrics={"accuracy": 0.9})
+
+    def lose() -> None:
+        grid.claim(2)
+        grid.do(2, lambda session, *holder: lose_job(session, grid.settings, *holder, "killed"))
+
+    for _ in range(grid.settings.max_attempts):
+        lose()
+    assert (grid.job(2).state, grid.job(2).ending, grid.state()) == ("waiting", "error", "waiting")
+    with grid.database.read() as session:
+        assert standings(session, grid.task).outcome == "1 finished (1 of them early), 0 stopped, 1 failed"
+    for _ in range(grid.settings.max_attempts - 1):
+        lose()
+    assert grid.job(2).ending == "error", "these were losses of another kind"
+    grid.claim(2)
+    grid.do(2, complete_task, NewModel(f"models/{grid.task.id}", ["a"]))
+    assert (grid.state(), grid.job(1).state, grid.job(2).state) == ("finished", "finished", "error")
 
 
 def test_stopped_between_slices_the_best_is_kept(search: Any, ada: Actor) -> None:
