@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from training_material import EVERYTHING, Bench, Listener
+from training_material import EVERYTHING, Bench, Listener, on_device
 
 
 def measure(run: Any, rounds: int) -> dict[str, Any]:
@@ -83,7 +83,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--boxes", action="store_true", help="a detector's data")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="", help="where, if not on the best there is")
     asked = parser.parse_args()
+    on_device(asked.device)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), asked.images, asked.boxes)
         from worker.engine import training

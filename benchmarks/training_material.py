@@ -12,6 +12,18 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+
+def on_device(asked: str) -> None:
+    """Have everything in this process and its children run on `cpu`, `cuda`, or the best there is (empty). Call before torch is imported."""
+    if asked == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif asked == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            sys.exit("There is no GPU that torch can use here.")
+
+
 WIDTH, HEIGHT = 500, 375
 EVERYTHING = {  # all augmentations of the reference flow, at its own strengths
     "horizontal_flip": True,

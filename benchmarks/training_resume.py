@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from training_material import Bench, Listener
+from training_material import Bench, Listener, on_device
 
 
 def main() -> None:
@@ -24,7 +24,9 @@ def main() -> None:
     parser.add_argument("--network", default="tf_efficientnet_lite0")
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--images", type=int, default=400)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="", help="where, if not on the best there is")
     asked = parser.parse_args()
+    on_device(asked.device)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), asked.images)
         from worker.engine import loop

@@ -6,7 +6,7 @@ The reference is what one writes first: DataLoader with a worker per core, PIL, 
 autocast on a GPU, validation after each epoch, the state dict at the end. Both crop, shift and colour at the same strengths, from the same weights,
 with the same split. Our side decodes the images anew (no cache from before) and ends with weights, card and pictures. Each runs in a process of its
 own, one after the other. Prints one line of JSON: `speedup` by wall time, `cpu_speedup` by processor time (which other work on the machine disturbs
-less), and both accuracies.
+less), `memory` by peak (of the GPU where there is one), and both accuracies.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from training_material import ROOT, Bench, Listener
+from training_material import ROOT, Bench, Listener, on_device
 
 AUGMENTATIONS = {"horizontal_flip": False, "resized_crop": True, "translation": True, "translation_percent": 5, "colour_jitter": True}
 WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
@@ -29,6 +29,8 @@ WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 
 def ours(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Train and leave a model, as a worker does between Start and the end; also tells the reference the split and the recipe."""
     bench = Bench(folder, asked.images)
+    if asked.streamed:
+        bench.settings.resident_share = 0
     plan = {**AUGMENTATIONS, "image_size": asked.image_size, "batch_size": asked.batch_size, "epochs": asked.epochs, "early_stop": False}
     job = bench.job(asked.network, **plan)
     from worker.engine.training import read_records
@@ -46,7 +48,16 @@ def ours(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
     about = {"learning_rate": job.plan.learning_rate, "weight_decay": job.plan.weight_decay, "label_smoothing": job.plan.label_smoothing}
     (folder / "reference.json").write_text(json.dumps({**sides, **about, "mean": job.spec.mean, "std": job.spec.std}))
-    return {"seconds": seconds, "cpu_seconds": busy, "accuracy": result.metrics["accuracy"]}
+    return {"seconds": seconds, "cpu_seconds": busy, "accuracy": result.metrics["accuracy"], "peak_bytes": peak_bytes()}
+
+
+def peak_bytes() -> int:
+    """The most memory that tensors took on the GPU; without one, the most that this process took of the host's."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def reference(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -119,7 +130,7 @@ def reference(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     torch.save(network.state_dict(), folder / "reference.pt")
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     busy = time.process_time() + children.ru_utime + children.ru_stime
-    return {"seconds": time.perf_counter() - began, "cpu_seconds": busy, "accuracy": best}
+    return {"seconds": time.perf_counter() - began, "cpu_seconds": busy, "accuracy": best, "peak_bytes": peak_bytes()}
 
 
 def main() -> None:
@@ -130,9 +141,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--streamed", action="store_true", help="our images do not stay on the GPU")
     parser.add_argument("--side", choices=("ours", "reference"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="", help="where, if not on the best there is")
     asked = parser.parse_args()
+    on_device(asked.device)
     if asked.side:
         print(json.dumps(ours(asked, asked.folder) if asked.side == "ours" else reference(asked, asked.folder)))
         return
@@ -147,9 +161,12 @@ def main() -> None:
             {
                 "benchmark": "training_whole_job",
                 "network": asked.network,
+                "image_size": asked.image_size,
+                "batch_size": asked.batch_size,
                 "images": asked.images,
                 "epochs": asked.epochs,
                 "speedup": round(numbers["reference"]["seconds"] / numbers["ours"]["seconds"], 2),
+                "memory": round(numbers["ours"]["peak_bytes"] / numbers["reference"]["peak_bytes"], 3),
                 "cpu_speedup": round(numbers["reference"]["cpu_seconds"] / numbers["ours"]["cpu_seconds"], 2),
                 **{side: {name: round(value, 3) for name, value in values.items()} for side, values in numbers.items()},
             }

@@ -37,6 +37,14 @@ class Settings(BaseSettings):
     lost_after_seconds: float = Field(30, gt=0, description="A running job silent for so long is taken to be lost")
     checkpoint_seconds: float = Field(300, gt=0, description="Longest time between two checkpoints within an epoch")
     auto_gpu_hours: float = Field(0, ge=0, description="What auto tuning may spend on one task; 0 trains one good recipe")
+    resident_share: float = Field(
+        0.25, ge=0, le=1, description="Share of a GPU's free memory that a job's images may take; where they need more they are streamed"
+    )
+    host_image_bytes: int = Field(
+        8_000_000_000,
+        ge=1_000_000,
+        description="So much of its decoded images a job holds in the host's memory; the rest is read from the cache",
+    )
     compile: str = Field(
         "auto", pattern="^(auto|always|never)$", description="torch.compile: auto tries it on GPUs in trainings long enough for it to pay"
     )

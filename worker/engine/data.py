@@ -4,10 +4,12 @@ The cache is one memory-mapped file of bytes, [images, size, size, 3], shared by
 lies whole on the device; else batches are gathered on the host by a thread of its own and copied while the last step is computed.
 """
 
+import os
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from pathlib import Path
 from queue import Empty, Full, Queue
 
 import numpy as np
@@ -26,7 +28,7 @@ Pixels = NDArray[np.uint8]
 
 _FORMAT = 1  # raise it when the pixels of a cache change their meaning
 _CHUNK = 32  # images decoded by a thread before it asks whether to go on
-_RESIDENT_SHARE = 0.25  # of the device's free memory that the images may take
+_UPLOADED_BYTES = 64_000_000  # of the images at once on their way to stay on a GPU
 
 
 def decode(data: bytes, size: int) -> Pixels:
@@ -133,15 +135,38 @@ def batches_of(order: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int
 class ImageSource:
     """Hands out batches of images, [images, 3, size, size] of bytes in channels-last order, on the device.
 
-    Pixels that take at most a quarter of a GPU's free memory lie on the GPU whole.
+    Pixels that take at most `resident_share` of a GPU's free memory lie on the GPU whole. Else they come from the cache: mapped into memory, where
+    they take at most `host_bytes`; of larger sets, which may be larger than the host's memory, only the batches at hand are in this process.
     """
 
-    def __init__(self, pixels: Pixels, device: Device) -> None:
+    def __init__(self, pixels: Pixels, device: Device, *, resident_share: float = 0.25, host_bytes: int = 8_000_000_000) -> None:
         self._pixels = pixels
         self._device = device
+        larger = isinstance(pixels, np.memmap) and pixels.nbytes > host_bytes
+        self._file = Path(pixels.filename).open("rb", buffering=0) if larger else None  # type: ignore[attr-defined]  # noqa: SIM115 - for its life
         free = device.free_bytes()
-        self.resident = free is not None and pixels.nbytes <= _RESIDENT_SHARE * free
-        self._on_device = torch.from_numpy(np.array(pixels)).to(device.torch) if self.resident else None
+        self.resident = free is not None and pixels.nbytes <= resident_share * free
+        self._on_device = self._uploaded() if self.resident else None
+
+    def _uploaded(self) -> torch.Tensor:
+        """All images on the device; the host never holds more than a part of them."""
+        uploaded = torch.empty(self._pixels.shape, dtype=torch.uint8, device=self._device.torch)
+        each = max(1, _UPLOADED_BYTES // max(1, self._pixels[:1].nbytes))
+        for start in range(0, len(self._pixels), each):
+            rows = np.arange(start, min(start + each, len(self._pixels)))
+            uploaded[start : start + each] = torch.from_numpy(self._gathered(rows))
+        return uploaded
+
+    def _gathered(self, rows: NDArray[np.int64]) -> Pixels:
+        """A copy of some images."""
+        if self._file is None:
+            return np.asarray(self._pixels[rows])
+        gathered = np.empty((len(rows), *self._pixels.shape[1:]), np.uint8)
+        each = self._pixels[:1].nbytes
+        for place in np.argsort(rows):  # in the order of the file
+            start = self._pixels.offset + int(rows[place]) * each  # type: ignore[attr-defined]
+            gathered[place] = np.frombuffer(os.pread(self._file.fileno(), each, start), np.uint8).reshape(gathered[place].shape)
+        return gathered
 
     def leave_device(self) -> None:
         """Give the device's memory back to the network; from now on images are streamed."""
@@ -158,7 +183,7 @@ class ImageSource:
                 yield self._on_device[chosen].permute(0, 3, 1, 2)
         elif self._device.is_cpu:
             for rows in batches:
-                yield torch.from_numpy(self._pixels[rows]).permute(0, 3, 1, 2)
+                yield torch.from_numpy(self._gathered(rows)).permute(0, 3, 1, 2)
         else:
             yield from self._copied_ahead(batches)
 
@@ -181,7 +206,7 @@ class ImageSource:
                 for rows in batches:
                     if stop.is_set():
                         return
-                    host = torch.from_numpy(self._pixels[rows])
+                    host = torch.from_numpy(self._gathered(rows))
                     put(host.pin_memory() if pinned else host)
             except BaseException as error:  # noqa: BLE001  raised again by the consumer
                 put(error)

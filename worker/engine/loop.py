@@ -17,7 +17,7 @@ from core.settings import Settings
 from core.tasks.hyperparameters import TrainingPlan
 from worker.engine.augment import Augmentation, Drawn, Normalisation
 from worker.engine.average import WeightAverage
-from worker.engine.checkpoint import Best, CheckpointFolder, snapshot
+from worker.engine.checkpoint import Best, CheckpointFolder, Copies
 from worker.engine.compiling import Compilation
 from worker.engine.data import ImageSource, batches_of, epoch_order
 from worker.engine.device import Device
@@ -61,6 +61,7 @@ class Run:
     team: Team = field(default_factory=Team)
     slice_end: int = 0  # epochs after which to return though the training is not over; 0: never
     pace: Pace = field(default_factory=Pace)
+    copies: Copies = field(default_factory=Copies)
     last_checkpoint: float = field(default_factory=time.monotonic)
     last_progress: float = float("-inf")
 
@@ -148,6 +149,8 @@ def train_one_epoch(run: Run) -> Ask:
             tell(run, loss=loss, learning_rate=learning_rate)
         seconds, mark = time.monotonic() - mark, time.monotonic()  # waiting for images included
         state.train_seconds += seconds
+        if run.device.is_cuda and run.team.leads and run.pace.steps == 0:
+            copied_state(run)  # takes the pinned memory that checkpoints will need, which is slow, while everything is warming up
         if run.compilation.after_step(seconds, run.steps * (plan.epochs - state.epoch) - state.step):
             run.pace.stepped(seconds, len(rows))
     return Ask.GO_ON
@@ -274,7 +277,9 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
         )
         state.best_key = run.checkpoints.best_key(state.epoch)
         if run.team.leads:
-            best = Best(state.epoch, evaluation.score, dict(evaluation.metrics), best_weights(run), snapshot(evaluation.details))
+            run.checkpoints.drain()
+            details = run.copies.of(evaluation.details, "details")
+            best = Best(state.epoch, evaluation.score, dict(evaluation.metrics), best_weights(run), details)
     state.epochs_since_lowest = 0 if evaluation.loss < state.lowest_loss else state.epochs_since_lowest + 1
     state.lowest_loss = min(state.lowest_loss, evaluation.loss)
     stops_early = plan.early_stop and state.epochs_since_lowest >= plan.patience
@@ -322,7 +327,7 @@ def tell_epoch(run: Run, numbers: dict[str, Any], metrics: dict[str, Any], is_be
 def best_weights(run: Run) -> dict[str, torch.Tensor]:
     """A copy of the weights that were judged, on the host."""
     with run.average.in_place() if run.average is not None else nullcontext():
-        return {name: tensor.contiguous() for name, tensor in snapshot(run.network.state_dict()).items()}
+        return {name: tensor.contiguous() for name, tensor in run.copies.of(run.network.state_dict(), "best").items()}
 
 
 def save_within_epoch(run: Run) -> None:
@@ -336,7 +341,14 @@ def write_checkpoint(run: Run, best: Best | None, told: Callable[[], None]) -> N
     run.last_checkpoint = time.monotonic()
     if run.team.leads:
         run.link.asked()  # raises where the job has been taken over: then nothing more is written
-        run.checkpoints.save(snapshot(pack(run.state, run.network, run.optimizer, run.average)), best, told)
+        run.checkpoints.drain()  # what was copied last has been written
+        run.checkpoints.save(copied_state(run), best, told)
+
+
+def copied_state(run: Run) -> dict[str, Any]:
+    """Everything that a checkpoint holds, on the host."""
+    state: dict[str, Any] = run.copies.of(pack(run.state, run.network, run.optimizer, run.average), "state")
+    return state
 
 
 def train_mode(run: Run) -> None:

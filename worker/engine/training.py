@@ -120,7 +120,7 @@ def train(
             optimizer=optimizer,
             average=average,
             objective=objective,
-            source=ImageSource(pixels, device),
+            source=ImageSource(pixels, device, resident_share=settings.resident_share, host_bytes=settings.host_image_bytes),
             train_rows=train_rows,
             validation_rows=validation_rows,
             augmentation=Augmentation(plan, normalisation, objective.padding),

@@ -1,7 +1,9 @@
 """Decoded once, shared, whole or not at all; batches that leave no image out."""
 
 import io
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -174,3 +176,45 @@ def test_an_error_while_gathering_reaches_the_loop() -> None:
     next(stream)
     stream.close()
     assert threading.active_count() == before
+
+
+def mapped_bytes() -> int:
+    """What of mapped files lies in this process' memory."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("RssFile:")).split()[1]) * 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("device", [CPU, Elsewhere(torch.device("cpu"), "", False)], ids=["host", "streamed"])
+def test_a_set_larger_than_the_memory_it_may_take_is_streamed(tmp_path: Path, device: Device) -> None:
+    shape = (600, 256, 256, 3)  # 118 MB
+    pixels = np.lib.format.open_memmap(tmp_path / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
+    pixels[:] = np.arange(600, dtype=np.uint8).reshape(-1, 1, 1, 1)
+    pixels.flush()
+    del pixels
+    most = {}
+    for bound in (10_000_000, 1_000_000_000):
+        mapped = np.load(tmp_path / "pixels.npy", mmap_mode="r")
+        source = ImageSource(mapped, device, host_bytes=bound)
+        before = mapped_bytes()
+        most[bound] = 0
+        for epoch in (1, 2):
+            batches = batches_of(epoch_order(600, 0, epoch), 10)
+            for rows, images in zip(batches, source.stream(batches), strict=True):
+                assert (images[:, 0, 0, 0].numpy() == (rows % 256)).all()
+                most[bound] = max(most[bound], mapped_bytes() - before)
+        del mapped, source
+    assert most[10_000_000] < 10_000_000
+    assert most[1_000_000_000] > 80_000_000, "where there is room the images stay"
+
+
+def test_how_much_of_the_device_images_may_take_is_a_setting() -> None:
+    class Small(Elsewhere):
+        def free_bytes(self) -> int | None:
+            return 8 * 8 * 3 * 20 * 4  # four times the images
+
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 8, 8, 3), dtype=np.uint8)
+    device = Small(torch.device("cpu"), "", False)
+    assert ImageSource(pixels, device).resident
+    assert not ImageSource(pixels, device, resident_share=0.2).resident
+    assert not ImageSource(pixels, device, resident_share=0).resident
