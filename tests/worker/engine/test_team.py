@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 import torch
 
+from core.zoo.catalogue import entries
+from worker.engine import team
 from worker.engine.checkpoint import newest
 from worker.engine.team import Team
 from worker.link import Ask
+from worker.objectives.detection import Outputs
 
 ROOT = Path(__file__).parents[3]
 
@@ -102,12 +105,34 @@ def test_shares_take_each_image_once(count: int, size: int) -> None:
     seen: list[int] = []
     lengths = set()
     for rank in range(size):
-        team = Team()
-        team.rank, team.size = rank, size
-        part = range(count)[team.share(count)]
+        member = Team()
+        member.rank, member.size = rank, size
+        part = range(count)[member.share(count)]
         seen += part
         lengths.add(len(part))
     assert seen == list(range(count)) and max(lengths) - min(lengths) <= 1
+
+
+def test_outputs_of_every_kind_go_to_the_leader_whole() -> None:
+    with torch.inference_mode():
+        outputs = Outputs(torch.tensor(0.5), [{"boxes": torch.ones(2, 4), "labels": torch.zeros(2)}], 64)
+    moved = pickle.loads(pickle.dumps(team._on_host({"outputs": outputs, "rows": (1, torch.arange(3))})))
+    assert moved["outputs"].side == 64 and float(moved["outputs"].loss) == 0.5
+    assert torch.equal(moved["outputs"].found[0]["boxes"], torch.ones(2, 4))
+    assert moved["rows"][0] == 1 and torch.equal(moved["rows"][1], torch.arange(3))
+
+
+@pytest.mark.long
+def test_two_processes_detect_as_one_does(bench: Any) -> None:
+    """Losses that are means over sampled boxes differ a little between halves and a whole; the judgement is made of all images."""
+    dataset = bench.squares(images=24)
+    plan = {"epochs": 2, "batch_size": 6, "image_size": 64, "learning_rate": 1e-3}
+    spec = next(one for one in entries() if one.network == "faster_rcnn-tf_efficientnet_lite0" and one.pretraining == "none")
+    job = bench.job(dataset, task="together", spec=spec, kind="boxes", **plan)
+    leader, follower = train_together(bench, job)
+    assert leader["metrics"] == follower["metrics"] and len(leader["epochs"]) == 2
+    _, alone = bench.train(bench.job(dataset, task="alone", spec=spec, kind="boxes", **plan))
+    assert leader["epochs"][0]["train_loss"] == pytest.approx(alone.epochs[0][1]["train_loss"], rel=0.3)
 
 
 @pytest.mark.long

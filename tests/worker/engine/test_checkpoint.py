@@ -1,0 +1,55 @@
+"""Copies for checkpoints: what was copied changes no more, lies as it lay, and takes its memory once."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from worker.engine.checkpoint import Copies
+
+
+def trained() -> tuple[nn.Module, torch.optim.Optimizer]:
+    network = nn.Conv2d(3, 8, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(network.parameters(), 0.1)
+    step(network, optimizer)
+    return network, optimizer
+
+
+def step(network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    network(torch.ones(1, 3, 8, 8)).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def tensors(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    return [
+        tensor
+        for item in (value.values() if isinstance(value, dict) else value if isinstance(value, list) else [])
+        for tensor in tensors(item)
+    ]
+
+
+def test_a_copy_changes_no_more_and_lies_as_its_original() -> None:
+    network, optimizer = trained()
+    live = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "epochs": [1, 2]}
+    copied = Copies().of(live, "state")
+    before = [tensor.clone() for tensor in tensors(live)]
+    for original, copy in zip(tensors(live), tensors(copied), strict=True):
+        assert torch.equal(original, copy) and original.stride() == copy.stride()
+    step(network, optimizer)
+    assert all(torch.equal(kept, copy) for kept, copy in zip(before, tensors(copied), strict=True))
+    assert copied["epochs"] == [1, 2] and copied["epochs"] is not live["epochs"]
+
+
+def test_the_next_copy_takes_no_more_memory() -> None:
+    network, optimizer = trained()
+    copies = Copies()
+    first = [tensor.data_ptr() for tensor in tensors(copies.of(network.state_dict(), "state"))]
+    step(network, optimizer)
+    second = copies.of(network.state_dict(), "state")
+    assert [tensor.data_ptr() for tensor in tensors(second)] == first
+    assert torch.equal(second["weight"], network.state_dict()["weight"])
+    others = {tensor.data_ptr() for tensor in tensors(copies.of(network.state_dict(), "best"))}
+    assert others.isdisjoint(first), "the best weights and the state are written together"
