@@ -256,9 +256,9 @@ def test_hopeless_jobs_of_a_search_end_at_a_rung_and_have_finished(search: Any) 
 
 @pytest.mark.parametrize(("tuning", "plan"), [(Tuning.RANDOM, {"early_stop": False}), (Tuning.POPULATION, {})])
 def test_without_early_stop_and_in_a_population_none_ends(search: Any, tuning: Tuning, plan: dict[str, Any]) -> None:
-    found = search(tuning, jobs=4, **plan)
+    found = search(tuning, jobs=4, epochs=8, **plan)  # judged after 2 and 4
     for number in range(1, 5):
-        assert train(found, number, *(0.9 - number / 10,) * 3) == ""
+        assert train(found, number, *(0.9 - number / 10,) * 5) == ""
 
 
 def test_of_many_failures_the_first_is_told(search: Any) -> None:
