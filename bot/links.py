@@ -13,6 +13,9 @@ from core.wizard.screens import Message, Text
 logger = logging.getLogger(__name__)
 
 
+TITLES = {"slack": "Slack", "discord": "Discord"}
+
+
 @dataclass(frozen=True)
 class Links:
     """Pairs of channels; a link works both ways."""
@@ -48,10 +51,12 @@ class Links:
             return
         key = f"{message.key}:announcement"
         for channel in self.beside(place):
+            # Where more is told stands in another chat, which a link cannot lead to.
+            text = message.announcement if channel.face == place.face else f"{message.announcement} The thread is in {TITLES[place.face]}."
             for poster in (item for item in posters if item.face == channel.face and item.wants(channel)):
                 try:
                     if not poster.find(channel, key):
-                        poster.post(channel, Message(key, (Text(message.announcement),)))
+                        poster.post(channel, Message(key, (Text(text),)))
                 except ChatError as error:
                     logger.warning("a linked channel of %s was not told: %s", channel.face, error)
 
@@ -61,7 +66,7 @@ NO_LINKS = Links()
 
 def _channel(text: str) -> Place | None:
     face, _, channel = text.strip().partition(":")
-    if not channel or face not in ("slack", "discord") or (face == "discord" and not is_id(channel)):
+    if not channel or face not in TITLES or (face == "discord" and not is_id(channel)):
         return None
     return Place(face, channel)
 

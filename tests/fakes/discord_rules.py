@@ -125,9 +125,9 @@ def _message(message: dict[str, Any], files: list[tuple[str, bytes]], limit: int
             yield f"{name} is empty"
         if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
             yield f"Discord would change the file name {name!r}"
+    if not (message.get("flags") or 0) & COMPONENTS_V2:
+        yield "not in Components V2"  # an edit has to say so, too: a deferred answer is no such message yet
     if new:
-        if not message.get("flags", 0) & COMPONENTS_V2:
-            yield "not in Components V2"
         if message.get("allowed_mentions") != {"parse": []}:
             yield f"may mention people: {message.get('allowed_mentions')}"
     elif message.get("allowed_mentions", {"parse": []}) != {"parse": []}:

@@ -108,7 +108,7 @@ async def test_what_is_trained_from_slack_is_announced_in_discord(
     train()
     await until(lambda: any("98.6" in post for post in of_slack(slack, both.thread())))
     await until(lambda: bool(world.posts(world.channel)))
-    assert world.posts(world.channel) == ["“pets classification” is trained: accuracy 98.6 %."]
+    assert world.posts(world.channel) == ["“pets classification” is trained: accuracy 98.6 %. The thread is in Slack."]
     assert not world.channel.threads
     assert sum("is trained" in post for post in of_slack(slack)) == 1
 
@@ -122,6 +122,6 @@ async def test_what_is_trained_from_discord_is_announced_in_slack(
     training = train()
     await until(lambda: "98.6 %" in world.words())
     await until(lambda: any("is trained: accuracy 98.6" in post for post in of_slack(slack)))
-    assert sum("is trained" in post for post in of_slack(slack)) == 1
+    assert sum("is trained" in post and "The thread is in Discord" in post for post in of_slack(slack)) == 1
     assert "is trained" in world.posts(world.channel)[-1]
     await until(lambda: training.delivery.done)
