@@ -52,7 +52,7 @@ async def converse(world: Any, folder: Path) -> None:
         await draw(world, folder, name, target or world.wizard, channel)
 
     ada, channel = world.ada, world.channel
-    await show("begun", (await ada.slash(channel, "train")).response, channel)
+    await ada.slash(channel, "train")
     await world.click("Next")
     await world.choose("single-label", "task-type")
     await show("task-type")
@@ -65,7 +65,6 @@ async def converse(world: Any, folder: Path) -> None:
     await show("model")
     for value, action in (("manual", "selection"), ("DenseNet", "family"), ("densenet121", "network"), ("none", "pretraining")):
         await world.choose(value, action)
-    await show("network")
     await world.click("Next")
     await world.choose("manual", "tuning")
     opened = await world.click("Data loader…")
@@ -85,8 +84,7 @@ async def converse(world: Any, folder: Path) -> None:
     await until(world, lambda: "is trained" in world.words())
     await show("result")
     await show("announcement", newest_of(world), channel)
-    for command in ("tasks", "models", "datasets", "help"):
-        await show(command, (await ada.slash(channel, command)).response, channel)
+    await show("tasks", (await ada.slash(channel, "tasks")).response, channel)
     await show("refusal", (await ada.slash(channel, "datasets", address="/etc", name="x")).response, channel)
 
 

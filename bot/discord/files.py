@@ -20,6 +20,18 @@ LINK_SECONDS = 7 * 24 * 3600
 SMALLEST_SIDE = 64
 
 
+def size_of(data: bytes) -> tuple[int, int]:
+    """Width and height of a picture, in pixels.
+
+    Raises:
+        ValueError: when it is no picture.
+    """
+    try:
+        return Image.open(io.BytesIO(data)).size
+    except (OSError, UnidentifiedImageError) as error:
+        raise ValueError("not a picture") from error
+
+
 def fitting_picture(data: bytes, limit: int) -> bytes:
     """The picture, or a smaller JPEG of it, in at most `limit` bytes.
 

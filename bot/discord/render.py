@@ -9,7 +9,7 @@ import discord
 from bot.desk.reply import Reply
 from bot.discord.custom_ids import Control, Verb
 from bot.discord.dialogs import parts_of
-from bot.discord.files import fitting_picture
+from bot.discord.files import fitting_picture, size_of
 from bot.discord.markdown import cut, escape, one_line
 from bot.discord.sheet import MAX_FILES, MAX_OPTIONS, Drawn, NamedFile, Sheet
 from bot.drawing import MARKS, NAVIGATION, bar
@@ -59,11 +59,12 @@ def load_pictures(blocks: Sequence[Block], load: Callable[[Picture], bytes], lim
     for number, picture in enumerate(pictures, 1):
         try:
             data = fitting_picture(load(picture), limit // len(pictures))
+            width, height = size_of(data)
         except (OSError, ValueError, StationmasterError):
             files[picture] = None
             continue
         ending = "jpg" if data[:2] == b"\xff\xd8" else "png"
-        files[picture] = NamedFile(f"picture-{number}.{ending}", data)
+        files[picture] = NamedFile(f"picture-{number}.{ending}", data, width / height)
     return files
 
 

@@ -20,6 +20,7 @@ MAX_FILES = 10
 MAX_LABEL = 80
 MAX_PLACEHOLDER = 150
 MAX_ALT = 1024
+WIDE = 1.6  # width over height from which on a picture can be read only when nothing stands beside it
 
 
 def safe_name(name: str) -> str:
@@ -29,10 +30,11 @@ def safe_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class NamedFile:
-    """A file of a message."""
+    """A file of a message; of a picture `ratio` is its width over its height."""
 
     name: str
     data: bytes
+    ratio: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -154,14 +156,15 @@ class Sheet:
             self.parts.append(Paragraph(markdown))
 
     def picture(self, file: NamedFile, alt: str) -> None:
-        """Add a picture to the gallery at this place; beyond ten files nothing is added."""
+        """Add a picture to the gallery at this place, a wide one in its full width; beyond ten files nothing is added."""
         if self._files >= MAX_FILES or file.name in self._taken:  # a file is sent once, however often it is asked for
             return
         self._files += 1
         self._taken.add(file.name)
         picture = (file, cut(alt, MAX_ALT))
         last = self.parts[-1] if self.parts else None
-        if isinstance(last, Gallery):
+        wide = file.ratio >= WIDE
+        if isinstance(last, Gallery) and not (wide or last.pictures[-1][0].ratio >= WIDE):
             last.pictures.append(picture)
         else:
             self.gap()

@@ -138,6 +138,18 @@ def test_pictures_are_made_smaller_until_they_fit() -> None:
         fitting_picture(noisy.getvalue(), 100)
 
 
+def test_wide_pictures_are_shown_in_their_full_width() -> None:
+    def load(picture: Picture) -> bytes:
+        drawn = io.BytesIO()
+        Image.new("RGB", (800, 300) if picture.alt == "curves" else (300, 300)).save(drawn, "PNG")
+        return drawn.getvalue()
+
+    pictures = tuple(Picture(name, name) for name in ("curves", "matrix", "cases"))
+    drawn = drawn_in_a_loop(lambda: reply_message(Reply(pictures), load_pictures(pictures, load, 10**6)))
+    galleries = [item for item in drawn.view.to_components()[0]["components"] if item["type"] == 12]
+    assert [[item["description"] for item in gallery["items"]] for gallery in galleries] == [["curves"], ["matrix", "cases"]]
+
+
 def test_a_picture_that_cannot_be_had_is_told_of() -> None:
     def missing(_: Picture) -> bytes:
         raise StationmasterError("gone")
