@@ -224,7 +224,7 @@ def finished_message(
         stopped: tuple[Block, ...] = (Text(f"“{task.name}” was stopped; {reason}", Tone.WARNING), *_outcome(search))
         return Message(f"{task.id}:{number}", stopped, announcement=f"“{task.name}” was stopped.")
     blocks += [Facts(metric_rows(event.metrics), title="Result on the validation images"), *_outcome(search), *picture_blocks(event.report)]
-    blocks.append(Facts((("Model", model_name), ("Lies at", model_place))))
+    blocks.append(Facts((("Model", model_name), *((("Lies at", model_place),) if model_place else ()))))
     headline = headline_metric(event.metrics)
     look = (Button("task:show", "Details", value=task.id), *((leaderboard_button(task),) if search is not None else ()))
     buttons = (*(model_buttons(event.model_id) if event.model_id else ()), *look)

@@ -145,7 +145,7 @@ class Notifier:
             standing = self._standing(session, task, thread)
             model = session.get(Model, task.model_id) if task.model_id else None
         for number, event in events:
-            message = self._message(task, model, number, event, standing)
+            message = self._message(task, model, number, event, standing, place)
             if message is not None:
                 # The thread's progress message stands above what follows it, so it is brought up to date first.
                 self._show_progress(poster, place, delivery, thread, messages.progress_message(task, standing), 0)
@@ -227,11 +227,13 @@ class Notifier:
             curves = self._curves.of(session, task, thread.progress.metric_name)
         return Standing(device=thread.device, progress=thread.progress, search=search, curves=curves)
 
-    def _message(self, task: Task, model: Model | None, number: int, event: object, standing: Standing) -> Message | None:
+    def _message(self, task: Task, model: Model | None, number: int, event: object, standing: Standing, place: Place) -> Message | None:
         if isinstance(event, Noticed):
             return messages.notice_message(task, number, event)
         if isinstance(event, (Finished, Stopped)):
-            return messages.finished_message(task, number, event, model.name if model else "", self._model_place(model), standing.search)
+            # A path of the host's tells only those something who sit there.
+            lies_at = self._model_place(model) if place.at_the_host else ""
+            return messages.finished_message(task, number, event, model.name if model else "", lies_at, standing.search)
         if isinstance(event, Failed):
             return messages.failed_message(task, number, event, standing.search)
         return None

@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests" / "fakes"), s
 from PIL import Image
 from slack_drawing import Drawer, page_of
 from slack_person import Person
-from slack_server import APP_TOKEN, BOT_TOKEN, FakeSlack
+from slack_server import APP_TOKEN, BOT_TOKEN, BOT_USER, FakeSlack
 
 from bot.notifier import LIGHT_SECONDS, Notifier
 from bot.slack.app import RunningSlack, start
@@ -126,7 +126,7 @@ def stage() -> Iterator[Stage]:
         face = start(settings, database, storage)
         try:
             person = Person(slack, lambda: face.board.settle(120))
-            names = {user: data["profile"]["real_name"] for user, data in slack.users.items()}
+            names = {user: data["profile"]["real_name"] for user, data in slack.users.items()} | {BOT_USER: "Stationmaster"}
             yield Stage(slack, face, database, storage, settings, person, Drawer(slack.files, names), workers[0])
             if slack.violations:
                 raise SystemExit(f"Slack would not have taken this: {slack.violations}")

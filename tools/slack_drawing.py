@@ -15,7 +15,7 @@ text-align:center;line-height:36px;flex:none}.person{background:#7a5230}.who{fon
 .only{color:#616061;font-size:12px}.thread{margin-left:46px;border-left:3px solid #eee;padding-left:10px}
 .body{flex:1;min-width:0}.header{font-size:18px;font-weight:900;margin:6px 0}.section{margin:6px 0;display:flex;justify-content:space-between;gap:12px}
 .fields{display:grid;grid-template-columns:1fr 1fr;gap:6px 14px;margin:6px 0}.context{color:#616061;font-size:13px;margin:4px 0}
-.actions{display:flex;flex-wrap:wrap;gap:8px;margin:8px 0}.button{border:1px solid #bbb;border-radius:4px;padding:4px 12px;font-weight:700;white-space:nowrap}
+.actions{display:flex;flex-wrap:wrap;gap:8px;margin:8px 0}.button{border:1px solid #bbb;border-radius:4px;padding:4px 12px;font-weight:700;white-space:nowrap;align-self:flex-start}
 .primary{background:#007a5a;border-color:#007a5a;color:#fff}.danger{background:#e01e5a;border-color:#e01e5a;color:#fff}
 .select{border:1px solid #bbb;border-radius:4px;padding:4px 10px;min-width:180px;color:#444;white-space:nowrap;align-self:flex-start}
 .radio{display:block;margin:3px 0}.radio small,.select small{color:#616061}img{max-width:480px;max-height:420px;border-radius:8px;border:1px solid #ddd;display:block}

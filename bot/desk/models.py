@@ -45,7 +45,7 @@ def show(office: Office, request: Request) -> Reply:
         ("Network", f"{model.network}, pre-training {model.pretraining}"),
         ("Classes", ", ".join(model.classes[:30]) + (f" and {len(model.classes) - 30} more" if len(model.classes) > 30 else "")),
         ("Size", f"{model.bytes / 1e6:,.1f} MB"),
-        ("Lies at", str(office.storage.local_path(model.key) or model.key)),
+        *((("Lies at", str(office.storage.local_path(model.key) or model.key)),) if request.place.at_the_host else ()),
     )
     blocks: list[Block] = [
         Text(model.name, Tone.HEADING),

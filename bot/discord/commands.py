@@ -1,7 +1,6 @@
 """What people can say: slash commands, and the menu on a message."""
 
 import asyncio
-import zipfile
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
@@ -10,6 +9,7 @@ from typing import Any
 import discord
 from discord import app_commands
 
+from bot.desk.gathering import one_archive
 from bot.desk.reply import Upload
 from bot.desk.tasks import SORT, STATE
 from bot.discord import desk
@@ -36,7 +36,6 @@ Complete = Callable[[Interaction, str], Coroutine[Any, Any, list[app_commands.Ch
 MAX_CHOICES = 25
 MAX_SEARCH = 40  # travels in the custom_ids of the page buttons, with what else is wanted
 TRAIN_ON_THESE = "Train on these images"
-ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz")
 NAME_TRIES = 20
 
 STATES = [app_commands.Choice(name=state.value, value=state.value) for state in State]
@@ -170,7 +169,7 @@ async def _import_message(office: Office, interaction: Interaction, message: dis
     actor = actor_of(interaction, office.settings)
     async with received(message.attachments) as uploads:
         with TemporaryDirectory(prefix="stationmaster-message-") as folder:
-            upload = await asyncio.to_thread(_one_archive, uploads, Path(folder))
+            upload = await asyncio.to_thread(one_archive, uploads, Path(folder))
             await hold(
                 interaction,
                 f"Images for {interaction.user.display_name}",
@@ -179,21 +178,6 @@ async def _import_message(office: Office, interaction: Interaction, message: dis
                 "The images are being imported; see",
                 "The images are being imported.",
             )
-
-
-def _one_archive(uploads: tuple[Upload, ...], folder: Path) -> Upload:
-    """The archive among the files; or all of them put into one."""
-    archive = next((upload for upload in uploads if upload.name.lower().endswith(ARCHIVES)), None)
-    if archive is not None:
-        return archive
-    path = folder / "images.zip"
-    taken: set[str] = set()
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as packed:
-        for number, upload in enumerate(uploads):
-            name = PurePath(upload.name).name or "image"
-            packed.write(upload.path, f"{number}-{name}" if name in taken else name)
-            taken.add(name)
-    return Upload(f"{PurePath(uploads[0].name).stem or 'images'}.zip", path)
 
 
 def _import(office: Office, actor: Actor, venue: Venue, upload: Upload, limit: int) -> Answer:

@@ -3,10 +3,13 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from slack_sdk.errors import SlackApiError
 
+from bot.desk.gathering import one_archive
 from bot.desk.reply import Attachment, Reply
 from bot.slack.caller import Caller
 from bot.slack.forms import FIELD, FILES, form_view, view
@@ -124,7 +127,12 @@ class Counter:
             return Reply()
         if not files:
             return self.board.desk.press(actor, caller.place, action, value, values or {})
-        with fetched(self.board.client(caller), self.board.settings, files) as uploads:
+        with (
+            fetched(self.board.client(caller), self.board.settings, files) as uploads,
+            TemporaryDirectory(prefix="slack-archive-") as folder,
+        ):
+            if action.partition(" ")[0] == "dataset:import":
+                uploads = (one_archive(uploads, Path(folder)),)
             return self.board.desk.press(actor, caller.place, action, value, values or {}, uploads)
 
     def show(self, caller: Caller, reply: Reply, *, public: bool = False, replace_message: bool = False) -> None:

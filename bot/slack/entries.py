@@ -36,7 +36,9 @@ NO_ARCHIVE = (
 NO_COMMANDS_HERE = (
     "Slack's slash commands do not work in threads. Mention me instead: `@Stationmaster train`, or type `/train` in the channel."
 )
+NOTHING_TO_IMPORT = "There is no file in this message. Use this on a message with a zip or tar, or with images (and a label.csv or COCO file for the labels)."
 TESTED_AT_ONCE = 4
+MOST_FILES = 100  # of a message, whose ids a dialog has to carry
 
 
 def register(app: App, board: Switchboard, wizard: SlackWizard, counter: Counter) -> None:
@@ -87,14 +89,15 @@ def register(app: App, board: Switchboard, wizard: SlackWizard, counter: Counter
         offer_import(caller_of(context), (body.get("message") or {}).get("files") or [])
 
     def offer_import(caller: Caller, files: Sequence[Json]) -> None:
-        archive = next((file for file in files if is_archive(file)), None)
-        if archive is None:
-            opened_dialog(board, caller, notice_view("Train on these images", literal(NO_ARCHIVE)))
+        taken = [file for file in files if is_archive(file)][:1] or files[:MOST_FILES]
+        if not taken:
+            opened_dialog(board, caller, notice_view("Train on these images", literal(NOTHING_TO_IMPORT)))
             return
         form = import_form()
-        named = Field("name", "Name", "text", name_of(archive).split(".")[0][:100], hint="How the dataset shall be called", required=True)
+        named = Field("name", "Name", "text", name_of(taken[0]).split(".")[0][:100], hint="How the dataset shall be called", required=True)
         form = replace(form, title="Train on these images", fields=(named,))
-        opened_dialog(board, caller, form_view(form, origin(caller) | {"action": form.action, "file": archive["id"]}))
+        carried = {"action": form.action, "files": [file["id"] for file in taken]}
+        opened_dialog(board, caller, form_view(form, origin(caller) | carried))
 
     @app.event("app_mention")
     def mention(body: Json, context: BoltContext) -> None:

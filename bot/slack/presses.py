@@ -143,7 +143,7 @@ def register(app: App, board: Switchboard, wizard: SlackWizard, counter: Counter
             action = str(metadata["action"])
             ack(response_action="update", view=working_view(noun(action), metadata))
             dialog, form = Dialog(str(sent["id"]), caller), sent_form(sent, action)
-            attached = files or ([{"id": metadata["file"]}] if metadata.get("file") else [])
+            attached = files or [{"id": file_id} for file_id in metadata.get("files") or ()]
 
             def act(actor: Actor) -> None:
                 # Bolt sends the acknowledgement, which itself changes the dialog, when we have returned; an answer that overtook it would be lost.

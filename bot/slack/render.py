@@ -123,7 +123,7 @@ def content_blocks(blocks: Iterable[Block], file_of: FileOf) -> list[Json]:
         elif isinstance(block, Facts):
             drawn += facts_blocks(block)
         elif isinstance(block, ProgressBar):
-            drawn.append(section(f"`{bar(block.fraction)}`  {literal(block.caption)}"))
+            drawn.append(section(f"{bar(block.fraction)}  {literal(block.caption)}"))
         elif isinstance(block, Picture):
             drawn.append(picture_block(block, file_of(block)))
     return drawn

@@ -10,12 +10,12 @@ from urllib.parse import quote, urlsplit
 
 from slack_sdk import WebClient
 
+from bot.desk.gathering import is_archive_name
 from bot.desk.reply import Upload
 from bot.slack.text import Json
 from core.errors import InvalidInputError, UnavailableError
 from core.settings import Settings
 
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".dcm")
 CHUNK = 1 << 20
 TIMEOUT_SECONDS = 60
@@ -23,7 +23,7 @@ TIMEOUT_SECONDS = 60
 
 def is_archive(file: Json) -> bool:
     """Whether a file is one that a dataset can be in, by its name."""
-    return name_of(file).lower().endswith(ARCHIVES)
+    return is_archive_name(name_of(file))
 
 
 def is_image(file: Json) -> bool:

@@ -185,7 +185,8 @@ def test_a_whole_training_is_one_changing_message_and_a_result(thread: Thread, c
     assert len(thread.channel.posts) == 2
     first, result = thread.channel.texts()
     assert "Finished." in first
-    assert "Accuracy: 98.6 %" in result and "baseline: 11.4 %" in result and f"models/{thread.task.id}" in result
+    assert "Accuracy: 98.6 %" in result and "baseline: 11.4 %" in result and "Model: Pets" in result
+    assert f"models/{thread.task.id}" not in result, "a path of the host's is none of a chat's business"
     assert list(thread.channel.posts.values())[1].announcement == "“Pets” is trained: accuracy 98.6 %."
     assert not thread.notifier.tick(), "nothing is open any more"
 
@@ -364,6 +365,15 @@ def test_where_threads_share_a_quota_each_changes_the_more_rarely_the_more_there
         notifier.tick()
     assert 16 <= len(channel.edits) <= 20
     assert len({message.key for message in channel.edits}) == 8
+
+
+def test_who_sits_at_the_host_is_told_where_the_model_lies(thread: Thread, database: Database) -> None:
+    with database.write() as session:
+        session.get_one(Delivery, (thread.task.id, "slack")).place = Place("terminal", "ada", "1").to_json()
+    thread.claim()
+    thread.finish()
+    thread.notifier.tick()
+    assert f"models/{thread.task.id}" in thread.channel.texts()[-1]
 
 
 def test_an_import_that_takes_its_time_tells_how_far_it_is(

@@ -122,10 +122,22 @@ def test_train_on_these_images_imports_the_archive_of_a_message(person: Person, 
     assert job.place["thread"] == message["ts"]
 
 
-def test_a_message_without_an_archive_says_what_is_wanted(person: Person) -> None:
+def test_train_on_these_images_takes_single_images_and_their_labels_too(person: Person, database: Database, storage) -> None:
+    sent = {"1.png": b"not looked at here", "2.png": b"nor this", "label.csv": b"1.png,cat"}
+    files = [person.slack.add_file(name, content) for name, content in sent.items()]
+    message = person.slack.say(person.channel, person.user, "here", files=files)
+    person.shortcut("train_on_message", message)
+    person.fill(name="pets")
+    with database.read() as session:
+        job = session.scalars(select(LightJob)).one()
+    with zipfile.ZipFile(io.BytesIO(storage.read(job.payload["upload_key"]))) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == sent
+
+
+def test_a_message_without_files_says_what_is_wanted(person: Person) -> None:
     message = person.slack.say(person.channel, person.user, "here")
     person.shortcut("train_on_message", message)
-    assert "no zip or tar" in read(person.opened())
+    assert "no file in this message" in read(person.opened())
 
 
 def test_an_archive_in_a_thread_of_ours_is_imported_and_one_elsewhere_is_not(person: Person, database: Database) -> None:
