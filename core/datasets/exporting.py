@@ -43,6 +43,14 @@ WRITERS: dict[str, Writer] = {
 }
 
 
+@dataclass(frozen=True)
+class Exported:
+    """The annotation set that was written, and what of it the format could not hold: sentences such as `3 masks …`, mostly none."""
+
+    annotation_set: AnnotationSet
+    losses: tuple[str, ...]
+
+
 def export_dataset(
     database: Database,
     storage: Storage,
@@ -52,8 +60,8 @@ def export_dataset(
     *,
     annotation_set_id: str = "",
     progress: Callable[[int, int], None] | None = None,
-) -> AnnotationSet:
-    """Write a dataset to `target`, a `.zip` or a folder that is new or empty; the annotation set that was written.
+) -> Exported:
+    """Write a dataset to `target`, a `.zip` or a folder that is new or empty.
 
     Without `annotation_set_id` the best set that the format can hold is taken, one of the source before one that follows from it.
 
@@ -97,7 +105,7 @@ def export_dataset(
     )
     with open_output(target) as out:
         writer.write(export, out)
-    return chosen
+    return Exported(chosen, tuple(f"{count:,} {what}." for what, count in export.losses.items()))
 
 
 def _choose(dataset: Dataset, writer: Writer, annotation_set_id: str) -> AnnotationSet:

@@ -150,13 +150,24 @@ def export_command(
     runtime, dataset = open_dataset(dataset_name, workspace)
     set_id = annotation_set_of(dataset, annotation_set).id if annotation_set else ""
     with progress("Exporting") as advance:
-        written = export_dataset(
+        exported = export_dataset(
             runtime.database, runtime.storage, dataset, format_name, out_path, annotation_set_id=set_id, progress=advance
         )
+    written = exported.annotation_set
     if json:
-        print_json({"path": str(out_path), "format": format_name, "annotation_set": written.name, "images": written.image_count})
-    else:
-        say(f"{written.image_count:,} images with “{written.name}”: {out_path}")
+        print_json(
+            {
+                "path": str(out_path),
+                "format": format_name,
+                "annotation_set": written.name,
+                "images": written.image_count,
+                "losses": list(exported.losses),
+            }
+        )
+        return
+    say(f"{written.image_count:,} images with “{written.name}”: {out_path}")
+    for loss in exported.losses:
+        say(f"The format cannot hold everything: {loss}")
 
 
 def combine_command(

@@ -12,6 +12,8 @@ def write(export: Export, out: Output) -> None:
         folder = safe_part(name)
         while folder.casefold() in {other.casefold() for other in folders}:
             folder += "_"
+        if folder != name:
+            export.losses["classes have names that no folder can bear, and are called otherwise"] += 1
         folders.append(folder)
     splits = export.has_splits()
 

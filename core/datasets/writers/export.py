@@ -1,5 +1,6 @@
 """What a writer is given: the records of one annotation set, as often as it wants to go through them, and their images."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -21,6 +22,7 @@ class Export:
     read: Callable[[Record], bytes]
     boxes: dict[int, list[list[float]]] = field(default_factory=dict)
     progress: Callable[[], None] = lambda: None
+    losses: Counter[str] = field(default_factory=Counter)  # what the format cannot hold, and how often that was met
 
     def has_splits(self) -> bool:
         """Whether the source told training from validation images."""

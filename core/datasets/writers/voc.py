@@ -110,6 +110,8 @@ def _pictures(export: Export, record: Record) -> tuple[np.ndarray, np.ndarray]:
     for place in order:
         number, rle = found[place]
         inside = masks.decode(rle, record.width, record.height).astype(bool)
+        if classes[inside].any():
+            export.losses["masks lie over others, and only the upper one keeps the pixels that they share"] += 1
         classes[inside] = number + 1
         objects[inside] = place + 1
     return classes, objects
