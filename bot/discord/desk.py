@@ -26,6 +26,7 @@ from core.wizard.screens import Confirm, Form, Screen
 
 BEGINNINGS = ("train:begin", "model:retrain")  # these open a wizard
 DIALOGS = ("rename", "delete", "import", "combine", "test")  # verbs that ask for something first
+AWAITED = ("model:test-on", "model:export", "dataset:statistics")  # a light worker does these: who pressed sees that it is under way
 TAKES_FILE = ("dataset:import", "model:test")
 MEND = "form:mend"  # open a dialog again with what was typed
 
@@ -47,6 +48,11 @@ async def pressed(office: Office, interaction: Interaction, control: Control, ch
         )
     elif control.verb is Verb.FORM or control.action.partition(" ")[0].partition(":")[2] in DIALOGS:
         await open_dialog(office, interaction, control.action, value)
+    elif control.action in AWAITED:
+        if await acknowledge(interaction, thinking=True):
+            await _hand_over(
+                interaction, await _ask_desk(office, interaction, actor_of(interaction, office.settings), control.action, value)
+            )
     elif await acknowledge(interaction):
         await answer(office, interaction, control.action, value)
 
@@ -77,6 +83,11 @@ async def take(
         kept = await asyncio.to_thread(typed.keep, office.database, actor, action, values)
         await refuse(interaction, error, (Control(Verb.FORM, MEND, kept), "Mend it…", STYLES["primary"]))
         return
+    await _hand_over(interaction, given)
+
+
+async def _hand_over(interaction: Interaction, given: Answer) -> None:
+    """Show an answer for which somebody waits: in place of the waiting one, or for all to see."""
     if given.reply.private:
         await change(interaction, _drawn(given))
     else:

@@ -191,6 +191,29 @@ async def test_a_model_is_tested_on_an_image_and_answers_where_it_was_asked(worl
     assert [item for item in world.walk(answer.components) if item["type"] == 12]
 
 
+async def test_what_a_worker_has_to_do_is_seen_to_be_under_way(world: Any, add_dataset: Callable[..., Any]) -> None:
+    pets = add_dataset("pets")
+    listed = await world.ada.slash(world.channel, "datasets")
+    shown = await world.open(listed, pets.id)
+
+    async def work() -> None:
+        while not jobs(world):
+            await asyncio.sleep(0.02)
+        (job,) = jobs(world)
+        world.storage.write("statistics/s.png", png())
+        world.storage.write("statistics/s.json", b'{"images": 100, "cut_off": 0.5, "labels": []}')
+        with world.database.write() as session:
+            assert claim_light_job(session, job.id, 1, worker="w")
+            finish_light_job(session, job.id, 1, {"png_key": "statistics/s.png", "json_key": "statistics/s.json"})
+
+    working = asyncio.create_task(work())
+    answered = await world.ada.click(shown.response or listed.response, label="Statistics")
+    await working
+    callback = [request.body for request in world.requests if request.path.endswith("/callback")][-1]
+    assert callback == {"type": 5, "data": {"flags": 64}}, "thinking, seen by one person"
+    assert "pets" in world.words(answered.response) and [file.filename for file in answered.response.attachments][-1].endswith(".json")
+
+
 async def test_a_model_is_downloaded_and_one_too_large_has_its_path_told(
     world: Any, model: Model, said: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
