@@ -22,8 +22,8 @@ from core.errors import UnavailableError
 
 IMAGES = 600
 SIDES = (160, 256)  # px, of the images
-DIGITS = (3, 8)  # on an image
-DIGIT_SIDES = (26, 100)  # px, of the square of which a digit fills about 5/7; small ones are as frequent as large ones
+DIGITS = (3, 6)  # on an image
+DIGIT_SIDES = (48, 120)  # px, of the square of which a digit fills about 5/7; small ones are as frequent as large ones
 WITHOUT_DIGITS_EVERY = 25  # images: what shows nothing belongs to the data, too
 PHOTOGRAPHS = (
     "astronaut.png",

@@ -18,7 +18,11 @@ SAMPLES = 3  # of each kind and class
 _NAMED = 8  # curves with a colour and a name; the others are grey
 _SIDE, _GAP, _LEFT, _TEXT = 132, 8, 116, 17  # px
 _INK, _QUIET, _GROUND = (29, 33, 41), (107, 114, 128), (241, 243, 246)
-KINDS = {"true-positive": "Recognised", "false-positive": "Invented", "false-negative": "Overlooked"}
+KINDS = {
+    "true-positive": "True positives: recognised",
+    "false-positive": "False positives: invented",
+    "false-negative": "False negatives: overlooked",
+}
 COLOURS = {"true-positive": (0, 158, 115), "false-positive": (213, 94, 0), "false-negative": (180, 140, 0)}
 
 

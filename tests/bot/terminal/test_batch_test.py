@@ -1,0 +1,27 @@
+"""What `stationmaster model test` prints."""
+
+import pytest
+
+from bot.terminal.commands.batch_test import print_batch_test
+
+
+def test_numbers_of_all_and_of_each_class(capsys: pytest.CaptureFixture[str]) -> None:
+    result = {
+        "model": "Cats and dogs",
+        "dataset": "more-pets",
+        "annotation_set": "labels",
+        "images": 1200,
+        "left_out_images": 7,
+        "unknown_classes": ["ferret"],
+        "metrics": {"accuracy": 0.9},
+        "per_class": {
+            "cat": {"images": 700, "auroc": 0.97, "sensitivity": 0.92, "specificity": 0.88, "f1": 0.9, "diagnostic_odds_ratio": 84.3},
+            "dog": {"images": 500, "auroc": None, "sensitivity": 0.5, "specificity": None, "f1": 0.4, "diagnostic_odds_ratio": None},
+        },
+    }
+    print_batch_test(result, {"roc.png": "/tmp/roc.png"})
+    printed = capsys.readouterr()
+    text = printed.out + printed.err
+    assert "1,200" in text and "7 images of classes that the model does not know" in text and "ferret" in text
+    assert "Sensitivity" in text and "92.0 %" in text and "84.3" in text and "–" in text
+    assert "/tmp/roc.png" in text
