@@ -1,4 +1,4 @@
-"""What a training of the sample data reaches, and in which time, as the demonstration of its task type trains it. One line of JSON.
+"""What a training of the sample data reaches, and in which time, as the demonstration of its task type trains it. One line of JSON; epochs go to standard error.
 
     python benchmarks/training_accuracy.py --task-type single-label          # digits: at least 99 % within five minutes of two cores
     python benchmarks/training_accuracy.py --task-type object-detection      # digits over photographs: AP 50 of at least 0.6 within four
@@ -12,6 +12,7 @@ shows, `--repeat 2` trains twice and says whether the numbers are the same. The 
 import argparse
 import json
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -46,6 +47,7 @@ class Link:
     def __init__(self) -> None:
         self.scores: list[float] = []
         self.notices: list[str] = []
+        self.began = time.monotonic()
         self.told_left = 0.0  # seconds, after the second epoch
         self.told_at = 0.0
 
@@ -59,7 +61,7 @@ class Link:
     def epoch_ended(self, number: int, values: dict[str, Any], *, score: float, event: Progress, **_: Any) -> None:
         """Keep its score, and after two epochs the time that is said to be left."""
         self.scores.append(round(score, 4))
-        print(number, round(score, 4), round(time.monotonic(), 1), file=__import__("sys").stderr, flush=True)
+        print(f"epoch {number}: {score:.4f} after {time.monotonic() - self.began:.0f} s", file=sys.stderr, flush=True)
         if number == 2:
             self.told_left, self.told_at = event.seconds_left or 0.0, time.monotonic()
 

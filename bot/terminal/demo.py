@@ -66,7 +66,7 @@ SAMPLES = {
     TaskType.OBJECT_SEGMENTATION: Sample(
         "scattered-digits",
         "600 photographs with handwritten digits scattered over them",
-        "unet-tf_efficientnet_lite0",
+        "fpn-tf_efficientnet_lite0",
         "Mark handwritten digits",
         annotations="regions",
     ),
