@@ -2,88 +2,30 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from collections.abc import Callable
+from contextlib import closing, nullcontext
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from core.events import Progress
-from core.settings import Settings
-from core.tasks.hyperparameters import TrainingPlan
-from worker.engine.augment import Augmentation, Drawn, Normalisation
-from worker.engine.average import WeightAverage
-from worker.engine.checkpoint import Best, CheckpointFolder, Copies
-from worker.engine.compiling import Compilation
-from worker.engine.data import ImageSource, batches_of, epoch_order
-from worker.engine.device import Device
-from worker.engine.errors import DivergedError, OutOfMemoryError
-from worker.engine.pace import Pace
+from worker.engine.augment import Drawn
+from worker.engine.checkpoint import Best
+from worker.engine.data import batches_of, epoch_order
+from worker.engine.errors import DivergedError
+from worker.engine.memory import beyond_return, mended
+from worker.engine.run import Rows, Run, train_mode
 from worker.engine.schedule import learning_rate_factor, set_learning_rate
-from worker.engine.state import State, pack
-from worker.engine.team import Team, TeamLostError, TeammateOutOfMemoryError
+from worker.engine.state import pack
+from worker.engine.team import TeammateOutOfMemoryError
+from worker.engine.telling import progress_event, tell, tell_epoch
 from worker.engine.watch import exploding
-from worker.link import Ask, JobLink
-from worker.objectives.objective import Evaluation, Objective, StepOutcome
-
-Rows = NDArray[np.int64]
-Result = TypeVar("Result")
+from worker.link import Ask
+from worker.objectives.objective import Evaluation, StepOutcome
 
 _LOOK_EVERY = 16  # steps between two looks at the loss on a GPU: each look makes the host wait for the device
-_PROGRESS_SECONDS = 0.5
-
-
-@dataclass
-class Run:
-    """One training in work: what it trains, on what, by which plan, and where it stands."""
-
-    plan: TrainingPlan
-    settings: Settings
-    link: JobLink
-    device: Device
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
-    average: WeightAverage | None
-    objective: Objective
-    source: ImageSource
-    train_rows: Rows
-    validation_rows: Rows
-    augmentation: Augmentation
-    normalisation: Normalisation
-    checkpoints: CheckpointFolder
-    state: State
-    image_size: int
-    compilation: Compilation
-    team: Team = field(default_factory=Team)
-    slice_end: int = 0  # epochs after which to return though the training is not over; 0: never
-    pace: Pace = field(default_factory=Pace)
-    copies: Copies = field(default_factory=Copies)
-    last_checkpoint: float = field(default_factory=time.monotonic)
-    last_progress: float = float("-inf")
-
-    @property
-    def steps(self) -> int:
-        """Steps of an epoch."""
-        return -(-len(self.train_rows) // self.state.batch_size)
-
-    @property
-    def at_once(self) -> int:
-        """The most images that go through the network of one process at once in training."""
-        return -(-self.state.batch_size // (self.state.accumulation * self.team.size))
-
-    @property
-    def too_few_for_statistics(self) -> bool:
-        """Whether some images would go through the network alone, which batch normalisation cannot learn from."""
-        smallest = len(self.train_rows) // self.steps // self.team.size
-        return smallest < 2 or (self.state.accumulation > 1 and self.at_once <= 2)
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """bfloat16 where it pays."""
-        return torch.autocast(self.device.torch.type, torch.bfloat16) if self.device.bf16 else nullcontext()
 
 
 def fit(run: Run) -> Ask:
@@ -238,17 +180,6 @@ def _pass_over_validation(run: Run) -> Evaluation | Ask:
     return judged or said  # type: ignore[return-value]  # the leader says one
 
 
-@contextmanager
-def beyond_return(run: Run) -> Iterator[None]:
-    """A block in which a process of a team cannot ask the others any more to try again: when memory runs out in it, the team is lost."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if run.team.size > 1 and _is_out_of_memory(error):
-            raise TeamLostError(str(error)) from error
-        raise
-
-
 def agree_on_statistics(run: Run) -> None:
     """Make the running batch statistics, and their averages, the mean over the processes, each of which has seen its share of the batches.
 
@@ -319,11 +250,6 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
     write_checkpoint(run, best, told)
 
 
-def tell_epoch(run: Run, numbers: dict[str, Any], metrics: dict[str, Any], is_best: bool, event: Progress) -> None:
-    """Tell of an epoch whose checkpoint is safe."""
-    run.link.epoch_ended(event.epoch, numbers, score=numbers["score"], metrics=metrics, is_best=is_best, event=event)
-
-
 def best_weights(run: Run) -> dict[str, torch.Tensor]:
     """A copy of the weights that were judged, on the host."""
     with run.average.in_place() if run.average is not None else nullcontext():
@@ -349,110 +275,3 @@ def copied_state(run: Run) -> dict[str, Any]:
     """Everything that a checkpoint holds, on the host."""
     state: dict[str, Any] = run.copies.of(pack(run.state, run.network, run.optimizer, run.average), "state")
     return state
-
-
-def train_mode(run: Run) -> None:
-    """The network ready to learn; with fixed batch statistics where batches are too small to have any."""
-    run.network.train()
-    if run.too_few_for_statistics:
-        for module in run.network.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
-
-
-def mended(run: Run, work: Callable[[], Result]) -> Result:
-    """Do `work`; when memory runs out, halve what goes through the network at once, say so, and do it again.
-
-    Raises:
-        OutOfMemoryError: when single images do not fit.
-    """
-    while True:
-        try:
-            return work()
-        except TeammateOutOfMemoryError:
-            pass
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            # Said here, out of the way of what `work` asks of the others: they are at that question, and hear the answer there.
-            run.team.any(True)
-        run.optimizer.zero_grad(set_to_none=True)
-        if run.team.any(run.source.resident):
-            run.source.leave_device()
-            run.device.forget_cached_memory()
-            continue
-        run.device.forget_cached_memory()
-        if run.team.any(run.compilation.active):
-            run.compilation.leave("The device ran out of memory: the network is not compiled any more.")
-            continue
-        if run.at_once == 1:
-            if not computes_again(run.network):
-                raise OutOfMemoryError(run.image_size, run.device.name)
-            run.link.noticed("Not even one image fits the device at once: what lies between layers is now computed twice instead of kept.")
-            continue
-        run.state.accumulation = min(2 * run.state.accumulation, run.state.batch_size)
-        if run.network.training:
-            train_mode(run)
-        run.link.noticed(
-            f"The device ran out of memory: the batch of {run.state.batch_size} images now goes through the network {run.at_once} at a time."
-        )
-
-
-def computes_again(network: nn.Module) -> bool:
-    """Let the parts of a network that can, compute their activations again for the backward pass instead of keeping them.
-
-    Costs about a third more time a step. Returns whether that changes anything: false where no part can, or all do so already.
-    """
-    able = [
-        module
-        for module in network.modules()
-        if hasattr(module, "set_grad_checkpointing") and not getattr(module, "grad_checkpointing", False)
-    ]
-    for module in able:
-        module.set_grad_checkpointing(True)  # type: ignore[operator]  # timm's own switch
-    return any(getattr(module, "grad_checkpointing", False) for module in able)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    text = str(error)
-    return "out of memory" in text or "can't allocate memory" in text  # MPS, and the allocator of the CPU
-
-
-def tell(run: Run, *, loss: float, learning_rate: float) -> None:
-    """Tell how far it is, at most every half second; the first step at once."""
-    now = time.monotonic()
-    if now - run.last_progress >= _PROGRESS_SECONDS:
-        run.last_progress = now
-        run.link.progress(progress_event(run, loss=loss, learning_rate=learning_rate, step=run.state.step, epoch=run.state.epoch + 1))
-
-
-def progress_event(run: Run, *, loss: float, learning_rate: float, step: int, epoch: int, judged: Evaluation | None = None) -> Progress:
-    """How far it is. `epoch` is the 1-based epoch in work or, where it has been `judged`, the one just ended."""
-    state, plan, steps = run.state, run.plan, run.steps
-    score, validation_loss = None, None
-    if judged is not None:
-        score, validation_loss = judged.score, judged.loss
-    elif state.history:
-        score, validation_loss = state.history[-1]["score"], state.history[-1]["val_loss"]
-    return Progress(
-        epoch=epoch,
-        epochs=plan.epochs,
-        step=step,
-        steps=steps,
-        fraction=((epoch - 1) * steps + step) / (plan.epochs * steps),
-        loss=loss,
-        learning_rate=learning_rate,
-        images_per_second=run.pace.images_per_second,
-        seconds_left=run.pace.seconds_left(
-            images=(plan.epochs - epoch) * len(run.train_rows) + len(run.train_rows) * (steps - step) // steps,
-            evaluations=plan.epochs - epoch + (0 if judged is not None else 1),
-            validation_images=len(run.validation_rows),
-        ),
-        epoch_ended=judged is not None,
-        metric_name=run.objective.score_name,
-        metric=score,
-        best=state.best_score if state.best_epoch else None,
-        validation_loss=validation_loss,
-    )

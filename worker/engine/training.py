@@ -25,10 +25,12 @@ from worker.engine.compiling import Compilation, part_of_fixed_shape
 from worker.engine.data import ImageSource, cached_pixels
 from worker.engine.device import Device, choose_device
 from worker.engine.errors import TooFewImagesError
-from worker.engine.loop import Run, fit, tell_epoch
+from worker.engine.loop import fit
+from worker.engine.run import Run
 from worker.engine.schedule import build_optimizer
 from worker.engine.state import State, unpack, unpack_weights
 from worker.engine.team import Team
+from worker.engine.telling import tell_epoch
 from worker.link import JobLink, TrainingJob, TrainingResult
 from worker.networks import build
 from worker.networks.inheriting import inherit

@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 from core.db.tables import Dataset
-from worker.engine import loop, training
+from worker.engine import loop, memory, training
 from worker.engine.checkpoint import newest
 from worker.engine.errors import DivergedError, OutOfMemoryError, TooFewImagesError
+from worker.engine.state import State
 from worker.link import Ask, FencedError
 from worker.reports.model_files import write_model
 
@@ -296,7 +297,7 @@ def test_activations_computed_again_give_the_same_gradients() -> None:
         gradients.append(network.conv1[0].weight.grad.clone())
         if len(gradients) == 1:
             network.train()
-            assert loop.computes_again(network) and not loop.computes_again(network)
+            assert memory.computes_again(network) and not memory.computes_again(network)
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
@@ -305,7 +306,7 @@ def test_parts_of_a_batch_learn_what_the_whole_batch_learns(bench: Any, monkeypa
     # Without batch statistics a batch in parts has the same gradient as a whole one.
     monkeypatch.setattr(loop, "train_mode", lambda run: run.network.eval())
     _, whole = bench.train(bench.job(dataset, task="whole", epochs=1, optimizer="sgd"))
-    monkeypatch.setattr(loop.State, "begin_epoch", _accumulating(loop.State.begin_epoch))
+    monkeypatch.setattr(State, "begin_epoch", _accumulating(State.begin_epoch))
     _, parts = bench.train(bench.job(dataset, task="parts", epochs=1, optimizer="sgd"))
     assert parts.epochs[0][1]["train_loss"] == pytest.approx(whole.epochs[0][1]["train_loss"], rel=1e-4)
     assert parts.epochs[0][1]["val_loss"] == pytest.approx(whole.epochs[0][1]["val_loss"], rel=1e-4)

@@ -1,0 +1,85 @@
+"""One training in work, as all parts of the engine see it."""
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from core.settings import Settings
+from core.tasks.hyperparameters import TrainingPlan
+from worker.engine.augment import Augmentation, Normalisation
+from worker.engine.average import WeightAverage
+from worker.engine.checkpoint import CheckpointFolder, Copies
+from worker.engine.compiling import Compilation
+from worker.engine.data import ImageSource
+from worker.engine.device import Device
+from worker.engine.pace import Pace
+from worker.engine.state import State
+from worker.engine.team import Team
+from worker.link import JobLink
+from worker.objectives.objective import Objective
+
+Rows = NDArray[np.int64]
+
+
+@dataclass
+class Run:
+    """One training in work: what it trains, on what, by which plan, and where it stands."""
+
+    plan: TrainingPlan
+    settings: Settings
+    link: JobLink
+    device: Device
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: WeightAverage | None
+    objective: Objective
+    source: ImageSource
+    train_rows: Rows
+    validation_rows: Rows
+    augmentation: Augmentation
+    normalisation: Normalisation
+    checkpoints: CheckpointFolder
+    state: State
+    image_size: int
+    compilation: Compilation
+    team: Team = field(default_factory=Team)
+    slice_end: int = 0  # epochs after which to return though the training is not over; 0: never
+    pace: Pace = field(default_factory=Pace)
+    copies: Copies = field(default_factory=Copies)
+    last_checkpoint: float = field(default_factory=time.monotonic)
+    last_progress: float = float("-inf")
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return -(-len(self.train_rows) // self.state.batch_size)
+
+    @property
+    def at_once(self) -> int:
+        """The most images that go through the network of one process at once in training."""
+        return -(-self.state.batch_size // (self.state.accumulation * self.team.size))
+
+    @property
+    def too_few_for_statistics(self) -> bool:
+        """Whether some images would go through the network alone, which batch normalisation cannot learn from."""
+        smallest = len(self.train_rows) // self.steps // self.team.size
+        return smallest < 2 or (self.state.accumulation > 1 and self.at_once <= 2)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """bfloat16 where it pays."""
+        return torch.autocast(self.device.torch.type, torch.bfloat16) if self.device.bf16 else nullcontext()
+
+
+def train_mode(run: Run) -> None:
+    """The network ready to learn; with fixed batch statistics where batches are too small to have any."""
+    run.network.train()
+    if run.too_few_for_statistics:
+        for module in run.network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
