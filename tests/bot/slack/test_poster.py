@@ -243,3 +243,24 @@ def test_hyperparameters_come_as_a_file_from_the_thread(training: Training) -> N
     training.person.press("Hyperparameters", training.thread()[0])
     (sent,) = [item for item in training.thread() if item.get("files")]
     assert b'"learning_rate"' in training.person.slack.files[sent["files"][0]]["content"]
+
+
+def test_buttons_of_a_thread_and_of_a_list_work_after_a_restart(training: Training) -> None:
+    person = training.person
+    training.tick()
+    training.claim()
+    training.finish()
+    training.tick()
+    person.command("/models")
+    listed = [item for used in person.slack.responses.values() for item in used][-1]
+    training.running.restart()
+    person.settle = training.running.settle
+    result = training.thread()[-1]
+    person.press("Details", result)
+    assert "resnet18" in read(person.opened())
+    person.press("Test an image", result)
+    assert "Image" in read(person.opened()) and person.opened()["submit"]["text"] == "Test"
+    person.press("Pets", listed)
+    assert "Result on its validation images" in person.told()[-1]
+    training.tick()
+    assert len(training.thread()) == 2, "nothing is told again"

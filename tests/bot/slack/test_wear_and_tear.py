@@ -1,8 +1,11 @@
 """What happens to bots in real life: double clicks, redelivery, restarts, other people, lost messages, limits, hostile names."""
 
+import time
+
 from slack_person import Person, labels, read
 from sqlalchemy import func, select
 
+import bot.slack.connections
 from core.db.session import Database
 from core.db.tables import Draft, Task
 from core.errors import ConflictError
@@ -176,13 +179,13 @@ def test_a_mention_begins_in_its_own_thread_once(person: Person, database: Datab
     assert any("No training yet" in item for item in person.told())
 
 
-def test_the_connection_comes_back(person: Person) -> None:
-    person.slack.drop_connections()
-    import time
-
+def test_the_connection_comes_back(start_bot, slack, monkeypatch) -> None:
+    monkeypatch.setattr(bot.slack.connections, "PING_SECONDS", 1)
+    person = Person(slack, start_bot().settle)
+    slack.drop_connections()
     deadline = time.monotonic() + 40
-    while not person.slack.connected() and time.monotonic() < deadline:
-        time.sleep(0.2)
+    while not slack.connected() and time.monotonic() < deadline:
+        time.sleep(0.1)
     person.command("/train")
     assert "What kind of training?" in person.read()
 
