@@ -65,6 +65,7 @@ LEFT_OUT = frozenset(
         "xcit",
     ]
 )
+MEASURED_CLASSES = 7
 LARGEST = 450_000_000  # parameters; networks beyond this are no sensible start for a few thousand images on one device
 
 
@@ -89,6 +90,14 @@ def build_timm(network: str, classes: int, side: int | None = None, **options: A
     return module
 
 
+def _logits(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """A network's answer, if that is a number for each class; encoders that timm lists among the classifiers give maps."""
+    found: torch.Tensor = network(images)
+    if found.shape != (len(images), MEASURED_CLASSES):
+        raise ValueError(f"gives no numbers for classes but {tuple(found.shape)}")
+    return found
+
+
 def _timm_rows(facts: dict[str, Any], memory: Memory) -> Iterator[tuple[NetworkRow, list[WeightRow]]]:
     tags: dict[str, list[str]] = {}
     for name in timm.list_pretrained():
@@ -101,7 +110,11 @@ def _timm_rows(facts: dict[str, Any], memory: Memory) -> Iterator[tuple[NetworkR
         input_size = default.input_size[-1] if default is not None else 224
         try:
             measured = memory.measure(
-                network, lambda side, network=network: build_timm(network, 7, side), input_size, most_parameters=LARGEST
+                network,
+                lambda side, network=network: build_timm(network, MEASURED_CLASSES, side),
+                input_size,
+                _logits,
+                most_parameters=LARGEST,
             )
         except Exception as error:  # noqa: BLE001 - what cannot be built or run with other classes is left out, and said
             logger.info("left out %s: %s", network, str(error).splitlines()[0][:100] if str(error) else type(error).__name__)
