@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,10 @@ class House:
         self.workers.append(process)
         return process
 
+    def living_worker(self) -> subprocess.Popen[bytes]:
+        """A worker that another test has left, or a new one."""
+        return next((worker for worker in self.workers if worker.poll() is None), None) or self.start_worker()
+
     def create(self, name: str = "cells", *, jobs: int = 1, epochs: int = 30) -> str:
         plan = TrainingPlan(epochs=epochs, batch_size=8, image_size=32, early_stop=False, learning_rate=0.01)
         new = NewTask(
@@ -97,9 +102,9 @@ class House:
         with self.database.read() as session:
             return list(session.scalars(select(Event).where(Event.task_id == task_id).order_by(Event.number)))
 
-    def models(self) -> list[Model]:
+    def models(self, task_id: str) -> list[Model]:
         with self.database.read() as session:
-            return list(session.scalars(select(Model)))
+            return list(session.scalars(select(Model).where(Model.task_id == task_id)))
 
     def work_horse(self, worker: subprocess.Popen[bytes]) -> int:
         """The process id of the worker's present work-horse."""
@@ -127,7 +132,7 @@ class House:
                         # Steps of the next epoch may be told of before this one's checkpoint is safe, and with it its end.
                         assert event.payload["epoch"] > done, "an epoch that was checkpointed is trained again"
                         done += event.payload["epoch_ended"]
-        models = [model for model in self.models() if model.task_id == task_id]
+        models = self.models(task_id)
         assert len(models) == 1
         assert self.storage.exists(f"{models[0].key}/model.safetensors")
 
@@ -147,19 +152,20 @@ def tiny_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def house(tmp_path: Path, tiny_images: Path) -> Iterator[House]:
-    settings = Settings(home=tmp_path / "home", offline=True)
+@contextmanager
+def built(folder: Path, images: Path) -> Iterator[House]:
+    """A house in `folder` with the images as its dataset, and its queue's server; its workers end with it."""
+    settings = Settings(home=folder / "home", offline=True)
     database = Database.of(settings)
     upgrade(database)
     storage = Storage.of(settings)
-    dataset = import_dataset(database, storage, settings, workspace="default", person=ADA.person, name="stripes", source=str(tiny_images))
+    dataset = import_dataset(database, storage, settings, workspace="default", person=ADA.person, name="stripes", source=str(images))
     with database.read() as session:
         dataset = session.get_one(Dataset, dataset.id)
         assert dataset.annotation_sets
     valkey = EmbeddedValkey(settings)
     valkey.start()
-    house = House(settings, database, storage, valkey, dataset, tmp_path / "workers.log")
+    house = House(settings, database, storage, valkey, dataset, folder / "workers.log")
     try:
         yield house
     finally:
@@ -169,3 +175,20 @@ def house(tmp_path: Path, tiny_images: Path) -> Iterator[House]:
             worker.wait()
         valkey.stop()
         database.engine.dispose()
+
+
+@pytest.fixture
+def house(tmp_path: Path, tiny_images: Path) -> Iterator[House]:
+    """A house of the test's own."""
+    with built(tmp_path, tiny_images) as house:
+        yield house
+
+
+@pytest.fixture(scope="module")
+def shared_house(tmp_path_factory: pytest.TempPathFactory, tiny_images: Path) -> Iterator[House]:
+    """One house for a module's tests that leave a living worker behind: each worker takes seconds to start."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("STATIONMASTER_")]:
+            patch.delenv(name)
+        with built(tmp_path_factory.mktemp("shared"), tiny_images) as house:
+            yield house

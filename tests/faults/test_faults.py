@@ -19,8 +19,8 @@ from .conftest import ADA, House
 EPOCHS = 30
 
 
-def test_work_horse_killed(house: House) -> None:
-    worker = house.start_worker()
+def test_work_horse_killed(shared_house: House) -> None:
+    house, worker = shared_house, shared_house.living_worker()
     task = house.create(epochs=EPOCHS)
     house.wait(task, lambda facts: facts["epoch"] >= 3)
     os.kill(house.work_horse(worker), signal.SIGKILL)
@@ -32,8 +32,8 @@ def test_work_horse_killed(house: House) -> None:
     assert any("worker was lost" in event.payload.get("message", "") for event in house.events(task))
 
 
-def test_worker_killed(house: House) -> None:
-    worker = house.start_worker()
+def test_worker_killed(shared_house: House) -> None:
+    house, worker = shared_house, shared_house.living_worker()
     task = house.create(epochs=EPOCHS)
     house.wait(task, lambda facts: facts["epoch"] >= 3)
     horse = psutil.Process(house.work_horse(worker))
@@ -47,9 +47,9 @@ def test_worker_killed(house: House) -> None:
     house.assert_trained_once(task, EPOCHS)
 
 
-def test_told_to_end(house: House) -> None:
+def test_told_to_end(shared_house: House) -> None:
     """SIGTERM: the job is checkpointed in the midst of an epoch and handed back; the worker is gone in a few seconds."""
-    worker = house.start_worker()
+    house, worker = shared_house, shared_house.living_worker()
     task = house.create(epochs=EPOCHS)
     house.wait(task, lambda facts: facts["epoch"] >= 3)
     began = time.monotonic()
@@ -125,8 +125,9 @@ def test_queue_emptied_with_twenty_waiting(house: House) -> None:
 
 
 @pytest.mark.parametrize("mode", ["keep", "discard"])
-def test_stop(house: House, mode: str) -> None:
-    house.start_worker()
+def test_stop(shared_house: House, mode: str) -> None:
+    house = shared_house
+    house.living_worker()
     task = house.create(epochs=200)
     house.wait(task, lambda facts: facts["epoch"] >= 3)
     began = time.monotonic()
@@ -138,10 +139,10 @@ def test_stop(house: House, mode: str) -> None:
     assert facts["epoch"] < 200
     if mode == "keep":
         assert 0 < facts["metrics"]["accuracy"] <= 1
-        assert [model.id for model in house.models()] == [facts["model_id"]]
-        assert house.storage.exists(f"{house.models()[0].key}/model.safetensors")
+        assert [model.id for model in house.models(task)] == [facts["model_id"]]
+        assert house.storage.exists(f"{house.models(task)[0].key}/model.safetensors")
     else:
-        assert (facts["metrics"], facts["model_id"], house.models()) == ({}, None, [])
+        assert (facts["metrics"], facts["model_id"], house.models(task)) == ({}, None, [])
         deadline = time.monotonic() + 5  # the checkpoints go right after the end is told
         while house.storage.list(f"tasks/{task}/jobs"):
             assert time.monotonic() < deadline

@@ -139,7 +139,7 @@ def test_a_random_search_of_eight_that_ends_the_hopeless_ones(digits_house: Hous
     assert early and all(job["epoch"] in rungs(EPOCHS) and job["state"] == "finished" for job in early)
     best = max(facts["job_list"], key=lambda job: job["score"])
     assert best["learning_rate"] > 1e-4, "a learning rate of a millionth learns nothing in eight epochs"
-    assert len([model for model in house.models() if model.task_id == task]) == 1
+    assert len(house.models(task)) == 1
     unbroken = create(house, "random", *given)
     calm = house.wait(unbroken, seconds=300)
     assert_finished(calm, 8)
@@ -215,7 +215,7 @@ def test_stopped_at_any_moment_with_a_worker_lost_at_the_same_time(house: House,
         facts = house.wait(task)
         assert facts["state"] == "stopped"
         assert facts["jobs"] == {"total": 8, "waiting": 0, "running": 0, "finished": 0, "stopped": 8, "failed": 0}
-        kept = [model for model in house.models() if model.task_id == task]
+        kept = house.models(task)
         if mode == "keep":
             assert [model.id for model in kept] == [facts["model_id"]]
             assert facts["metrics"]["accuracy"] == max(job["score"] for job in facts["job_list"] if job["score"] is not None)
@@ -285,5 +285,5 @@ def test_a_stop_while_the_model_is_made_still_decides_what_is_kept(house: House)
         press_stop(house, task, mode)
         facts = house.wait(task)
         assert facts["state"] == ("stopped" if mode == "discard" else "finished")
-        assert len([model for model in house.models() if model.task_id == task]) == models
+        assert len(house.models(task)) == models
         assert facts["jobs"]["finished"] == 2
