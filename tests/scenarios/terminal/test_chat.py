@@ -156,6 +156,10 @@ def test_a_conversation_left_in_the_middle_goes_on_in_another_terminal(sit_down:
     person.choose("Go on with it")
     person.see("Training epochs 3")
     person.see("Batch size 8")
+    person.press_control_c()
+    person.see("Left for later")
+    person.choose("/train")  # the unfinished one is offered, not lost behind a new one
+    person.choose("Go on with it")
     person.choose("[ Cancel ]")
     person.see("ancelled")
     person.choose("/quit")
