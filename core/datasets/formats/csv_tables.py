@@ -39,6 +39,7 @@ _LABEL = (
     "findinglabels",
     "target",
     "diagnosis",
+    "dx",
     "species",
     "breed",
 )
