@@ -154,7 +154,7 @@ def test_several_labels_are_said_from_the_model_s_own_thresholds(bench: Any) -> 
     assert "micro_f1" in report["metrics"]
 
 
-@pytest.mark.parametrize("kind", ["boxes", "instances"])
+@pytest.mark.parametrize("kind", ["boxes", pytest.param("instances", marks=pytest.mark.long)])
 def test_objects_have_precision_recall_and_free_response_curves(bench: Any, kind: str) -> None:
     dataset = bench.squares(images=12)
     make_model(bench, dataset, kind=kind, spec=SPECS[kind], batch_size=4, epochs=4, image_size=64, learning_rate=2e-3, gradient_clip=5.0)

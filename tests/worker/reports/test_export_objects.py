@@ -61,7 +61,7 @@ def quiet_session(data: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-@pytest.mark.parametrize("network", ["boxes", "instances", "fcos"])
+@pytest.mark.parametrize("network", ["boxes", "instances", pytest.param("fcos", marks=pytest.mark.long)])
 def test_both_formats_find_what_the_original_finds(bench: Any, network: str) -> None:
     files = make_model(bench, network)
     examples = [path.read_bytes() for path in files]
