@@ -13,6 +13,7 @@ from core.events import Progress
 from core.settings import Settings
 from core.storage import Storage
 from core.tasks.lifecycle import Claim, FencedError
+from worker.engine.errors import DivergedError, OutOfMemoryError
 from worker.engine.team import Several, TeamLostError
 from worker.engine.training import train
 from worker.jobs import carry_out, load_training_job
@@ -71,7 +72,12 @@ def _take_part(workplace: Workplace, team: Several, job_id: str, generation: int
     else:
         with database.read() as session:
             job = load_training_job(session, settings, job_id, generation)
-        train(job, database=database, storage=workplace.storage, settings=settings, link=FollowersLink(), team=team)
+        try:
+            train(job, database=database, storage=workplace.storage, settings=settings, link=FollowersLink(), team=team)
+        except (DivergedError, OutOfMemoryError) as error:
+            # All come to this at the same step. A fault of this process would have the agent end the leader, which may not have recorded it yet.
+            logger.info("job %s, generation %d: %s", job_id, generation, error)
+            return 0
     return 0 if team.parted else 1
 
 

@@ -66,8 +66,9 @@ class House:
         """A worker that another test has left, or a new one."""
         return next((worker for worker in self.workers if worker.poll() is None), None) or self.start_worker()
 
-    def create(self, name: str = "cells", *, jobs: int = 1, epochs: int = 30) -> str:
-        plan = TrainingPlan(epochs=epochs, batch_size=8, image_size=32, early_stop=False, learning_rate=0.01)
+    def create(self, name: str = "cells", *, jobs: int = 1, **values: Any) -> str:
+        usual = {"epochs": 30, "batch_size": 8, "image_size": 32, "early_stop": False, "learning_rate": 0.01}
+        plan = TrainingPlan(**usual | values)
         new = NewTask(
             workspace="default",
             person=ADA.person,

@@ -83,3 +83,13 @@ def test_a_team_told_to_end(house: House) -> None:
     facts = house.wait(task)
     assert (facts["state"], facts["attempts"]) == ("finished", 2)
     house.assert_trained_once(task, EPOCHS)
+
+
+@pytest.mark.long
+def test_a_team_that_diverges_says_so(house: House) -> None:
+    """All processes come to it at the same step: the leader has the time to record it, and nobody is said to be lost."""
+    house.start_worker(devices_per_job="2")
+    wild = {"optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.99, "weight_decay": 0.1, "learning_rate_schedule": "constant"}
+    facts = house.wait(house.create(epochs=200, **wild))
+    assert (facts["state"], facts["attempts"]) == ("error", 1), house.log.read_text()[-3000:]
+    assert "diverged" in facts["error"]
