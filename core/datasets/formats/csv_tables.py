@@ -200,7 +200,7 @@ class _Reading:
                 split = SPLIT_NAMES.get(_cell(row, layout.split).lower(), "") or split_of(path.rpartition("/")[0]) or table_split
                 image = self.images[path] = ParsedImage(path, [[]], split, _cell(row, layout.group), annotation_file=file)
             try:
-                image.values[0] += self._said(row, layout, number)
+                image.values[0] += list(self._said(row, layout, number))  # all of a row, or nothing
             except ValueError as error:
                 self._findings.error(
                     "bad-row", file, f"The row cannot be used: {error}.", "Write it as the line of column names says.", number

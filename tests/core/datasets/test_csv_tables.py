@@ -86,3 +86,11 @@ def test_a_table_of_something_else_is_none(home: Any, bring: Any, picture: Pictu
     assert bring(files | {"classes.csv": "id,name\n0,cat\n1,dog\n"}).source_format == "class-folders"
     with pytest.raises(BadDataError, match="column names"):
         bring(files, name="other", format="csv-table")
+
+
+def test_of_a_row_that_cannot_be_used_nothing_is_taken(home: Any, bring: Any, picture: Picture) -> None:
+    names = [f"{number}.jpg" for number in range(52)]
+    rows = [f"{name},1,1" for name in names[:-1]] + [f"{names[-1]},1,maybe"]
+    dataset = bring(pictures(picture, *names) | {"table.csv": "\n".join(["filename,cat,dog", *rows])})
+    assert home.finding(dataset, "bad-row").line == 53
+    assert {record.path: record.value["labels"] for record in home.records(dataset)}[names[-1]] == []
