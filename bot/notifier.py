@@ -115,7 +115,9 @@ class Notifier:
                 if acquire(self.database, lease, holder, LEASE_SECONDS):
                     self.tick()
                 else:
-                    self._threads.clear()  # what another process posts meanwhile has to be looked up
+                    # What another process posts meanwhile has to be looked up.
+                    self._threads.clear()
+                    self._light.clear()
             except StationmasterError:
                 logger.exception("the notifier waits for the database")
             stop.wait(seconds)
