@@ -178,8 +178,11 @@ def _export(work: LightWork) -> dict[str, Any]:
 
 
 def _examples(work: LightWork, model: Model) -> list[bytes]:
-    """Some images of the dataset that a model was trained on; none where the dataset, or an image, is gone."""
-    trained_on = json.loads(work.storage.read(f"{model.key}/model_card.json"))["dataset"]
+    """Some images of the dataset that a model was trained on; none where the dataset, an image, or the model's card is gone."""
+    try:
+        trained_on = json.loads(work.storage.read(f"{model.key}/model_card.json"))["dataset"]
+    except FileNotFoundError:  # the export says it, and what to do
+        return []
     with work.database.read() as session:
         dataset = session.get(Dataset, str(trained_on["id"]))
         if dataset is None or dataset.workspace != work.claim.workspace:
