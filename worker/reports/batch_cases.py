@@ -21,11 +21,14 @@ Map = NDArray[np.bool_]
 
 
 def picture_of(record: Record, storage: Storage, side: int = 0) -> Image.Image:
-    """An image of the dataset, in RGB; decoded coarsely where `side` px are enough."""
+    """An image of the dataset, in RGB; with `side` no larger than that, as many are held at once."""
     with Image.open(BytesIO(storage.read(record.key))) as image:
         if side:
             image.draft("RGB", (side, side))
-        return image.convert("RGB")
+        picture = image.convert("RGB")
+    if side:
+        picture.thumbnail((side, side))
+    return picture
 
 
 def label_cases(
