@@ -8,7 +8,7 @@ from bot.desk.office import Office
 from bot.desk.reply import Attachment, Reply, Request
 from core.datasets.combining import check_labels, choose_parts, read_renames
 from core.datasets.listing import find_dataset
-from core.datasets.statistics import SERIOUSLY, WELL
+from core.datasets.representation import SERIOUSLY, WELL
 from core.datasets.storing import refuse_taken_name
 from core.db.tables import AnnotationSet, Dataset
 from core.errors import NotFoundError

@@ -12,17 +12,15 @@ import numpy as np
 from core.datasets import masks
 from core.datasets.deriving import OBJECTS, classes_in
 from core.datasets.records import Record, load_records
+from core.datasets.representation import CUT_OFF, representation
 from core.db.session import Database
 from core.db.tables import AnnotationSet
 from core.errors import InvalidInputError, NotFoundError
 from core.storage import Storage
 from core.vocabulary import AnnotationKind
 
-CUT_OFF = 0.5  # a class with less than half of an equal share of the images is under-represented
 _VERSION = 1  # raise when the numbers change, so that those kept from before are counted anew
 _PAGE = 2_000
-
-WELL, MILDLY, SERIOUSLY = "well", "mildly under-represented", "seriously under-represented"
 
 
 @dataclass(frozen=True)
@@ -31,17 +29,6 @@ class StatisticsKeys:
 
     json_key: str
     png_key: str
-
-
-def representation(images: Sequence[int], cut_off: float = CUT_OFF) -> list[str]:
-    """How well each class is represented, by its number of images against an equal share of all: `WELL` from `cut_off` of that share on,
-    `MILDLY` under-represented from half of it, else `SERIOUSLY`."""
-    total, classes = sum(images), len(images)
-    found = []
-    for count in images:
-        ratio = count * classes / total if total else 0.0
-        found.append(WELL if ratio >= cut_off else MILDLY if ratio >= cut_off / 2 else SERIOUSLY)
-    return found
 
 
 @dataclass

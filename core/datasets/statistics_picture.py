@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from core.datasets.fonts import shortened, wide_font
-from core.datasets.statistics import MILDLY, SERIOUSLY, WELL
+from core.datasets.representation import MILDLY, SERIOUSLY, WELL
 
 _COLOURS = {WELL: "#0072b2", MILDLY: "#e69f00", SERIOUSLY: "#d55e00"}
 _MOST_CLASSES = 25

@@ -16,7 +16,8 @@ from PIL import Image
 
 from core.datasets.deriving import classes_in
 from core.datasets.records import Record
-from core.datasets.statistics import CUT_OFF, MILDLY, SERIOUSLY, WELL, describe
+from core.datasets.representation import CUT_OFF, MILDLY, SERIOUSLY, WELL
+from core.datasets.statistics import describe
 from core.datasets.statistics_picture import draw
 from core.figures import GRID, INK, QUIET, TRAINING, VALIDATION, plain_axes
 from core.vocabulary import AnnotationKind, TaskType

@@ -24,8 +24,9 @@ from core.datasets.deriving import classes_in
 from core.datasets.exporting import WRITERS, export_dataset
 from core.datasets.previews import preview_page
 from core.datasets.records import load_records
+from core.datasets.representation import CUT_OFF
 from core.datasets.splitting import split_records
-from core.datasets.statistics import CUT_OFF, dataset_statistics
+from core.datasets.statistics import dataset_statistics
 from core.vocabulary import AnnotationKind
 
 

@@ -17,7 +17,8 @@ from core.datasets.holding import drop_dataset, keep_dataset
 from core.datasets.importing import import_dataset
 from core.datasets.listing import annotation_sets_for, delete_dataset, find_dataset, list_datasets, rename_dataset
 from core.datasets.previews import colour_of, preview_page
-from core.datasets.statistics import MILDLY, SERIOUSLY, WELL, dataset_statistics, representation
+from core.datasets.representation import MILDLY, SERIOUSLY, WELL, representation
+from core.datasets.statistics import dataset_statistics
 from core.datasets.sweeping import sweep
 from core.db.tables import Dataset, Task
 from core.errors import ConflictError, InvalidInputError, NotAllowedError, NotFoundError
