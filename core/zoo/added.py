@@ -1,7 +1,6 @@
 """The operator's own weights: files under `home/zoo`, each checked against its network before `zoo add` accepted it."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from core.errors import ConflictError, InvalidInputError, NotFoundError
+from core.errors import NotFoundError
 from core.settings import Settings
 from core.zoo.spec import ModelSpec
 
@@ -84,25 +83,6 @@ def load(settings: Settings, networks: Mapping[str, ModelSpec]) -> tuple[ModelSp
             )
         )
     return tuple(found)
-
-
-def check_name(network: str, pretraining: str, settings: Settings) -> None:
-    """Whether weights may be added under this name.
-
-    Raises:
-        InvalidInputError: when it is no name; ConflictError: when the network has a pre-training of that name.
-    """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,59}", pretraining) or pretraining == "none":
-        raise InvalidInputError(
-            f"A pre-training is named by small letters, digits and hyphens, up to 60; “{pretraining[:80]}” was given.",
-            "For example --pretraining our-x-rays.",
-        )
-    from core.zoo import catalogue  # it reads this module's entries
-
-    if any(spec.pretraining == pretraining for spec in catalogue.of_network(network, settings)):
-        raise ConflictError(
-            f"{network} has a pre-training “{pretraining}” already.", "Give another name, or `stationmaster zoo remove` it."
-        )
 
 
 def append(settings: Settings, row: AddedWeights) -> None:

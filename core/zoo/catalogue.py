@@ -2,13 +2,14 @@
 
 import difflib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cache
 from importlib import resources
 from typing import Any
 
-from core.errors import InvalidInputError
+from core.errors import ConflictError, InvalidInputError
 from core.settings import Settings
 from core.vocabulary import TaskType
 from core.zoo import added, weights
@@ -115,6 +116,23 @@ def find_spec(network: str, pretraining: str = "", settings: Settings | None = N
         f"{network} has no pre-training “{pretraining[:80]}”.",
         "There are: " + ", ".join(spec.pretraining for spec in specs) + ".",
     )
+
+
+def check_new_pretraining(network: str, pretraining: str, settings: Settings) -> None:
+    """Whether weights of the operator's may be added to a network under this name.
+
+    Raises:
+        InvalidInputError: when it is no name; ConflictError: when the network has a pre-training of that name.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,59}", pretraining) or pretraining == NONE:
+        raise InvalidInputError(
+            f"A pre-training is named by small letters, digits and hyphens, up to 60; “{pretraining[:80]}” was given.",
+            "For example --pretraining our-x-rays.",
+        )
+    if any(spec.pretraining == pretraining for spec in of_network(network, settings)):
+        raise ConflictError(
+            f"{network} has a pre-training “{pretraining}” already.", "Give another name, or `stationmaster zoo remove` it."
+        )
 
 
 def starts_from(spec: ModelSpec, pretraining: str) -> bool:

@@ -22,7 +22,7 @@ def add_weights(file: Path, wanted: AddedWeights, settings: Settings) -> AddedWe
     Raises:
         InvalidInputError: when the file is no such weights, naming what does not fit; or its name is taken.
     """
-    added.check_name(wanted.network, wanted.pretraining, settings)
+    catalogue.check_new_pretraining(wanted.network, wanted.pretraining, settings)
     base = catalogue.find_spec(wanted.network, catalogue.NONE)
     network = build(base, base.task_types[0], TRIED_CLASSES, pretrained=False, settings=settings)
     try:

@@ -118,7 +118,7 @@ def add(
     """Add your own weights. A light worker tries them on their network before they are accepted."""
     runtime = Runtime.load()
     spec = catalogue.find_spec(network, catalogue.NONE, runtime.settings)
-    added.check_name(spec.network, pretraining, runtime.settings)
+    catalogue.check_new_pretraining(spec.network, pretraining, runtime.settings)
     if input_size and not spec.accepts_size(input_size):
         raise InvalidInputError(f"{spec.network} takes {spec.sizes_text}; {input_size} px were given.")
     if not licence.strip():

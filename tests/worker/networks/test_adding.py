@@ -94,4 +94,4 @@ def test_a_file_that_is_no_weights(settings, tmp_path):
 @pytest.mark.parametrize("name", ["none", "", "Our X-rays", "../x", "imagenet-1k"])
 def test_names_that_cannot_be_taken(settings, name):
     with pytest.raises((InvalidInputError, ConflictError)):
-        added.check_name("resnet18", name, settings)
+        catalogue.check_new_pretraining("resnet18", name, settings)
