@@ -13,7 +13,7 @@ from datetime import datetime
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from bot import messages
+from bot import light_messages, messages
 from bot.curves import LiveCurves
 from bot.links import NO_LINKS, Links
 from bot.messages import Standing
@@ -196,7 +196,7 @@ class Notifier:
     def _show_light_progress(self, poster: Poster, place: Place, job: LightJob) -> None:
         """One message that changes, for what takes longer than a moment."""
         time, ended = now(), State(job.state).ended
-        message = messages.light_progress_message(job)
+        message = light_messages.progress_message(job)
         if message is None or ((job.finished_at or time) - job.created_at).total_seconds() < LIGHT_SECONDS:
             return
         thread = self._light.get(job.id)
@@ -213,10 +213,10 @@ class Notifier:
 
     def _light_message(self, job: LightJob) -> Message:
         with self.database.read() as session:
-            dataset = session.get(Dataset, str(job.result.get("dataset_id", ""))) if job.kind in messages.MADE else None
-            findings = findings_of(session, dataset.id, limit=messages.SHOWN_FINDINGS + 1) if dataset else []
+            dataset = session.get(Dataset, str(job.result.get("dataset_id", ""))) if job.kind in light_messages.MADE else None
+            findings = findings_of(session, dataset.id, limit=light_messages.SHOWN_FINDINGS + 1) if dataset else []
             counts = count_findings(session, dataset.id) if dataset else {}
-        return messages.light_message(job, dataset, findings, counts)
+        return light_messages.end_message(job, dataset, findings, counts)
 
     def _standing(self, session: Session, task: Task, thread: _Thread) -> Standing:
         search = standings(session, task) if task.search.get("tuning") else None

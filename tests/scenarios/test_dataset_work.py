@@ -13,7 +13,7 @@ from PIL import Image
 from sqlalchemy import select
 
 from bot.desk.desk import Desk
-from bot.messages import light_message
+from bot.light_messages import end_message
 from core.access import Actor, Place
 from core.datasets.importing import import_dataset
 from core.datasets.listing import find_dataset
@@ -86,7 +86,7 @@ def test_datasets_are_combined_with_a_choice_and_renaming_of_labels(
         made = find_dataset(session, "default", "cats")
         job = session.scalars(select(LightJob).where(LightJob.kind == "combine")).one()
     assert (made.annotation_sets[0].classes, made.annotation_sets[0].class_counts) == (["cat"], [9])
-    assert "“cats” is ready: 9 images" in str(light_message(job, made, [], {}).blocks[0])
+    assert "“cats” is ready: 9 images" in str(end_message(job, made, [], {}).blocks[0])
     assert {pets.image_count, zoo.image_count} == {8}
 
 
