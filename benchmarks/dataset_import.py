@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from core.datasets.decoding import cores
+from core.host_limits import usable_cores
 
 BOXES_PER_IMAGE = 7.4
 
@@ -45,7 +45,7 @@ def make_set(folder: Path, images: int) -> None:
     """Images and annotations as the challenge lays them out."""
     (folder / "val2017").mkdir(parents=True)
     (folder / "annotations").mkdir()
-    with ProcessPoolExecutor(cores()) as pool:
+    with ProcessPoolExecutor(usable_cores()) as pool:
         list(pool.map(make_image, [(folder / "val2017" / f"{number:012d}.jpg", number) for number in range(images)], chunksize=50))
     rng = np.random.default_rng(0)
     listed, annotations = [], []
@@ -86,8 +86,8 @@ def bare(folder: Path) -> tuple[float, float]:
     """Seconds, and processor seconds, to read and decode all images once with all cores."""
     paths = sorted((folder / "val2017").iterdir())
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with ProcessPoolExecutor(cores()) as pool:
-        list(pool.map(decode, paths[: cores()]))
+    with ProcessPoolExecutor(usable_cores()) as pool:
+        list(pool.map(decode, paths[: usable_cores()]))
         started = time.perf_counter()
         list(pool.map(decode, paths, chunksize=32))
         seconds = time.perf_counter() - started
@@ -144,7 +144,7 @@ def main() -> None:
             json.dumps(
                 {
                     "benchmark": "dataset_import",
-                    "cores": cores(),
+                    "cores": usable_cores(),
                     "ratio": round(ratio, 3),
                     "processor_ratio": round(processor_ratio, 3),  # what counts where other work makes the clock a lottery
                     "limit": 1.5,

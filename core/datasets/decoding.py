@@ -19,6 +19,7 @@ from core.datasets.finishing import Outcome
 from core.datasets.parsed import ParsedImage
 from core.datasets.source import Source
 from core.errors import StationmasterError
+from core.host_limits import usable_cores
 from core.storage import Storage
 
 _FEWEST = 300  # images; for fewer, starting processes costs more than they save
@@ -28,11 +29,6 @@ _BATCH = 8  # images
 Batch = list[tuple[int, ParsedImage]]
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Decoders:
     """Processes that decode. They start when this is made, so that they are there when the images are listed; use it as a context.
 
@@ -40,8 +36,8 @@ class Decoders:
     """
 
     def __init__(self, images: int, source: Source, storage: Storage) -> None:
-        useful = images >= _FEWEST and cores() > 1 and source.shared and storage.shared
-        self._count = min(cores(), _MOST_PROCESSES) if useful else 0
+        useful = images >= _FEWEST and usable_cores() > 1 and source.shared and storage.shared
+        self._count = min(usable_cores(), _MOST_PROCESSES) if useful else 0
         self._children: list[_Child] = [_Child() for _ in range(self._count)]
         self._free: SimpleQueue[_Child] = SimpleQueue()
 
@@ -74,7 +70,7 @@ class Decoders:
         size = _BATCH if self._count else 1
         numbered = enumerate(images)
         batches = iter(lambda: list(itertools.islice(numbered, size)), [])
-        workers = self._count or cores()
+        workers = self._count or usable_cores()
         pending: deque[Future[list[Outcome]]] = deque()
         with ThreadPoolExecutor(workers, thread_name_prefix="import") as pool:
             try:

@@ -8,13 +8,13 @@ import subprocess
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
-from pathlib import Path
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from core.clock import now
 from core.db.tables import WorkerDevice
+from core.host_limits import usable_cores, usable_memory
 from core.process_identity import is_provably_dead
 from core.zoo.facts import DeviceFacts
 
@@ -36,10 +36,10 @@ def host_device(devices_per_job: int = 1) -> DeviceFacts:
         name, memory = gpus[0]
         together = min(devices_per_job, len(gpus))
         # Named as jobs name what they were trained on: so past ones are found.
-        return DeviceFacts("cuda", memory, _cores(), 1, f"{together} × {name}" if together > 1 else name, together)
+        return DeviceFacts("cuda", memory, usable_cores(), 1, f"{together} × {name}" if together > 1 else name, together)
     if platform.system() == "Darwin" and platform.machine() == "arm64":
-        return DeviceFacts("mps", int(MPS_SHARE * _memory()), _cores(), 1, "Apple GPU")
-    return DeviceFacts("cpu", _memory(), _cores(), 1, "CPU")
+        return DeviceFacts("mps", int(MPS_SHARE * usable_memory()), usable_cores(), 1, "Apple GPU")
+    return DeviceFacts("cpu", usable_memory(), usable_cores(), 1, "CPU")
 
 
 def show(session: Session, worker: str, device: DeviceFacts) -> None:
@@ -72,26 +72,6 @@ def workers_device(session: Session) -> DeviceFacts:
     return replace(
         min(found, key=lambda device: (device.kind != "cpu", device.per_job * device.memory_bytes, device.cores)), count=len(found)
     )
-
-
-def _cores() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota, _, period = _control_group("cpu.max").partition(" ")
-    return min(cores, max(1, round(int(quota) / int(period)))) if quota.isdigit() and period.isdigit() else cores
-
-
-def _memory() -> int:
-    """Bytes that this process may have: the host's, or fewer where its control group (a container) has a limit."""
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = _control_group("memory.max")
-    return min(whole, int(limit)) if limit.isdigit() else whole
-
-
-def _control_group(name: str) -> str:
-    try:
-        return (Path("/sys/fs/cgroup") / name).read_text(encoding="ascii").strip()
-    except OSError:  # not Linux, or no control groups of the second kind
-        return ""
 
 
 def _gpus() -> list[tuple[str, int]]:

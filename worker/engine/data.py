@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from core.datasets.records import Record
+from core.host_limits import usable_cores
 from core.settings import Settings
 from core.storage import Storage
 from worker.engine.cache import PreparationCancelledError, cached_array, identity_of
-from worker.engine.device import Device, usable_cores
+from worker.engine.device import Device
 from worker.engine.errors import UnreadableImageError
 
 Pixels = NDArray[np.uint8]

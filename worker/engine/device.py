@@ -1,14 +1,14 @@
 """The device a job trains on, and what it is good at."""
 
 import ctypes
-import os
 import platform
 import resource
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
+
+from core.host_limits import usable_cores
 
 # malloc.h of the GNU C library
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -91,14 +91,3 @@ def keep_freed_memory() -> bool:
     except AttributeError:  # musl
         return False
     return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, -1))
-
-
-def usable_cores() -> int:
-    """Cores that this process may really use: its affinity, and the quota of its control group."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if platform.system() == "Linux" and quota.is_file():
-        limit, _, period = quota.read_text().partition(" ")
-        if limit.isdigit() and period.strip().isdigit():
-            cores = min(cores, max(1, round(int(limit) / int(period))))
-    return cores

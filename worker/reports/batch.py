@@ -20,6 +20,7 @@ from core.datasets.records import Record, load_records
 from core.db.session import Database
 from core.db.tables import AnnotationSet, Dataset
 from core.errors import InvalidInputError, NotFoundError
+from core.host_limits import usable_cores
 from core.identifiers import new_id
 from core.settings import Settings
 from core.storage import Storage
@@ -27,7 +28,7 @@ from core.tasks.hyperparameters import TrainingPlan
 from core.vocabulary import AnnotationKind, TaskType
 from worker.engine.augment import Normalisation
 from worker.engine.data import batches_of, decode, with_all_cores
-from worker.engine.device import Device, usable_cores
+from worker.engine.device import Device
 from worker.objectives.classification import classification_objective
 from worker.objectives.detection import Detection, Outputs
 from worker.objectives.objective import Evaluation

@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core.errors import UnavailableError
+from core.host_limits import usable_cores
 from core.identifiers import new_id
 from core.models.exporting import ExportFormat
 from core.settings import Settings
 from core.storage import Storage
 from core.vocabulary import TaskType
 from worker.engine.data import decode
-from worker.engine.device import usable_cores
 from worker.objectives.regions import probabilities_of
 from worker.reports import export_objects
 from worker.reports.inference import LoadedModel, load_model

@@ -14,6 +14,7 @@ from torch import nn
 
 from core.datasets.images import read_image
 from core.errors import BadDataError, NotFoundError
+from core.host_limits import usable_cores
 from core.identifiers import new_id
 from core.settings import Settings
 from core.storage import Storage
@@ -21,7 +22,6 @@ from core.vocabulary import TaskType
 from core.zoo.spec import ModelSpec
 from worker.engine.augment import Normalisation
 from worker.engine.data import decode
-from worker.engine.device import usable_cores
 from worker.networks import build
 from worker.reports.activation import activation_map
 from worker.reports.found_objects import drawing_of, find_objects

@@ -375,7 +375,7 @@ def test_many_images_are_decoded_by_processes_that_may_die(
     home: Any, tmp_path: Path, picture: Picture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = zipped(tmp_path / "many.zip", {f"{'ab'[n % 2]}/{n}.png": picture(n, 20, 18) if n != 7 else b"no image" for n in range(330)})
-    monkeypatch.setattr(decoding, "cores", lambda: 2)
+    monkeypatch.setattr(decoding, "usable_cores", lambda: 2)
     send = decoding._Child._send
     sent = itertools.count()
 
@@ -395,7 +395,7 @@ def test_many_images_are_decoded_by_processes_that_may_die(
 
 def test_an_image_that_ends_its_process_is_left_out(home: Any, tmp_path: Path, picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = zipped(tmp_path / "many.zip", {f"a/{n}.png": picture(n, 20, 18) for n in range(310)})
-    monkeypatch.setattr(decoding, "cores", lambda: 2)
+    monkeypatch.setattr(decoding, "usable_cores", lambda: 2)
     ask = decoding._Child._ask
 
     def crash(child: Any, batch: Any) -> Any:
@@ -416,7 +416,7 @@ def test_sources_in_memory_are_decoded_where_the_memory_is(home: Any, picture: P
     memory = fsspec.filesystem("memory")
     for number in range(310):
         memory.pipe(f"/bucket/many/{'ab'[number % 2]}/{number}.png", picture(number, 20, 18))
-    monkeypatch.setattr(decoding, "cores", lambda: 2)
+    monkeypatch.setattr(decoding, "usable_cores", lambda: 2)
     assert home.bring("memory://bucket/many").image_count == 310
 
 

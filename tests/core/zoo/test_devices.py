@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from core import host_limits
 from core.clock import now
 from core.db.tables import WorkerDevice
 from core.process_identity import own_identity
@@ -72,11 +73,11 @@ def test_only_gpus_that_this_process_may_use_count(monkeypatch, tmp_path, visibl
 
 def test_a_container_has_what_its_limits_leave(monkeypatch):
     limits = {"memory.max": "2000000000", "cpu.max": "100000 100000"}
-    monkeypatch.setattr(devices, "_control_group", lambda name: limits[name])
-    assert devices._memory() == 2_000_000_000
-    assert devices._cores() == 1
+    monkeypatch.setattr(host_limits, "_control_group", lambda name: limits[name])
+    assert host_limits.usable_memory() == 2_000_000_000
+    assert host_limits.usable_cores() == 1
     limits.update({"memory.max": "max", "cpu.max": "max 100000"})
-    assert devices._memory() > 2_000_000_000
+    assert host_limits.usable_memory() > 2_000_000_000
 
 
 def test_several_devices_at_one_job_are_faster_and_share_the_batch(database, settings):
