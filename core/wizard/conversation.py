@@ -26,6 +26,7 @@ from core.wizard.draft import Choices
 from core.wizard.screens import Button, Control, Form, OptionPage, Picture, Screen, StepMark, Text, Tone
 from core.wizard.steps import STEPS
 from core.wizard.steps.step import Input, Step, View
+from core.wizard.writing import written
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,8 @@ class Conversation:
         Raises:
             NotFoundError: when `dataset` or `source_model` names none of the workspace.
         """
-        with self.database.write() as session:
+
+        def open_one(session: Session) -> Screen:
             choices = Choices(flow=Flow.GENERAL if task_type else flow, task_type=task_type)
             if dataset:
                 choices.dataset_id = find_dataset(session, actor.workspace, dataset).id
@@ -84,6 +86,8 @@ class Conversation:
             session.flush()
             return self._save_and_show(session, draft, self._context(session, actor, choices, place))
 
+        return written(self.database, open_one)
+
     def handle(self, actor: Actor, press: Press) -> Screen:
         """Take one press, and show what follows. Pressing twice does a thing once.
 
@@ -91,8 +95,7 @@ class Conversation:
             NotFoundError: when there is no such draft in the actor's workspace.
             NotAllowedError: when the draft is somebody else's.
         """
-        with self.database.write() as session:
-            screen = self._handle(session, actor, press)
+        screen = written(self.database, lambda session: self._handle(session, actor, press))
         if (press.action == "start" and screen.task_id) or press.action == "choose:evidence":
             self.on_start()
         return screen
@@ -121,11 +124,14 @@ class Conversation:
 
     def show(self, actor: Actor, draft_id: str) -> Screen:
         """The current screen of a draft, for example after a restart of the bot."""
-        with self.database.write() as session:
+
+        def shown(session: Session) -> Screen:
             draft = self._draft(session, actor, draft_id)
             if draft.state != "open":
                 return self._ended(session, draft)
             return self._show(draft, self._context(session, actor, Choices.model_validate(draft.choices), Place.from_json(draft.place)))
+
+        return written(self.database, shown)
 
     def options(self, actor: Actor, draft_id: str, action: str, query: str = "", offset: int = 0, limit: int = 100) -> OptionPage:
         """The options of a menu of the current screen that match a search, for menus too long to show whole."""

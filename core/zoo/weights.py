@@ -11,6 +11,9 @@ import os
 import re
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import resources, util
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -29,6 +32,30 @@ PROBE_KEPT_SECONDS = 300.0
 
 _probed: dict[str, tuple[float, int | None]] = {}
 _probe_lock = threading.Lock()
+_may_ask = ContextVar("may_ask", default=True)
+
+
+class UnaskedError(Exception):
+    """Within `only_what_is_known`: something depends on what lies at `url`, and that has not been asked lately."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.url = url
+
+
+@contextmanager
+def only_what_is_known() -> Iterator[None]:
+    """Within the block no host is asked: what is not known raises `UnaskedError`. For transactions, during which others may have to wait."""
+    token = _may_ask.set(False)
+    try:
+        yield
+    finally:
+        _may_ask.reset(token)
+
+
+def ask(url: str) -> None:
+    """Ask what lies at `url`; the answer, or that there is none, is known for five minutes."""
+    _asked(url)
 
 
 def allowed(spec: ModelSpec, settings: Settings) -> bool:
@@ -139,18 +166,34 @@ def confirmed(spec: ModelSpec, settings: Settings) -> bool:
 
 
 def _asked(url: str) -> int | None:
-    """The status that a HEAD request gets, None where nobody answers; kept for five minutes."""
+    """The status that a HEAD request gets, None where nobody answers; kept for five minutes.
+
+    Raises:
+        UnaskedError: within `only_what_is_known`, when that is not known.
+    """
+    known = _known(url)  # without the lock: nobody who knows waits for somebody who asks
+    if known is not None:
+        return known[1]
+    if not _may_ask.get():
+        raise UnaskedError(url)
     with _probe_lock:
-        asked, answer = _probed.get(url, (-PROBE_KEPT_SECONDS, None))
-        if time.monotonic() - asked < PROBE_KEPT_SECONDS:
-            return answer
+        known = _known(url)
+        if known is not None:
+            return known[1]
         answers: list[int | None] = []
         # In a thread, because looking up a name knows no timeout.
         thread = threading.Thread(target=lambda: answers.append(_status(url)), daemon=True)
         thread.start()
         thread.join(PROBE_SECONDS)
-        _probed[url] = (time.monotonic(), answers[0] if answers else None)
-        return _probed[url][1]
+        answer = answers[0] if answers else None
+        _probed[url] = (time.monotonic(), answer)
+        return answer
+
+
+def _known(url: str) -> tuple[float, int | None] | None:
+    """When `url` was asked and the answer, if that is not too long ago."""
+    known = _probed.get(url)
+    return known if known is not None and time.monotonic() - known[0] < PROBE_KEPT_SECONDS else None
 
 
 def _status(url: str) -> int | None:

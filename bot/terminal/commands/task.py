@@ -29,6 +29,7 @@ from core.vocabulary import DataType, Flow, TaskType, Tuning
 from core.wizard.composition import compose
 from core.wizard.context import StepContext
 from core.wizard.draft import Choices, Selection
+from core.wizard.writing import written
 from core.zoo import catalogue, presets
 
 app = typer.Typer(help="Training tasks: create, list, show, report, stop, rename, delete.", no_args_is_help=True)
@@ -88,7 +89,8 @@ def create(
             )
     values = parse_fields(_pairs(set_ or []), fields_of(tuning))
     searched = {key: values.pop(key) for key in SEARCH_FIELDS.get(tuning, {}) if key in values}
-    with runtime.database.write() as session:
+
+    def queued(session: Session) -> Task:
         choices = Choices(
             flow=flow,
             task_type=_task_type(session, runtime.settings, runtime.workspace, flow, task_type, preset, model),
@@ -111,7 +113,9 @@ def create(
             choices.network, choices.pretraining = spec.network, spec.pretraining
         context = StepContext(session, runtime.settings, runtime.actor, choices)
         _choose_dataset(context, dataset, annotations)
-        task = create_task(session, runtime.settings, compose(context))
+        return create_task(session, runtime.settings, compose(context))
+
+    task = written(runtime.database, queued)
     runtime.wake_queue()
     _say_queued(runtime, task)
     if wait:
