@@ -30,7 +30,11 @@ class Settings(BaseSettings):
     workspace_per_team: bool = Field(False, description="One workspace per Slack team or Discord server")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
-    draft_days: float = Field(7, gt=0, description="A draft untouched for so many days expires")
+    draft_days: float = Field(
+        7,
+        gt=0,
+        description="Drafts untouched and imports undecided for so many days expire, and results of tests in the storage are deleted",
+    )
     max_waiting_tasks: int = Field(20, ge=1, description="Tasks one person may have waiting")
     max_attempts: int = Field(5, ge=1, description="How often in a row a job may be lost without progress before it ends in error")
     heartbeat_seconds: float = Field(5, gt=0, description="How often a running job says that it lives")

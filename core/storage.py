@@ -10,6 +10,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
+from core.clock import now
 from core.errors import UnavailableError
 
 if TYPE_CHECKING:  # the processes that decode images need no settings
@@ -120,6 +122,14 @@ class Storage:
         path = self._path(key)
         if self.filesystem.exists(path):
             self.filesystem.rm(path, recursive=True)
+
+    def age(self, key: str) -> timedelta:
+        """How long ago an object was last written; nothing where the storage does not say."""
+        try:
+            changed: datetime = self.filesystem.modified(self._path(key))
+        except NotImplementedError:
+            return timedelta(0)
+        return now() - (changed if changed.tzinfo else changed.replace(tzinfo=UTC))
 
     def info(self, key: str) -> dict[str, Any]:
         """Size and the like, as fsspec says it."""

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -65,7 +65,7 @@ def _sweep_uploads(database: Database, storage: Storage) -> int:
     for folder in _folders(storage, "uploads"):
         keys = storage.list(f"uploads/{folder}")
         # An upload is stored before its job is queued: one that is still growing, or has just ended, is none of ours.
-        if folder not in wanted and all(_age(storage, key) > _SILENCE for key in keys):
+        if folder not in wanted and all(storage.age(key) > _SILENCE for key in keys):
             storage.delete(f"uploads/{folder}")
             swept += 1
     return swept
@@ -77,15 +77,6 @@ def _sweep_scratch(settings: Settings) -> int:
     for folder in leftovers:
         shutil.rmtree(folder, ignore_errors=True)
     return len(leftovers)
-
-
-def _age(storage: Storage, key: str) -> timedelta:
-    """How long ago an object was last written; nothing where the storage does not say."""
-    try:
-        changed: datetime = storage.filesystem.modified(f"{storage.root}/{key}")
-    except NotImplementedError:
-        return timedelta(0)
-    return now() - (changed if changed.tzinfo else changed.replace(tzinfo=UTC))
 
 
 def _folders(storage: Storage, prefix: str) -> list[str]:

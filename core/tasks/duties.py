@@ -25,7 +25,7 @@ from core.storage import Storage
 from core.tasks import lease
 from core.tasks.dispatcher import dispatch
 from core.tasks.reconcile import reconcile
-from core.tasks.sweeping import sweep_checkpoints
+from core.tasks.sweeping import sweep_checkpoints, sweep_predictions
 from core.wizard.conversation import expire_drafts
 
 logger = logging.getLogger(__name__)
@@ -54,11 +54,16 @@ def _sweep_checkpoints(database: Database, settings: Settings) -> None:
     sweep_checkpoints(database, Storage.of(settings))
 
 
+def _sweep_predictions(_database: Database, settings: Settings) -> None:
+    sweep_predictions(Storage.of(settings), settings)
+
+
 # Whoever has a chore adds it here.
 CHORES: list[Chore] = [
     Chore("expire drafts", 600, expire_drafts),
     Chore("sweep what imports left", 600, _sweep_datasets),
     Chore("sweep checkpoints", 600, _sweep_checkpoints),
+    Chore("sweep results of tests", 3600, _sweep_predictions),
 ]
 
 

@@ -1,4 +1,7 @@
-"""Taking away the checkpoints of tasks that have ended: whoever ends a task does so, unless it is killed or there was no worker at all."""
+"""Taking away what has had its time: checkpoints of tasks that have ended, and what tests of models gave.
+
+Whoever ends a task takes its checkpoints away, unless it is killed or there was no worker at all.
+"""
 
 from datetime import timedelta
 
@@ -7,6 +10,7 @@ from sqlalchemy import select
 from core.clock import now
 from core.db.session import Database
 from core.db.tables import Task
+from core.settings import Settings
 from core.storage import Storage
 
 _LATELY = timedelta(days=1)
@@ -25,3 +29,21 @@ def sweep_checkpoints(database: Database, storage: Storage) -> int:
     for task_id in left:
         storage.delete(checkpoints_of(task_id))
     return len(left)
+
+
+PREDICTIONS = "predictions"  # the storage folder of what tests of models gave: pictures, and folders of reports
+
+
+def sweep_predictions(storage: Storage, settings: Settings) -> int:
+    """Delete pictures and reports of tests all of which is older than `settings.draft_days`; how many tests there were.
+
+    They were sent or saved when their test ended; whoever wants them again repeats it.
+    """
+    most = timedelta(days=settings.draft_days)
+    tests: dict[str, list[str]] = {}
+    for key in storage.list(PREDICTIONS):
+        tests.setdefault("/".join(key.split("/")[:2]), []).append(key)
+    old = [test for test, keys in tests.items() if all(storage.age(key) > most for key in keys)]
+    for test in old:
+        storage.delete(test)
+    return len(old)

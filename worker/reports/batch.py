@@ -25,6 +25,7 @@ from core.identifiers import new_id
 from core.settings import Settings
 from core.storage import Storage
 from core.tasks.hyperparameters import TrainingPlan
+from core.tasks.sweeping import PREDICTIONS
 from core.vocabulary import AnnotationKind, TaskType
 from worker.engine.augment import Normalisation
 from worker.engine.data import batches_of, decode, with_all_cores
@@ -86,7 +87,7 @@ def batch_test(
             "Choose a dataset with those classes; their names must be the same.",
         )
     report = _tested(model, known, kind, settings, storage, progress)
-    folder = f"predictions/{new_id()}"
+    folder = f"{PREDICTIONS}/{new_id()}"
     keys = {}
     for name, picture in report.pictures.items():
         keys[name] = f"{folder}/{name}.png"

@@ -18,6 +18,7 @@ from core.host_limits import usable_cores
 from core.identifiers import new_id
 from core.settings import Settings
 from core.storage import Storage
+from core.tasks.sweeping import PREDICTIONS
 from core.vocabulary import TaskType
 from core.zoo.spec import ModelSpec
 from worker.engine.augment import Normalisation
@@ -182,6 +183,6 @@ def _logits(model: LoadedModel, images: torch.Tensor) -> torch.Tensor:
 
 
 def _kept(picture: bytes, storage: Storage) -> str:
-    key = f"predictions/{new_id()}.png"
+    key = f"{PREDICTIONS}/{new_id()}.png"
     storage.write(key, picture)
     return key

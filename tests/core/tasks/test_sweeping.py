@@ -1,14 +1,18 @@
-"""Checkpoints go with the end of their task, also where no worker was there to take them away."""
+"""Checkpoints go with the end of their task, also where no worker was there to take them away; results of tests with age."""
 
+import os
+import time
 from collections.abc import Callable
 from typing import Any
 
 from core.access import Actor
 from core.db.session import Database
 from core.db.tables import Task
+from core.settings import Settings
 from core.storage import Storage
+from core.tasks import duties
 from core.tasks.actions import stop_task
-from core.tasks.sweeping import checkpoints_of, sweep_checkpoints
+from core.tasks.sweeping import checkpoints_of, sweep_checkpoints, sweep_predictions
 
 
 def test_what_ended_tasks_have_left_goes_and_the_rest_stays(
@@ -24,3 +28,35 @@ def test_what_ended_tasks_have_left_goes_and_the_rest_stays(
     assert not storage.exists(checkpoints_of(stopped.id)) and storage.exists(f"tasks/{stopped.id}/split.json")
     assert storage.exists(checkpoints_of(waiting.id))
     assert sweep_checkpoints(database, storage) == 0
+
+
+def test_results_of_tests_go_when_they_are_old(database: Database, storage: Storage, settings: Settings) -> None:
+    def write(key: str, days: float) -> None:
+        storage.write(key, b"x")
+        path = storage.local_path(key)
+        assert path is not None
+        os.utime(path, (then := time.time() - days * 86_400, then))
+
+    old = settings.draft_days + 1
+    write("predictions/old.png", old)
+    write("predictions/report/report.json", old)
+    write("predictions/report/roc.png", old)
+    write("predictions/growing/roc.png", old)
+    write("predictions/growing/report.json", 0)
+    write("predictions/new.png", settings.draft_days - 1)
+    write("datasets/d/1.jpg", old)
+    chore = next(chore for chore in duties.CHORES if chore.name == "sweep results of tests")
+    chore.run(database, settings)
+    left = ["predictions/growing/report.json", "predictions/growing/roc.png", "predictions/new.png"]
+    assert storage.list("predictions") == left and storage.exists("datasets/d/1.jpg")
+    assert not storage.exists("predictions/report"), "no empty folders stay"
+    assert sweep_predictions(storage, settings) == 0
+
+
+def test_results_of_tests_go_from_an_object_store_too(settings: Settings) -> None:
+    store = Storage("memory://results-of-tests")
+    store.write("predictions/a/report.json", b"{}")
+    assert sweep_predictions(store, settings) == 0
+    time.sleep(0.01)
+    assert sweep_predictions(store, settings.model_copy(update={"draft_days": 1e-8})) == 1
+    assert store.list("predictions") == []
