@@ -21,7 +21,7 @@ from worker.engine.schedule import learning_rate_factor, set_learning_rate
 from worker.engine.state import pack
 from worker.engine.team import TeammateOutOfMemoryError
 from worker.engine.telling import progress_event, tell, tell_epoch
-from worker.engine.watch import exploding
+from worker.engine.watch import exploding, of_epoch, of_model
 from worker.link import Ask
 from worker.objectives.objective import Evaluation, StepOutcome
 
@@ -207,6 +207,7 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
             dict(evaluation.metrics),
         )
         state.best_key = run.checkpoints.best_key(state.epoch)
+        state.best_remarks = dict(evaluation.remarks)
         if run.team.leads:
             run.checkpoints.drain()
             details = run.copies.of(evaluation.details, "details")
@@ -233,10 +234,13 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
     noticed = exploding(state.history, numbers["train_loss"], plan.learning_rate)
     state.history.append({**numbers, "metrics": dict(evaluation.metrics), "is_best": is_best, "event": event.payload()})
     state.begin_epoch(run.device.torch)
-    if 2 * state.epoch >= plan.epochs or state.over:  # before, a class that is never predicted may only be late
-        noticed |= evaluation.remarks
+    if not state.over and 2 * state.epoch >= plan.epochs:  # before, a class that is never predicted may only be late
+        noticed |= of_epoch(state.epoch, evaluation.remarks)
     remarks = {code: remark for code, remark in noticed.items() if code not in state.remarked}
     state.remarked.extend(remarks)
+    state.remarked_of_epoch |= {code: state.epoch for code in remarks if code in evaluation.remarks}
+    if state.over:
+        remarks |= of_model(state.best_epoch, state.best_remarks, state.remarked_of_epoch)
 
     def told() -> None:
         tell_epoch(run, numbers, evaluation.metrics, is_best, event)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+Remarks = Mapping[str, tuple[str, str]]  # by a code: what, and the likely remedy
+
 # This project's own: with a sound learning rate no epoch's loss was seen to rise by more than a half.
 EXPLODED = 3.0
 
@@ -21,3 +23,20 @@ def exploding(history: Sequence[Mapping[str, Any]], train_loss: float, learning_
             f"If it does not come down again, train with a lower learning rate, such as {learning_rate / 10:.1g}.",
         )
     }
+
+
+def of_epoch(epoch: int, remarks: Remarks) -> dict[str, tuple[str, str]]:
+    """Remarks on an epoch that was judged while the training goes on: they say which, for a later one may be the model."""
+    return {code: (f"Epoch {epoch}: {what}", remedy) for code, (what, remedy) in remarks.items()}
+
+
+def of_model(best_epoch: int, remarks: Remarks, told: Mapping[str, int]) -> dict[str, tuple[str, str]]:
+    """What the end says: the remarks on the best epoch, which is the model, and of which of those `told` before it does not hold.
+
+    `told` is the epoch of each remark that was made while the training went on, by its code.
+    """
+    said = {code: (f"Epoch {best_epoch}, the best and thus the model: {what}", remedy) for code, (what, remedy) in remarks.items()}
+    for code, epoch in told.items():
+        if code not in remarks:
+            said[code] = (f"What was remarked of epoch {epoch} does not hold of the best epoch, {best_epoch}, which is the model.", "")
+    return said

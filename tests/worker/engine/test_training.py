@@ -196,6 +196,30 @@ def test_without_early_stop_all_epochs_are_trained(bench: Any, monkeypatch: pyte
     assert len(link.epochs) == 4
 
 
+@pytest.mark.parametrize(
+    ("best", "told"),
+    [
+        (2, ["Epoch 2: never", "Epoch 2, the best and thus the model: never"]),
+        (1, ["Epoch 2: never", "What was remarked of epoch 2 does not hold of the best epoch, 1, which is the model."]),
+        (3, ["Epoch 2: never", "What was remarked of epoch 2 does not hold of the best epoch, 3, which is the model."]),
+    ],
+)
+def test_remarks_at_the_end_concern_the_epoch_that_is_the_model(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, best: int, told: list[str]
+) -> None:
+    """Only the second of three epochs gives rise to one."""
+    real, epochs = loop.evaluate, iter([1, 2, 3])
+
+    def judged(run: Any) -> Any:
+        epoch = next(epochs)
+        remarks = {"never-predicted": ("never", "")} if epoch == 2 else {}
+        return replace(real(run), score=float(epoch == best), remarks=remarks)
+
+    monkeypatch.setattr(loop, "evaluate", judged)
+    _, link = bench.train(bench.job(bench.stripes(per_class=8), epochs=3))
+    assert link.notices == told
+
+
 @pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "one-cycle"])
 def test_every_schedule_trains(bench: Any, schedule: str) -> None:
     result, link = bench.train(bench.job(bench.stripes(per_class=12), learning_rate_schedule=schedule, warmup_epochs=0.5))
