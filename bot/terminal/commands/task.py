@@ -10,8 +10,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from bot.messages import duration
-from bot.terminal.commands.output import JsonOption, confirm_deletion, print_facts, print_json, print_table, say
+from bot.terminal.commands.output import JsonOption, confirm_deletion, print_json, print_table, say
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption
+from bot.terminal.commands.task_created import print_created, say_queued, warn_of_scratch
 from bot.terminal.commands.task_output import drawn_pictures, print_job, print_task
 from core.datasets.listing import annotation_sets_for, find_dataset
 from core.db.tables import Event, Job, Task
@@ -22,7 +23,7 @@ from core.settings import Settings
 from core.tasks.actions import remove_task, rename_task, stop_task
 from core.tasks.creation import create_task
 from core.tasks.hyperparameters import parse_fields
-from core.tasks.listing import find_task, job_json, list_tasks, place_in_queue, task_json, tasks_json
+from core.tasks.listing import find_task, job_json, list_tasks, task_json, tasks_json
 from core.tasks.states import State
 from core.tuning.search import SEARCH_FIELDS, fields_of
 from core.vocabulary import DataType, Flow, TaskType, Tuning
@@ -117,7 +118,9 @@ def create(
 
     task = written(runtime.database, queued)
     runtime.wake_queue()
-    _say_queued(runtime, task)
+    say_queued(runtime, task)
+    if flow == Flow.GENERAL and not pretraining:
+        warn_of_scratch(runtime.settings, task)
     if wait:
         try:
             task = _wait(runtime, task.id)
@@ -132,9 +135,7 @@ def create(
     elif wait:
         print_task(runtime, facts)
     else:
-        why = [("Why", facts["search"]["why"])] if facts["search"].get("why") else []
-        jobs = [("Training jobs", facts["jobs"]["total"])] if facts["jobs"]["total"] > 1 else []
-        print_facts([("Task", task.name), ("Id", task.id), ("State", task.state), ("Tuning", task.tuning), *jobs, *why])
+        print_created(task, facts)
     if wait and task.state != State.FINISHED:
         raise ConflictError(f"“{task.name}” ended as {task.state}. {task.error}".strip(), task.error_remedy)
 
@@ -334,21 +335,6 @@ def _choose_dataset(context: StepContext, name: str, annotations: str) -> None:
         raise InvalidInputError(what, "Give --annotations with one of: " + ", ".join(f"{item.name} ({item.id})" for item in fitting) + ".")
     context.choices.dataset_id, context.choices.annotation_set_id = dataset.id, matching[0].id
     context.forget_dataset()
-
-
-def _say_queued(runtime: Runtime, task: Task) -> None:
-    workers = runtime.training_workers()
-    if workers is None:
-        say(
-            f"“{task.name}” is kept in the database, but the queue of STATIONMASTER_REDIS_URL does not answer: `stationmaster doctor` says more."
-        )
-        return
-    if workers == 0:
-        say(f"“{task.name}” is queued. No training worker is running: it starts as soon as one does (`stationmaster up`).")
-        return
-    with runtime.database.read() as session:
-        place = place_in_queue(session, task)
-    say(f"“{task.name}” is queued" + (f", number {place} in the queue." if place > 1 else "."))
 
 
 def _wait(runtime: Runtime, task_id: str) -> Task:

@@ -78,7 +78,7 @@ def show(
         (
             ("network", spec.network),
             ("pre-training", f"{spec.pretraining} ({spec.pretrained_on})"),
-            ("all pre-trainings", ", ".join(other.pretraining for other in catalogue.of_network(spec.network, settings))),
+            ("all pre-trainings", _pretrainings(spec, settings)),
             ("family", spec.family),
             ("library", spec.library),
             ("task types", ", ".join(spec.task_types)),
@@ -275,6 +275,21 @@ def _facts(session: Session, runtime: Runtime, name: str, task_type: TaskType) -
 
 def _licence(spec: ModelSpec) -> str:
     return spec.licence or "none needed"
+
+
+def _pretrainings(spec: ModelSpec, settings: Settings) -> str:
+    """All that the network has, each with whether its weights are at hand."""
+    finder = weights.Finder(settings)
+
+    def standing(one: ModelSpec) -> str:
+        local = finder.locate(one) is not None
+        where = "at hand" if local else "can be downloaded" if finder.available(one) else "not at hand"
+        return where if weights.allowed(one, settings) else f"{where}, licence {_licence(one)} not allowed"
+
+    return ", ".join(
+        one.pretraining if one.pretraining == catalogue.NONE else f"{one.pretraining} ({standing(one)})"
+        for one in catalogue.of_network(spec.network, settings)
+    )
 
 
 def _place(spec: ModelSpec) -> str:

@@ -266,12 +266,8 @@ def _state(spec: ModelSpec, context: StepContext, finder: weights.Finder) -> str
 
 def _without(specs: list[ModelSpec], context: StepContext) -> list[Text]:
     """What starting from scratch means, where the network has weights that are not at hand."""
-    finder = weights.Finder(context.settings)
-    having = [spec for spec in specs if spec.pretraining != catalogue.NONE and weights.allowed(spec, context.settings)]
-    if having and not any(finder.available(spec) for spec in having):
-        those = "Its pre-training is not" if len(having) == 1 else f"None of its {len(having)} pre-trainings is"
-        return [Text(f"{those} at hand here: it learns from scratch, which takes longer and many more images.", Tone.HINT)]
-    return []
+    lacked = weights.lacking(specs, context.settings)
+    return [Text(weights.lacking_text(lacked), Tone.HINT)] if lacked else []
 
 
 def _cannot(spec: ModelSpec, context: StepContext) -> list[Text]:

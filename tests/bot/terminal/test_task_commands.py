@@ -91,6 +91,21 @@ def test_a_network_is_suggested_among_those_that_start_from_what_is_asked(run: A
     assert "--pretraining cannot be chosen in the flow specialized" in fixed.stderr
 
 
+def test_create_says_what_it_trains_and_warns_where_weights_are_missing(run: Any, add_dataset: Any, settings: Settings) -> None:
+    add_dataset("pets", images=400)
+    words = ["create", "--dataset", "pets", "--name", "Pets", "--task-type", "single-label"]
+    lacking = run(*words, "--network", "resnet18")
+    assert "Pre-training  none (from scratch)" in lacking.stdout and "Network       resnet18" in lacking.stdout
+    said = " ".join(lacking.stderr.split())
+    assert "Warning: resnet18 learns without pre-trained weights." in said and "takes longer and many more images" in said
+    assert "Put the file into" in said and "as resnet18." in said
+    wanted = run(*words, "--network", "resnet18", "--pretraining", "none")
+    assert "Warning" not in wanted.stderr
+    suggested = run(*words)
+    assert "Pre-training   imagenet-1k" in suggested.stdout and "Suggested for  " in suggested.stdout
+    assert "Warning" not in suggested.stderr
+
+
 def test_names_come_whole_into_a_pipe(run: Any, add_dataset: Any) -> None:
     name = "The whole long name of a training, which scripts look for line by line " + "x" * 28
     add_dataset("pets")

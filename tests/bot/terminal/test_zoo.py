@@ -81,3 +81,10 @@ def test_applications_as_json(zoo):
     assert len(rows) >= 6
     assert rows["pneumothorax"]["classes"] == ["PTX", "normal"]
     assert rows["cell-nuclei"]["task_type"] == "object-segmentation"
+
+
+def test_show_says_of_every_pretraining_whether_its_weights_are_at_hand(zoo):
+    (line,) = (line for line in zoo("show", "tf_efficientnet_lite0").splitlines() if line.startswith("all pre-trainings"))
+    assert "imagenet-1k (at hand)" in line and line.endswith(", none")
+    (line,) = (line for line in zoo("show", "resnet18").splitlines() if line.startswith("all pre-trainings"))
+    assert line.count("(not at hand") == line.count("(") > 1
