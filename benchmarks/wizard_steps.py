@@ -2,8 +2,9 @@
 
     python benchmarks/wizard_steps.py [--database sqlite|postgres|both] [--conversations 40] [--datasets 10000] [--tasks 100000]
 
-Fills a database with datasets, tasks with their jobs, models and old drafts, then holds whole conversations, by different people, one
-after the other: general training with auto select and by hand, retraining, searches in the menus, turns back, mistakes, Start.
+Fills a database with datasets, tasks with their jobs and each job's last epoch, models and old drafts, then holds whole conversations, by
+different people, one after the other: general training with auto select and by hand, retraining, searches in the menus, turns back,
+mistakes, Start.
 Beside each press stands the bare cost of its queries: the same statements sent through the driver alone, results fetched.
 Exit code 1 when the 99th percentile of the steps of any database is 50 ms or more; menu searches are reported beside them.
 """
@@ -27,10 +28,11 @@ from core.access import Actor, Place
 from core.clock import now
 from core.db.migrate import ensure_current
 from core.db.session import Database
-from core.db.tables import AnnotationSet, Base, Dataset, Draft, Job, Model, Task
+from core.db.tables import AnnotationSet, Base, Dataset, Draft, Epoch, Job, Model, Task
 from core.identifiers import new_id
 from core.settings import Settings
 from core.storage import Storage
+from core.tasks.hyperparameters import TrainingPlan
 from core.wizard.conversation import Conversation, Press
 from core.wizard.draft import Choices
 from core.wizard.screens import Screen
@@ -38,6 +40,9 @@ from core.wizard.screens import Screen
 LIMIT_MILLISECONDS = 50.0
 KINDS = ("single-label", "multi-label", "boxes", "regions", "instances")
 TASK_TYPES = ("single-label", "multi-label", "object-detection", "object-segmentation")
+DEVICES = ("CPU, 2 cores", "NVIDIA A100", "CPU, 16 cores", "NVIDIA T4")
+EPOCH = {"train_loss": 0.2, "val_loss": 0.3, "score": 0.9, "accuracy": 0.9, "learning_rate": 0.001, "seconds": 60.0,
+         "images_per_second": 60.0, "peak_memory_bytes": 3_000_000_000}  # fmt: skip
 
 
 # ---------------------------------------------------------------- a large installation
@@ -72,10 +77,14 @@ def fill(database: Database, datasets: int, tasks: int) -> None:
              "state": "finished" if finished else ("error", "stopped", "waiting")[number // 10 % 3], "place": {}, "created_by": f"cli:{number % 5000}",
              "created_at": created, "started_at": created, "finished_at": created if finished else None}
         )  # fmt: skip
+        job_id, plan = new_id(), TrainingPlan(epochs=20, image_size=(128, 224)[number % 2], batch_size=32).model_dump(mode="json")
         rows[Job].append(
-            {"id": new_id(), "task_id": task_id, "number": 1, "plan": {"epochs": 20}, "state": "finished" if finished else "error"}
-        )
+            {"id": job_id, "task_id": task_id, "number": 1, "plan": plan, "state": "finished" if finished else "error", "epoch": 20,
+             "device": DEVICES[number % len(DEVICES)], "started_at": created, "finished_at": created}
+        )  # fmt: skip
         if finished:
+            # Of each curve only its last point, which is what advice reads.
+            rows[Epoch].append({"job_id": job_id, "number": 20, "values": EPOCH})
             rows[Model].append(
                 {"id": model_id, "workspace": "default", "name": f"model {number}", "task_id": task_id, "task_type": "single-label",
                  "network": "resnet50", "pretraining": "tv_in1k", "classes": ["a", "b"], "metrics": {"accuracy": 0.9}, "key": f"models/{model_id}",

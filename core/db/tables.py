@@ -203,7 +203,11 @@ class Job(Base):
     """
 
     __tablename__ = "jobs"
-    __table_args__ = (UniqueConstraint("task_id", "number"), Index("ix_jobs_state", "state", "heartbeat_at"))
+    __table_args__ = (
+        UniqueConstraint("task_id", "number"),
+        Index("ix_jobs_state", "state", "heartbeat_at"),
+        Index("ix_jobs_ended", "state", "finished_at"),
+    )
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True, default=new_id)
     task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"))

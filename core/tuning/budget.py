@@ -6,13 +6,11 @@ from core.tasks.hyperparameters import FIELDS, TrainingPlan
 from core.tuning.population import slice_epochs
 from core.tuning.search import MAX_JOBS, Ranges, Search, draw
 from core.vocabulary import Tuning
+from core.zoo.estimates import NOTHING_YET, Experience, training_seconds
 from core.zoo.facts import DatasetFacts, DeviceFacts
+from core.zoo.recipes import auto_batch_size
 from core.zoo.spec import ModelSpec
 
-# Arithmetic that a device keeps up in training, in operations per second: rough, on the low side, to choose by and not to promise by.
-_GPU_SPEED = 1e13
-_CPU_SPEED_PER_CORE = 1e10
-_PASSES = 3  # forward once, backward twice
 FEWEST = 8  # jobs of a random search
 POPULATION = 24  # members, the reference's default: its top and bottom fifths are five members each
 FEWEST_SLICES = 10  # in shorter trainings members look at one another too rarely for copies to pay
@@ -28,21 +26,29 @@ class JobsChoice:
     why: str
 
 
-def training_hours(plan: TrainingPlan, spec: ModelSpec, facts: DatasetFacts, device: DeviceFacts) -> float:
+def training_hours(
+    plan: TrainingPlan, spec: ModelSpec, facts: DatasetFacts, device: DeviceFacts, experience: Experience = NOTHING_YET
+) -> float:
     """About how many hours one training by the plan takes on the device."""
-    scale = (plan.image_size / spec.input_size) ** 2 if spec.input_size else 1.0
-    operations = plan.epochs * facts.training * spec.gmacs * 1e9 * 2 * _PASSES * scale
-    return operations / (_CPU_SPEED_PER_CORE * device.cores if device.kind == "cpu" else _GPU_SPEED) / 3600
+    batch = auto_batch_size(spec, facts) if plan.batch_size == "auto" else plan.batch_size
+    return training_seconds(spec, plan.image_size, batch, plan.epochs, facts, device, experience) / 3600
 
 
-def auto_choice(recipe: TrainingPlan, spec: ModelSpec, facts: DatasetFacts, device: DeviceFacts, budget_hours: float) -> JobsChoice:
+def auto_choice(
+    recipe: TrainingPlan,
+    spec: ModelSpec,
+    facts: DatasetFacts,
+    device: DeviceFacts,
+    budget_hours: float,
+    experience: Experience = NOTHING_YET,
+) -> JobsChoice:
     """What auto takes: the recipe alone for less than 8 trainings' worth of budget; for 24 or more a population, where the training is long
     enough for it; else as many variations at random as the budget holds, at most 48.
     """
     if budget_hours <= 0:
         return JobsChoice([recipe], None, "The network family's recipe: the operator has set no budget for trying variations of it.")
-    hours = training_hours(recipe, spec, facts, device)
-    affordable = min(MAX_JOBS, int(budget_hours / hours)) if hours > 0 else MAX_JOBS
+    hours = training_hours(recipe, spec, facts, device, experience)
+    affordable = min(MAX_JOBS, int(budget_hours / hours))
     holds = f"The budget of {budget_hours:g} GPU-hours holds {_trainings(affordable)} of about {max(hours, 0.001):.2g} h each"
     if affordable < FEWEST:
         return JobsChoice([recipe], None, f"{holds}, too few to search with ({FEWEST} are needed): the network family's recipe.")

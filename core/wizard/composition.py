@@ -14,7 +14,7 @@ from core.wizard.context import StepContext
 from core.wizard.draft import Selection
 from core.zoo import catalogue, weights
 from core.zoo.devices import workers_device
-from core.zoo.estimates import learn
+from core.zoo.estimates import NOTHING_YET, learn
 from core.zoo.evidence import Measurement, best_for
 from core.zoo.facts import DatasetFacts, facts_of
 from core.zoo.recipes import auto_plan, manual_plan
@@ -186,7 +186,8 @@ def training_jobs(context: StepContext, spec: ModelSpec) -> JobsChoice:
             seed=seed,
             learns_on=choices.flow == Flow.RETRAINING,
         )
-        return auto_choice(recipe, spec, facts, workers_device(context.session), context.settings.auto_gpu_hours)
+        device, budget = workers_device(context.session), context.settings.auto_gpu_hours
+        return auto_choice(recipe, spec, facts, device, budget, learn(context.session, device) if budget > 0 else NOTHING_YET)
     if tuning == Tuning.MANUAL:
         return JobsChoice([manual_plan(spec, facts, Hyperparameters(**entered))], None, "")
     given = choices.search.get(tuning, {})

@@ -32,7 +32,8 @@ TOGETHER = 0.9  # of its speed that each of several GPUs keeps when they train o
 PASSES = 3  # forward once, backward twice as much
 VALIDATION = 1.1
 MB_PER_GMAC = 25  # of activations, where nothing was measured
-PAST_JOBS = 100
+PAST_JOBS = 100  # of such a device that are learned from
+RECENT_JOBS = 1_000  # of all devices that they are looked for among, so that advice takes no longer as the years go by
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,18 @@ def estimate(
     factor = experience.memory_factor.get(spec.recipe, 1.0)
     while batch > 1 and memory(spec, side, batch, devices, factor) > devices.memory_bytes * MEMORY_SHARE:
         batch //= 2
+    seconds = training_seconds(spec, side, batch, epochs, facts, devices, experience)
+    return Estimate(side, batch, epochs, seconds, memory(spec, side, batch, devices, factor), experience.jobs.get(spec.recipe, 0))
+
+
+def training_seconds(
+    spec: ModelSpec, side: int, batch: int, epochs: int, facts: DatasetFacts, devices: DeviceFacts, experience: Experience = NOTHING_YET
+) -> float:
+    """What a whole training takes: on images of `side` pixels, `batch` of them a step."""
     rate = experience.macs_per_second.get(spec.recipe, planned_rate(devices))
     steps = epochs * math.ceil(facts.training / batch)
-    seconds = (
-        START_SECONDS + steps * STEP_SECONDS[devices.kind] + epochs * facts.training * work(spec, side, devices.kind) * VALIDATION / rate
-    )
-    return Estimate(side, batch, epochs, seconds, memory(spec, side, batch, devices, factor), experience.jobs.get(spec.recipe, 0))
+    images = epochs * facts.training
+    return START_SECONDS + steps * STEP_SECONDS[devices.kind] + images * work(spec, side, devices.kind) * VALIDATION / rate
 
 
 def fits(found: Estimate, devices: DeviceFacts) -> bool:
@@ -106,17 +113,26 @@ def memory(spec: ModelSpec, side: int, batch: int, devices: DeviceFacts, factor:
 
 
 def learn(session: Session, devices: DeviceFacts) -> Experience:
-    """What the installation's last finished jobs on such a device took.
+    """What the last finished jobs on such a device took, as far as they are among the installation's last thousand.
 
     Each observation weighs as much as the plan: the mean is taken of logarithms, because being twice too fast is as wrong as twice too slow.
     """
+    # Both limits before any join: the index ix_jobs_ended yields the jobs in this order, and plans and epochs are read of those alone.
+    recent = (
+        select(Job.id, Job.device, Job.finished_at)
+        .where(Job.state == State.FINISHED)
+        .order_by(Job.finished_at.desc())
+        .limit(RECENT_JOBS)
+        .subquery()
+    )
+    alike = recent.c.device.like("CPU%") if devices.kind == "cpu" else recent.c.device == devices.name
+    past = select(recent.c.id).where(alike).order_by(recent.c.finished_at.desc()).limit(PAST_JOBS).subquery()
     rows = session.execute(
         select(Task.network, Job.plan, Epoch.values)
-        .join(Job, Job.task_id == Task.id)
+        .select_from(past)
+        .join(Job, Job.id == past.c.id)
+        .join(Task, Task.id == Job.task_id)
         .join(Epoch, (Epoch.job_id == Job.id) & (Epoch.number == Job.epoch))
-        .where(Job.state == State.FINISHED, Job.device.like("CPU%") if devices.kind == "cpu" else Job.device == devices.name)
-        .order_by(Job.finished_at.desc())
-        .limit(PAST_JOBS)
     )
     rates: dict[str, list[float]] = defaultdict(list)
     factors: dict[str, list[float]] = defaultdict(list)

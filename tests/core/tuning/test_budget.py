@@ -6,6 +6,7 @@ from core.tasks.hyperparameters import TrainingPlan
 from core.tuning.budget import auto_choice, training_hours
 from core.vocabulary import Tuning
 from core.zoo.catalogue import find_spec
+from core.zoo.estimates import Experience, planned_rate
 from core.zoo.facts import DatasetFacts, DeviceFacts
 
 SPEC = find_spec("resnet18", "none")
@@ -43,3 +44,11 @@ def test_the_budget_decides_what_is_tried_and_that_is_said(
         assert chosen.search.why == chosen.why
         assert all(0.0002 <= plan.learning_rate <= 0.005 and plan.optimizer == "adamw" for plan in chosen.plans)
         assert {plan.early_stop for plan in chosen.plans} == {tuning is not Tuning.POPULATION}
+
+
+def test_a_budget_holds_more_trainings_where_past_ones_were_fast() -> None:
+    cpu = DeviceFacts("cpu")
+    budget = 10 * training_hours(LONG, SPEC, FACTS, cpu)
+    assert len(auto_choice(LONG, SPEC, FACTS, cpu, budget).plans) == 10
+    fast = Experience(macs_per_second={SPEC.recipe: 1.5 * planned_rate(cpu)})
+    assert len(auto_choice(LONG, SPEC, FACTS, cpu, budget, fast).plans) in (13, 14, 15)

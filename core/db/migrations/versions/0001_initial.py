@@ -316,6 +316,7 @@ def upgrade() -> None:
     sa.UniqueConstraint('task_id', 'number', name=op.f('uq_jobs_task_id_number'))
     )
     with op.batch_alter_table('jobs', schema=None) as batch_op:
+        batch_op.create_index('ix_jobs_ended', ['state', 'finished_at'], unique=False)
         batch_op.create_index('ix_jobs_state', ['state', 'heartbeat_at'], unique=False)
 
     op.create_table('epochs',
@@ -357,6 +358,7 @@ def downgrade() -> None:
     op.drop_table('epochs')
     with op.batch_alter_table('jobs', schema=None) as batch_op:
         batch_op.drop_index('ix_jobs_state')
+        batch_op.drop_index('ix_jobs_ended')
 
     op.drop_table('jobs')
     op.drop_table('events')
