@@ -1,23 +1,22 @@
 """CSV files whose first line names their columns, as labelling services and competitions write them: a label, boxes, or a column per class.
 
     filename,width,height,class,xmin,ymin,xmax,ymax     boxes, a row each (corners, or x, y, width and height)
-    image_id,label                                      single labels; several where they are joined by |
+    image_id,label                                      single labels; several where they are joined, see `csv_labels`
     filename,cat,dog,bird                               0 or 1 for each class
 
 Further columns may name a split and a group. `label.csv`, which has no such line, is read by `label_csv`.
 """
 
 import math
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
 from core.datasets.cells import unescape_cell
 from core.datasets.findings import Findings
-from core.datasets.formats import label_csv
+from core.datasets.formats import csv_labels, label_csv
 from core.datasets.names import ClassList, class_name, match_key, natural_key
 from core.datasets.parsed import SPLIT_NAMES, Parsed, ParsedImage, ParsedSet, split_of
 from core.datasets.source import Source, images_of
@@ -27,22 +26,6 @@ from core.vocabulary import AnnotationKind
 
 NAME = "csv-table"
 
-_IMAGE = ("filename", "file", "filepath", "path", "imagepath", "image", "imagename", "imageid", "imageindex", "img", "id", "name")
-_LABEL = (
-    "label",
-    "labels",
-    "class",
-    "classes",
-    "classname",
-    "classid",
-    "category",
-    "findinglabels",
-    "target",
-    "diagnosis",
-    "dx",
-    "species",
-    "breed",
-)
 _SPLIT = ("split", "subset", "partition", "set", "usage")
 _GROUP = ("group", "groupid", "patientid", "patient", "studyid", "lesionid")
 # x and y of one corner, and of the other, or width and height.
@@ -58,6 +41,7 @@ class _Layout:
 
     image: int
     label: int | None = None
+    separator: str = ""  # of several labels in one cell
     box: tuple[int, int, int, int] | None = None
     corners: bool = False  # the box's last two numbers are its other corner
     marks: dict[int, str] = field(default_factory=dict)  # class name by column
@@ -124,13 +108,13 @@ def _tables(source: Source) -> list[tuple[str, _Layout]]:
 
 
 def _layout(header: list[str], rows: list[list[str]]) -> _Layout | None:
-    names = [re.sub(r"[^a-z0-9]", "", cell.lower()) for cell in header]
+    names = [csv_labels.column_name(cell) for cell in header]
     place = {name: number for number, name in reversed(list(enumerate(names)))}
 
     def first(wanted: tuple[str, ...]) -> int | None:
         return next((place[name] for name in wanted if name in place), None)
 
-    image, label = first(_IMAGE), first(_LABEL)
+    image, label = first(csv_labels.IMAGE), first(csv_labels.LABEL)
     if image is None:
         return None
     layout = _Layout(image, split=first(_SPLIT), group=first(_GROUP))
@@ -188,6 +172,8 @@ class _Reading:
     def read(self, source: Source, file: str, layout: _Layout) -> None:
         """Take one table in."""
         table_split = split_of(file)
+        if layout.label is not None and layout.box is None:
+            layout = replace(layout, separator=self._separator(source, file, layout.image, layout.label))
         for number, row in islice(label_csv.rows(source, file), 1, None):
             cell = row[layout.image] if layout.image < len(row) else ""
             path = self._images.find(cell, file)
@@ -206,6 +192,20 @@ class _Reading:
                     "bad-row", file, f"The row cannot be used: {error}.", "Write it as the line of column names says.", number
                 )
 
+    def _separator(self, source: Source, file: str, image: int, label: int) -> str:
+        rows = label_csv.rows(source, file)
+        _, header = next(rows)
+        found = csv_labels.separator(header[label], {_cell(row, label) for _, row in rows})
+        if found not in ("", "|"):
+            self._findings.warning(
+                "header",
+                file,
+                csv_labels.understood(header[image], header[label], found),
+                "If each cell is one class, call the column “label”.",
+                1,
+            )
+        return found
+
     def _said(self, row: list[str], layout: _Layout, number: int) -> Iterator[Any]:
         """What a row adds to its image. Raises ValueError where a cell is not what its column says."""
         if layout.marks:
@@ -219,7 +219,7 @@ class _Reading:
             return
         label = _cell(row, layout.label)
         if layout.box is None:
-            for part in label.split("|"):
+            for part in csv_labels.divided(label, layout.separator):
                 if name := class_name(label_csv.legible(unescape_cell(part))):
                     yield self.classes.index(name)
             return

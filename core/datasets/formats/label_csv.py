@@ -1,10 +1,12 @@
-"""`label.csv`, without a header, paths relative to the file: single-label, multi-label, boxes and masks, told apart by their columns.
+"""`label.csv`, which needs no header, paths relative to the file: single-label, multi-label, boxes and masks, told apart by their columns.
 
     path,class                              single-label
     path,class,0|1                          multi-label
     path,class,xLeft,yTop,width,height      boxes, in pixels
     path,class,width,height,mask            masks: base64 of zlib-compressed COCO run-length encoding
     path                                    an image without labels or objects
+
+A first line such as `image,labels` is understood as column names; several labels in one cell are divided as `csv_labels` says.
 
 An image that is not listed is left out.
 """
@@ -21,6 +23,7 @@ from pathlib import PurePosixPath
 
 from core.datasets.cells import unescape_cell
 from core.datasets.findings import Findings
+from core.datasets.formats import csv_labels
 from core.datasets.names import ClassList, class_name, natural_key
 from core.datasets.parsed import SPLIT_NAMES, Parsed, ParsedImage, ParsedSet, RawValue, Rle
 from core.datasets.source import Source, images_of
@@ -74,13 +77,22 @@ def read(source: Source, settings: Settings, findings: Findings, *, group_column
     for other in files[1:]:
         findings.error("second-label-file", other, f"Only {file} is read.", "Join both into one, or import each as a dataset of its own.")
     kind = _kind(source, file, group_column)
-    table = _Table(source, file, kind, findings, group_column)
-    take = {
-        AnnotationKind.SINGLE_LABEL: table.single_label,
-        AnnotationKind.MULTI_LABEL: table.multi_label,
-        AnnotationKind.BOXES: table.box,
-        AnnotationKind.REGIONS: table.mask,
-    }[kind]
+    header, separator = _header(source, file, group_column)
+    table = _Table(source, file, AnnotationKind.MULTI_LABEL if separator else kind, findings, group_column)
+    if header:
+        table.headed, table.columns, table.separator = True, len(header), separator
+        remedy = "If each cell is one class, call the column “label”." if separator else "Nothing needs to be done if that is so."
+        findings.warning("header", file, csv_labels.understood(*header, separator), remedy, 1)
+    take = (
+        table.several
+        if separator
+        else {
+            AnnotationKind.SINGLE_LABEL: table.single_label,
+            AnnotationKind.MULTI_LABEL: table.multi_label,
+            AnnotationKind.BOXES: table.box,
+            AnnotationKind.REGIONS: table.mask,
+        }[kind]
+    )
     table.read(take)
     if not table.images:
         raise BadDataError(f"No line of {file} names an image that is there.", "Paths in it are relative to its own folder.")
@@ -151,6 +163,20 @@ def _kind(source: Source, file: str, group_column: int) -> AnnotationKind:
     raise BadDataError(f"{file} is empty.", "Write one row per image: path,class.")
 
 
+def _header(source: Source, file: str, group_column: int) -> tuple[list[str], str]:
+    """The names of the columns where the first line is such, and what divides several labels in a cell."""
+    lines = (_trimmed(_without_group(row, group_column)[0]) for _, row in rows(source, file))
+    header = [legible(cell).strip() for cell in next(lines)]
+    if not csv_labels.names_image_and_label(header):
+        return [], ""
+    cells: set[str] = set()
+    for row in lines:
+        if len(row) > len(header):
+            return [], ""  # names for something else
+        cells.update(row[1:])
+    return header, csv_labels.separator(header[1], cells)
+
+
 def _without_group(row: list[str], column: int) -> tuple[list[str], str]:
     """The row without the column of groups, and what stands there."""
     if not 0 < column <= len(row):
@@ -173,6 +199,8 @@ class _Table:
         folder = str(PurePosixPath(file).parent)
         self.folder = "" if folder == "." else f"{folder}/"
         self.columns = _COLUMNS[kind].count(",") + 1
+        self.headed = False  # the first line names the columns
+        self.separator = ""
         self.images: dict[str, ParsedImage] = {}
         self.classes = ClassList()
         self._composed: dict[str, str] | None = None
@@ -182,7 +210,9 @@ class _Table:
     def read(self, take: Callable[[ParsedImage, list[str], int], None]) -> None:
         """Go through the rows, giving each to `take`."""
         members, images, folder = self.source.members, self.images, self.folder
-        for number, row in rows(self.source, self.file):
+        for place, (number, row) in enumerate(rows(self.source, self.file)):
+            if self.headed and place == 0:
+                continue
             group = ""
             if self.group_column:
                 row, group = _without_group(row, self.group_column)
@@ -248,6 +278,15 @@ class _Table:
             image.values[0] = []
         if mark[0] == "1" and index not in image.values[0]:
             image.values[0].append(index)
+
+    def several(self, image: ParsedImage, row: list[str], number: int) -> None:
+        """`path,labels` below a line of column names."""
+        if image.values[0] is None:
+            image.values[0] = []
+        for label in csv_labels.divided(row[1], self.separator):
+            index = self._class(label, number)
+            if index is not None and index not in image.values[0]:
+                image.values[0].append(index)
 
     def box(self, image: ParsedImage, row: list[str], number: int) -> None:
         """`path,class,xLeft,yTop,width,height`."""

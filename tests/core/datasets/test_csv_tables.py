@@ -94,3 +94,46 @@ def test_of_a_row_that_cannot_be_used_nothing_is_taken(home: Any, bring: Any, pi
     dataset = bring(pictures(picture, *names) | {"table.csv": "\n".join(["filename,cat,dog", *rows])})
     assert home.finding(dataset, "bad-row").line == 53
     assert {record.path: record.value["labels"] for record in home.records(dataset)}[names[-1]] == []
+
+
+COMBINED = [("1.jpg", "circle square"), ("2.jpg", "circle"), ("3.jpg", "square"), ("4.jpg", "circle square")]
+
+
+@pytest.mark.parametrize("file", ["label.csv", "labels.csv", "train.csv"])
+@pytest.mark.parametrize(
+    ("header", "mark"),
+    [
+        ("image,labels", " "),
+        ("image_path,tags", "|"),
+        ("id,classes", ";"),
+        ("filename,Labels", ","),
+        ("file,category", ","),
+        ("path,class", ";"),
+    ],
+)
+def test_several_labels_in_a_cell_are_divided(home: Any, bring: Any, picture: Picture, file: str, header: str, mark: str) -> None:
+    files = pictures(picture, *(f"images/{name}" for name, _ in COMBINED))
+    table = "\n".join([header, *(f'images/{name},"{labels.replace(" ", mark)}"' for name, labels in COMBINED)])
+    dataset = bring(files | {file: table})
+    (labels,) = dataset.annotation_sets
+    assert (labels.kind, labels.classes, labels.class_counts) == ("multi-label", ["circle", "square"], [3, 3])
+    if not (mark == "|" and file == "train.csv"):
+        found = home.finding(dataset, "header")
+        assert found.line == 1 and "several labels an image, divided by" in found.message and header.partition(",")[2] in found.message
+
+
+@pytest.mark.parametrize("file", ["label.csv", "train.csv"])
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        ("image,label", ["tench, Tinca tinca", "goldfish, Carassius auratus"]),
+        ("image,labels", ["golden retriever", "labrador retriever"]),
+        ("image,class", ["circle square", "circle"]),
+    ],
+)
+def test_names_of_several_words_stay_whole(home: Any, bring: Any, picture: Picture, file: str, header: str, names: list[str]) -> None:
+    table = f'{header}\n1.jpg,"{names[0]}"\n2.jpg,"{names[1]}"\n'
+    dataset = bring(pictures(picture, "1.jpg", "2.jpg") | {file: table})
+    assert (dataset.annotation_sets[0].kind, sorted(dataset.annotation_sets[0].classes)) == ("single-label", sorted(names))
+    if file == "label.csv":
+        assert "one label an image" in home.finding(dataset, "header").message
