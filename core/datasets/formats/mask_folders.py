@@ -8,7 +8,7 @@ from PIL import Image
 
 from core.datasets.findings import Findings
 from core.datasets.fitting import open_mask
-from core.datasets.formats.mask_values import read_class_names, scan_masks
+from core.datasets.formats.mask_values import read_class_names, scan_masks, warn_of_missing_names
 from core.datasets.names import match_key, natural_key
 from core.datasets.parsed import MaskFile, Parsed, ParsedImage, ParsedSet, split_of
 from core.datasets.source import Source, images_of
@@ -121,9 +121,12 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
     found = set().union(*scanned.values.values()) if scanned.values else set()
     # 255 is the usual value for "do not care" beside class indices; where it is the only one it is the object.
     ignored = {255} if not scanned.colour and found - {0, 255} else set()
-    values, names = scanned.classes(read_class_names(source), ignored)
+    named = read_class_names(source)
+    values, names = scanned.classes(named, ignored)
     if not values:
         raise BadDataError(f"The masks of {source.name} hold no class: every pixel is 0.", "Number classes from 1; 0 is the background.")
+    if not (named.by_value or named.by_colour):
+        warn_of_missing_names(names, findings)
     index = {value: number for number, value in enumerate(values)}
     parsed = Parsed(NAME, [ParsedSet("regions", AnnotationKind.REGIONS, names)])
     for image in sorted(pairs, key=natural_key):

@@ -5,7 +5,7 @@ import io
 import json
 import re
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -204,6 +204,16 @@ def read_class_names(source: Source) -> ClassNames:
         if named.by_value or named.by_colour:
             return named
     return ClassNames()
+
+
+def warn_of_missing_names(classes: Sequence[str], findings: Findings) -> None:
+    """Say that the classes of masks have no names, and how to give them some."""
+    findings.warning(
+        "no-class-names",
+        "",
+        f"Nothing names the classes of the masks; they are called {', '.join(classes[:3])}{' and so on' if len(classes) > 3 else ''}.",
+        "Add a classes.txt with a line for each class, such as “1 cat” (value and name) or “cat,255,0,0” (name and colour), and import again.",
+    )
 
 
 def _parse_json(text: str) -> ClassNames:

@@ -490,6 +490,21 @@ def test_coloured_masks_with_a_class_list(home: Any, write: Any, picture: Pictur
     assert {label: masks.area(rle, 32, 24) for label, rle in said(home, dataset, "regions")["images/a.png"]} == {"road": 160, "car": 100}
 
 
+@pytest.mark.parametrize("colour", [False, True])
+def test_masks_without_names_say_how_to_name_them(home: Any, write: Any, picture: Picture, colour: bool) -> None:
+    values = np.zeros((24, 32, 3) if colour else (24, 32), np.uint8)
+    values[:5], values[10:20, 10:20] = ((255, 0, 0), (0, 0, 255)) if colour else (1, 2)
+    files = {"images/a.png": picture(1), "masks/a.png": png(values)}
+    unnamed = home.bring(write(files))
+    finding = home.finding(unnamed, "no-class-names")
+    assert unnamed.annotation_sets[0].classes[0] in finding.message
+    # What it says helps: names beside values, or beside colours.
+    assert "“1 cat”" in finding.remedy and "“cat,255,0,0”" in finding.remedy
+    names = "cat,255,0,0\ndog,0,0,255\n" if colour else "1 cat\n2 dog\n"
+    named = home.bring(write(files | {"classes.txt": names}), name="named")
+    assert sorted(named.annotation_sets[0].classes) == ["cat", "dog"] and "no-class-names" not in home.codes(named)
+
+
 def test_binary_masks_of_0_and_255(home: Any, write: Any, picture: Picture) -> None:
     values = np.zeros((24, 32))
     values[:5] = 255
