@@ -10,6 +10,7 @@ from typing import Any
 from core.datasets.findings import Findings
 from core.datasets.finishing import Finished
 from core.datasets.parsed import Parsed, ParsedImage
+from core.datasets.representation import ONE_CLASS_REMEDY, one_class_text
 from core.db.folding import folded
 
 FEWEST_PER_CLASS = 3
@@ -78,7 +79,7 @@ class Tally:
 
     def notice_classes(self, findings: Findings) -> None:
         """Say which classes have too few images to be learnt."""
-        for parsed_set in self.parsed.sets:
+        for number, parsed_set in enumerate(self.parsed.sets):
             if not parsed_set.classes:
                 findings.warning(
                     "no-classes",
@@ -86,6 +87,9 @@ class Tally:
                     f"Nothing of what is said of the images can be used for “{parsed_set.name}” ({parsed_set.kind}): it has no class.",
                     "See what was left out, or name another format.",
                 )
+            counts = [self.class_images[number][index] for index in range(len(parsed_set.classes))]
+            if one_class := one_class_text(parsed_set.kind, parsed_set.classes, counts):
+                findings.warning("one-class", "", one_class, ONE_CLASS_REMEDY)
         most: dict[str, int] = {}  # images that show a class, in the set that shows it most
         for number, parsed_set in enumerate(self.parsed.sets):
             for index, name in enumerate(parsed_set.classes):

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from bot.messages import duration
 from bot.terminal.commands.output import JsonOption, confirm_deletion, print_json, print_table, say
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption
-from bot.terminal.commands.task_created import print_created, say_queued, warn_of_scratch
+from bot.terminal.commands.task_created import print_created, say_queued, warn_of_one_class, warn_of_scratch
 from bot.terminal.commands.task_output import drawn_pictures, print_job, print_task
 from core.datasets.listing import annotation_sets_for, find_dataset
 from core.db.tables import Event, Job, Task
@@ -119,6 +119,7 @@ def create(
     task = written(runtime.database, queued)
     runtime.wake_queue()
     say_queued(runtime, task)
+    warn_of_one_class(runtime, task)
     if flow == Flow.GENERAL and not pretraining:
         warn_of_scratch(runtime.settings, task)
     if wait:

@@ -4,7 +4,8 @@ from typing import Any
 
 from bot.terminal.commands.output import print_facts, say
 from bot.terminal.commands.runtime import Runtime
-from core.db.tables import Task
+from core.datasets.representation import ONE_CLASS_REMEDY, one_class_text
+from core.db.tables import AnnotationSet, Task
 from core.settings import Settings
 from core.tasks.listing import place_in_queue
 from core.zoo import catalogue, weights
@@ -27,6 +28,14 @@ def print_created(task: Task, facts: dict[str, Any]) -> None:
     if why := facts["search"].get("why"):
         rows.append(("Why", why))
     print_facts(rows)
+
+
+def warn_of_one_class(runtime: Runtime, task: Task) -> None:
+    """Say where there is nothing to learn to tell."""
+    with runtime.database.read() as session:
+        found = session.get(AnnotationSet, task.annotation_set_id)
+    if found is not None and (one_class := one_class_text(found.kind, found.classes, found.class_counts)):
+        say(f"Warning: {one_class} {ONE_CLASS_REMEDY}")
 
 
 def warn_of_scratch(settings: Settings, task: Task) -> None:

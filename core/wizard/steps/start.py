@@ -1,5 +1,6 @@
 """The end of the way: a name, a review of everything, and Start."""
 
+from core.datasets.representation import ONE_CLASS_REMEDY, one_class_text
 from core.errors import InvalidInputError
 from core.models.listing import class_changes
 from core.names import LONGEST, clean_name
@@ -121,9 +122,11 @@ class ReviewStep:
                 rows.append(("Classes", changes))
         if choices.description:
             rows.insert(1, ("Description", choices.description))
+        one_class = one_class_text(annotation_set.kind, annotation_set.classes, annotation_set.class_counts)
         return View(
             (
                 Facts(tuple(rows), title="Review"),
+                *((Text(f"{one_class} {ONE_CLASS_REMEDY}", Tone.WARNING),) if one_class else ()),
                 *search_facts(new.plans[0], Search.from_json(new.search)),
                 Text("Start puts the training in the queue.", Tone.HINT),
             ),

@@ -106,6 +106,16 @@ def test_create_says_what_it_trains_and_warns_where_weights_are_missing(run: Any
     assert "Warning" not in suggested.stderr
 
 
+def test_one_class_is_trained_with_a_warning(run: Any, add_dataset: Any) -> None:
+    add_dataset("pets", classes=("cat",))
+    created = run(*create())
+    assert json.loads(created.stdout)["state"] == "waiting"
+    said = " ".join(created.stderr.split())
+    assert "Warning: All images show only one class, “cat”: a model of it says the same of every image" in said
+    add_dataset("both", "single-label", "boxes")
+    assert "Warning" not in run(*(word.replace("pets", "both") for word in create())).stderr
+
+
 def test_names_come_whole_into_a_pipe(run: Any, add_dataset: Any) -> None:
     name = "The whole long name of a training, which scripts look for line by line " + "x" * 28
     add_dataset("pets")

@@ -85,6 +85,8 @@ def test_folders_around_the_classes_are_no_classes(home: Any, picture: Picture, 
 def test_one_class_alone_in_a_wrapping_folder(home: Any, picture: Picture, tmp_path: Path) -> None:
     dataset = home.bring(zipped(tmp_path / "a.zip", {f"cat/{n}.png": picture(n) for n in range(3)}))
     assert dataset.annotation_sets[0].classes == ["cat"]
+    found = home.finding(dataset, "one-class")
+    assert found.severity == "warning" and "“cat”: a model of it says the same of every image" in found.message and found.remedy
 
 
 def test_splits_of_the_source_are_kept(home: Any, picture: Picture, tmp_path: Path) -> None:
@@ -187,7 +189,7 @@ def test_pixel_bombs_are_left_out(home: Any, folders: Any, picture: Picture) -> 
 
 
 def test_strict_refuses_the_whole_and_leaves_nothing(home: Any, folders: Any) -> None:
-    source = folders(cat=4)
+    source = folders(cat=4, dog=4)
     (source / "cat/0.png").write_bytes(b"no image")
     with pytest.raises(StrictError) as caught:
         home.bring(source, strict=True)
@@ -262,17 +264,17 @@ def test_paths_out_of_the_archive_links_devices_and_archives_within_are_left_out
         archive.addfile(device)
     dataset = home.bring(path)
     assert dataset.image_count == 3
-    assert sorted(home.codes(dataset)) == ["nested-archive", "not-a-file", "not-a-file", "unsafe-path", "unsafe-path"]
+    assert sorted(home.codes(dataset)) == ["nested-archive", "not-a-file", "not-a-file", "one-class", "unsafe-path", "unsafe-path"]
     assert not (tmp_path / "cat").exists()
 
 
 def test_links_in_folders_are_not_followed(home: Any, folders: Any, tmp_path: Path) -> None:
-    source = folders(cat=3)
+    source = folders(cat=3, dog=3)
     (tmp_path / "secret.png").write_bytes((source / "cat/0.png").read_bytes())
     (source / "cat/link.png").symlink_to(tmp_path / "secret.png")
     (source / "loop").symlink_to(source)
     dataset = home.bring(source)
-    assert dataset.image_count == 3
+    assert dataset.image_count == 6
     assert home.codes(dataset) == ["not-a-file", "not-a-file"]
 
 

@@ -125,6 +125,19 @@ def test_retraining_end_to_end_says_what_becomes_of_the_classes(walk: Walk, add_
     assert (task.flow, task.source_model_id, task.network) == ("retraining", model.id, "tf_efficientnet_lite0")
 
 
+def test_the_review_warns_of_a_single_class_and_starts_all_the_same(walk: Walk, add_dataset, model: Model) -> None:
+    pets = add_dataset("pets", classes=("cat",))
+    walk.press("choose:flow", "retraining")
+    walk.press("next")
+    walk.press("choose:source-model", model.id)
+    walk.press("next")
+    walk.press("choose:dataset", pets.id)
+    while walk.screen.title != "Everything right?":
+        walk.press("next")
+    assert "All images show only one class, “cat”" in walk.words
+    assert walk.press("start").task_id
+
+
 def test_the_operators_own_application_is_offered(walk: Walk, settings: Settings) -> None:
     (settings.home / "presets").mkdir(parents=True)
     (settings.home / "presets" / "moles.toml").write_text(
