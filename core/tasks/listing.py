@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
 from core.clock import now
@@ -115,11 +115,13 @@ def place_in_queue(session: Session, task: Task) -> int:
 
 
 def task_json(session: Session, task: Task, *, with_jobs: bool = False) -> dict[str, Any]:
-    """A task's facts, for scripts; `with_jobs` lists every training job under `job_list`, a population's copies under `lineage`."""
+    """A task's facts, for scripts; `with_jobs` lists every training job under `job_list`, what was
+    `noticed` of them, each with its `job`'s number, and a population's copies under `lineage`."""
     facts = tasks_json(session, [task])[0]
     if with_jobs:
         jobs = session.scalars(select(Job).where(Job.task_id == task.id).order_by(Job.number))
         facts["job_list"] = [_job_facts(job) for job in jobs]
+        facts["noticed"] = _noticed(session, Event.task_id == task.id)
         facts["lineage"] = [asdict(copy) for copy in descents(session, task.id)]
     return facts
 
@@ -154,11 +156,19 @@ def job_json(session: Session, task: Task, number: int) -> dict[str, Any]:
         count = session.scalar(select(func.count()).where(Job.task_id == task.id))
         raise NotFoundError(f"“{task.name}” has no training job {number}.", f"It has {count}, counted from 1.")
     rows = session.scalars(select(Epoch).where(Epoch.job_id == job.id).order_by(Epoch.number))
-    told = session.scalars(select(Event.payload).where(Event.job_id == job.id, Event.kind == Noticed.kind).order_by(Event.number))
     return _job_facts(job) | {
-        "noticed": [payload["message"] for payload in told],
+        "noticed": [notice["message"] for notice in _noticed(session, Event.job_id == job.id)],
         "epochs": [{"number": row.number, **row.values} for row in rows],
     }
+
+
+def _noticed(session: Session, where: ColumnElement[bool]) -> list[dict[str, Any]]:
+    """What was noticed, the oldest first: the job's number and a message with its remedy."""
+    query = select(Job.number, Event.payload).join(Job, Job.id == Event.job_id).where(where, Event.kind == Noticed.kind)
+    return [
+        {"job": row.number, "message": f"{row.payload['message']} {row.payload.get('remedy', '')}".strip()}
+        for row in session.execute(query.order_by(Event.number))
+    ]
 
 
 def _job_facts(job: Job) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """What `stationmaster task show` and its like print and draw: a task, its training jobs, one of them."""
 
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -7,19 +9,30 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from bot.curves import drawn_curves
-from bot.messages import duration, metric_rows
+from bot.messages import duration, metric_rows, percent
 from bot.terminal.commands.output import print_facts, print_table, say
 from bot.terminal.commands.runtime import Runtime
 from core.db.tables import Epoch, Job, Task
 from core.errors import ConflictError, InvalidInputError, StationmasterError
 from core.models.listing import find_model
-from core.tasks.hyperparameters import FIELDS, value_text
+from core.tasks.hyperparameters import FIELDS, TrainingPlan, value_text
 from core.tuning.lineage import family
-from core.tuning.search import TUNED, fields_of
+from core.tuning.search import TUNED, Search, fields_of
 from core.tuning.standings import standings
 from core.vocabulary import Tuning
+from core.wizard.review import plan_facts, search_facts
+from core.wizard.screens import Facts
 
 SHOWN_COPIES = 10  # of a population, in words
+SHOWN_NOTICES = 5  # of a task's jobs
+EPOCH_COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("number", "Epoch", str),
+    ("train_loss", "Training loss", lambda value: f"{value:.4g}"),
+    ("val_loss", "Validation loss", lambda value: f"{value:.4g}"),
+    ("score", "Score", percent),
+    ("learning_rate", "Learning rate", lambda value: f"{value:.4g}"),
+    ("images_per_second", "Images/s", lambda value: f"{value:,.0f}"),
+)
 
 
 def print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
@@ -36,8 +49,8 @@ def print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
         ("Network", f"{facts['network']}, pre-training {facts['pretraining']}"),
         ("Tuning", facts["tuning"]),
         *((("Why", facts["search"]["why"]),) if facts["search"].get("why") else ()),
-        *((("Hyperparameters", given),) if given else ()),
-        ("Created", f"{facts['created_at'][:16].replace('T', ' ')} UTC by {facts['created_by']}"),
+        *((("Set by hand", given),) if given else ()),
+        ("Created", f"{_local(facts['created_at'])} by {facts['created_by']}"),
         ("Jobs", ", ".join(f"{number} {state}" for state, number in jobs.items() if number and state != "total")),
         *metric_rows(facts["metrics"]),
     ]
@@ -50,7 +63,13 @@ def print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
             rows.append(("Lies at", key))
     if facts.get("error"):
         rows += [("Error", facts["error"]), ("What to do", facts["error_remedy"])]
+    told = facts.get("noticed", ())
+    rows += [(f"Noticed of job {one['job']}" if jobs["total"] > 1 else "Noticed", one["message"]) for one in told[-SHOWN_NOTICES:]]
     print_facts(rows)
+    if len(told) > SHOWN_NOTICES:
+        say(f"{len(told)} things were noticed, the last {SHOWN_NOTICES} are shown; --job shows all of one job, --json those of all.")
+    if facts.get("job_list"):
+        _print_blocks(search_facts(TrainingPlan.model_validate(facts["job_list"][0]["plan"]), Search.from_json(facts["search"])))
     if len(facts.get("job_list", ())) > 1:
         _print_jobs(facts["job_list"], facts["lineage"])
 
@@ -75,15 +94,41 @@ def _print_jobs(jobs: list[dict[str, Any]], lineage: list[dict[str, Any]]) -> No
         say(f"After epoch {copy['epoch']} job {copy['number']} went on from job {copy['source']}'s weights with {values}.")
 
 
+def _print_blocks(blocks: Iterable[Facts]) -> None:
+    """Facts of the wizard's review, under one another."""
+    print_facts([row for block in blocks for row in block.rows])
+
+
 def print_job(facts: dict[str, Any]) -> None:
     """One training job with its epochs."""
-    print_facts([(name, value) for name, value in facts.items() if name not in ("plan", "metrics", "epochs")])
     epochs = facts["epochs"]
+    rows: list[tuple[str, object]] = [
+        ("Job", facts["number"]),
+        ("Id", facts["id"]),
+        ("State", "finished, ended early" if facts["ended_early"] else facts["state"]),
+        ("Epochs", f"{facts['epoch']} of {facts['planned_epochs']}"),
+    ]
     if epochs:
-        columns = [
-            name for name in ("number", "train_loss", "val_loss", "score", "learning_rate", "images_per_second") if name in epochs[0]
-        ]
-        print_table(columns, ([_short(epoch.get(name)) for name in columns] for epoch in epochs), empty="")
+        best = max(epochs, key=lambda epoch: float(epoch["score"]))
+        rows.append(("Best epoch", f"{best['number']}, score {percent(best['score'])}"))
+    rows += metric_rows(facts["metrics"])
+    if facts["attempts"] > 1:
+        rows.append(("Attempts", facts["attempts"]))
+    if facts["started_at"]:
+        rows += [("Device", facts["device"] or "–"), ("Device time", duration(facts["device_seconds"]))]
+    rows += [(title, _local(facts[key])) for title, key in (("Started", "started_at"), ("Finished", "finished_at")) if facts[key]]
+    rows += [("Noticed", message) for message in facts["noticed"]]
+    if facts["error"]:
+        rows += [("Error", facts["error"]), ("What to do", facts["error_remedy"])]
+    print_facts(rows)
+    _print_blocks(plan_facts(TrainingPlan.model_validate(facts["plan"])))
+    if epochs:
+        columns = [(name, title, write) for name, title, write in EPOCH_COLUMNS if name in epochs[0]]
+        print_table(
+            [title for _, title, _ in columns],
+            ([write(epoch[name]) if epoch.get(name) is not None else "–" for name, _, write in columns] for epoch in epochs),
+            empty="",
+        )
 
 
 def drawn_pictures(session: Session, task: Task, number: int, picture: Path | None, lineage: Path | None) -> list[tuple[Path, bytes]]:
@@ -108,8 +153,9 @@ def drawn_pictures(session: Session, task: Task, number: int, picture: Path | No
     return drawn
 
 
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _local(moment: str) -> str:
+    """A moment as `core.tasks.listing` writes it, to the minute and in the time of this host."""
+    return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M}"
 
 
 def _model_key(runtime: Runtime, model_id: str) -> str:

@@ -15,8 +15,10 @@ from bot.terminal.commands.app import main
 from core.access import Actor
 from core.db.session import Database
 from core.db.tables import Job, Task
+from core.events import Noticed
 from core.settings import Settings
 from core.tasks.creation import NewTask
+from core.tasks.journal import add_event
 from core.tasks.lifecycle import fail_job
 from core.vocabulary import TaskType, Tuning
 
@@ -207,6 +209,17 @@ def test_show_lists_every_job_and_one_job_its_epochs(
     job = json.loads(run("show", "Pets", "--job", "3", "--json").stdout)
     assert [(epoch["number"], epoch["score"]) for epoch in job["epochs"]] == [(1, 0.9)]
     assert job["momentum"] == job["plan"]["momentum"]
+    with database.write() as session:
+        third = session.scalars(select(Job).where(Job.number == 3)).one()
+        add_event(session, third.task_id, Noticed("It is odd.", "Look."), job_id=third.id, generation=third.generation, sequence=99)
+    words = run("show", "Pets", "--job", "3").stdout
+    lines = {line.split("  ")[0]: " ".join(line.split()) for line in words.splitlines()}
+    assert lines["Best epoch"] == "Best epoch 1, score 90.0 %" and lines["State"] == "State waiting"
+    assert lines["Noticed"] == "Noticed It is odd. Look."
+    assert lines["Learning rate"].startswith("Learning rate 0.") and "Batch size" in lines
+    assert "Epoch  Training loss" in words and "ended_early" not in words and "False" not in words and "Error" not in lines
+    whole = " ".join(run("show", "Pets").stdout.split())
+    assert "Noticed of job 3 It is odd. Look." in whole and "Input size" in whole
     run("show", "Pets", "--job", "3", "--picture", str(tmp_path / "curves.png"))
     run("show", "Pets", "--picture", str(tmp_path / "scores.png"), "--lineage", str(tmp_path / "lineage.png"))
     assert all(Image.open(tmp_path / f"{name}.png").width > 1000 for name in ("curves", "scores", "lineage"))
