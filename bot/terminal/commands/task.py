@@ -1,9 +1,10 @@
 """`stationmaster task …`: create, list, show, report, stop, rename and delete training tasks."""
 
 import time
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from sqlalchemy import select
@@ -22,7 +23,7 @@ from core.models.listing import find_model, report_key
 from core.settings import Settings
 from core.tasks.actions import remove_task, rename_task, stop_task
 from core.tasks.creation import create_task
-from core.tasks.hyperparameters import parse_fields
+from core.tasks.hyperparameters import HyperparameterField, parse_fields
 from core.tasks.listing import find_task, job_json, list_tasks, task_json, tasks_json
 from core.tasks.states import State
 from core.tuning.search import SEARCH_FIELDS, fields_of
@@ -88,7 +89,7 @@ def create(
             raise InvalidInputError(
                 f"{option} cannot be chosen in the flow {flow}: it is fixed there.", "Leave it out, or use --flow general."
             )
-    values = parse_fields(_pairs(set_ or []), fields_of(tuning))
+    values = _hyperparameters(set_ or [], fields_of(tuning))
     searched = {key: values.pop(key) for key in SEARCH_FIELDS.get(tuning, {}) if key in values}
 
     def queued(session: Session) -> Task:
@@ -283,14 +284,26 @@ def _flow(given: Flow | None, preset: str, model: str) -> Flow:
     return given or meant
 
 
-def _pairs(given: list[str]) -> dict[str, str]:
+def _hyperparameters(given: list[str], fields: Mapping[str, HyperparameterField]) -> dict[str, Any]:
+    """Typed values of what --set gave; what is wrong is said of all of it at once, a line each."""
     pairs: dict[str, str] = {}
+    wrong: list[InvalidInputError] = []
     for item in given:
         key, equals, value = item.partition("=")
-        if not equals:
-            raise InvalidInputError(f"--set takes key=value; “{item[:60]}” was given.", "For example --set epochs=20.")
-        pairs[key.strip()] = value
-    return pairs
+        if equals:
+            pairs[key.strip()] = value
+        else:
+            wrong.append(InvalidInputError(f"--set takes key=value; “{item[:60]}” was given.", "For example --set epochs=20."))
+    values: dict[str, Any] = {}
+    for key, value in pairs.items():
+        try:
+            values |= parse_fields({key: value}, fields)
+        except InvalidInputError as error:
+            wrong.append(error)
+    if wrong:
+        remedies = dict.fromkeys(error.remedy for error in wrong if error.remedy)
+        raise InvalidInputError("\n".join(error.what for error in wrong), "\n".join(remedies))
+    return values
 
 
 def _task_type(

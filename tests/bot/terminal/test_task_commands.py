@@ -168,6 +168,22 @@ def test_refusals(run: Any, add_dataset: Any, given: list[str], message: str) ->
     assert message in " ".join(run(*create(*given), rc=2).stderr.split())
 
 
+def test_all_wrong_values_are_told_at_once_a_line_each(run: Any, add_dataset: Any, database: Database) -> None:
+    add_dataset("pets")
+    wrong = ("epochs=0", "learning_rate=fast", "nix=1", "batch_size", "image_size=5000", "seed=3")
+    said = run(*create("--tuning", "manual", *(word for item in wrong for word in ("--set", item))), rc=2).stderr
+    for line in (
+        "--set takes key=value; “batch_size” was given.",
+        "Training epochs (epochs) takes an integer from 1 to 200; “0” was given.",
+        "Learning rate (learning_rate) takes a number from 0.000001 to 1; “fast” was given.",
+        "There is no hyperparameter “nix”.",
+        "Input size (image_size) takes auto, or an integer from 32 to 1024; “5000” was given.",
+    ):
+        assert line in [told.removeprefix("Error: ") for told in said.splitlines()]
+    assert "seed" not in said.partition("There are: ")[0]
+    assert plans_of(database) == []
+
+
 def test_show_lists_every_job_and_one_job_its_epochs(
     run: Any, add_dataset: Any, database: Database, settings: Settings, ada: Actor, tmp_path: Path
 ) -> None:
