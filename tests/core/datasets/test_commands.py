@@ -69,7 +69,7 @@ def test_the_life_of_a_dataset(run: Any, folders: Any, tmp_path: Path) -> None:
 
 
 def test_refusals(run: Any, folders: Any) -> None:
-    source = folders(cat=3)
+    source = folders(cat=3, dog=3)
     (source / "cat/broken.png").write_bytes(b"no image")
     refused = run("import", str(source), "--name", "pets", "--strict", "--json", rc=1)
     assert [finding["code"] for finding in json.loads(refused.stdout)["findings"]] == ["damaged-image"]
