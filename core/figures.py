@@ -91,7 +91,7 @@ def curves(
     if max(values) > 20 * max(min(values), 1e-6) and min(values) > 0:
         left.set_yscale("log")
     else:
-        left.set_ylim(bottom=0)
+        left.set_ylim(*_loss_range(values))
     right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     right.set_ylim(*_score_range(history, baseline))
     for axes in (left, right):
@@ -100,6 +100,15 @@ def curves(
         figure.text(0.02, 0.02, reading, fontsize=9.5, color=INK, va="bottom", wrap=True)
         figure.subplots_adjust(bottom=0.24)
     return png(figure)
+
+
+def _loss_range(values: Sequence[float]) -> tuple[float, float]:
+    """From 0 where the curves come near it, else as the curves need: far from 0 they would all lie at the upper edge. Noise is not blown up."""
+    low, high = min(values), max(values)
+    if low < high / 2:
+        return min(0.0, 1.06 * low), 1.06 * high
+    middle, span = (low + high) / 2, max(high - low, 0.1 * high) or 1.0
+    return max(0.0, middle - 0.6 * span), middle + 0.6 * span
 
 
 def _score_range(history: Sequence[dict[str, Any]], baseline: float | None) -> tuple[float, float]:

@@ -173,7 +173,7 @@ def _said(model: LoadedModel, upright: bytes, draw: bool = True) -> tuple[dict[s
     if heat is None:
         return {"labels": labels}, None
     with Image.open(BytesIO(upright)) as opened:
-        return {"labels": labels}, heat_over(opened, heat)
+        return {"labels": labels}, heat_over(opened, heat, labels[0]["label"], labels[0]["confidence"])
 
 
 @torch.inference_mode()

@@ -11,8 +11,9 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from core.datasets import fonts
 from core.figures import DPI, GRID, INK, QUIET, TRAINING, VALIDATION, new_figure, plain_axes, png
 from core.figures import curves as curves
 from worker.reports.lettering import shortened, use_fonts_for
@@ -20,6 +21,9 @@ from worker.reports.lettering import shortened, use_fonts_for
 # Up to so many classes every cell of the matrix has its number, and every class its name.
 _NUMBERS_UP_TO = 24
 _NAMES_UP_TO = 60
+
+_CAPTION_WIDTH, _CAPTION_HEIGHT, _CAPTION_MARGIN = 380, 66, 12  # px; of a heat map's caption, and its least width
+_RAMP = (84, 12)  # px; of the colours in it
 
 
 def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str], what: str = "validation images") -> bytes:
@@ -125,18 +129,37 @@ def _on_square(image: Image.Image) -> Image.Image:
     return square
 
 
-def heat_over(image: Image.Image, heat: NDArray[np.float32], side: int = 512) -> bytes:
-    """An image with a heat map, [height, width] of 0–1, laid over it; its longer side about `side` pixels."""
+def heat_over(image: Image.Image, heat: NDArray[np.float32], label: str, confidence: float, side: int = 512) -> bytes:
+    """An image with a heat map, [height, width] of 0–1, laid over it; its longer side about `side` pixels.
+
+    Below it the class that the map is of, with the confidence 0–1 in it, and what the colours mean.
+    """
     scale = side / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     base = np.asarray(image.convert("RGB").resize(size, Image.Resampling.NEAREST if scale > 4 else Image.Resampling.LANCZOS), np.float32)
     warm = np.asarray(Image.fromarray((heat * 255).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC), np.float32)[..., None] / 255
+    grey = base.mean(2, keepdims=True) * 0.7 + base * 0.3  # colours of the image must not be mistaken for heat
+    picture = Image.new("RGB", (max(size[0], _CAPTION_WIDTH), size[1] + _CAPTION_HEIGHT), "white")
+    picture.paste(_heated(grey, warm), ((picture.width - size[0]) // 2, 0))
+    draw, room = ImageDraw.Draw(picture), picture.width - 2 * _CAPTION_MARGIN
+    said = f" · {100 * confidence:.1f} %"
+    name = fonts.shortened(label, 18, round(room - fonts.font_for("", 18).getlength(said)))
+    draw.text((_CAPTION_MARGIN, size[1] + 8), name + said, fill=INK, font=fonts.font_for(label, 18))
+    middle, font = size[1] + 48, fonts.font_for("", 13)
+    ramp = np.broadcast_to(np.linspace(0, 1, _RAMP[0], dtype=np.float32)[None, :, None], (_RAMP[1], _RAMP[0], 1))
+    picture.paste(_heated(np.full((_RAMP[1], _RAMP[0], 1), 150, np.float32), ramp), (_CAPTION_MARGIN, middle - _RAMP[1] // 2))
+    meaning = "no tint: no evidence · red: most evidence"
+    draw.text((_CAPTION_MARGIN + _RAMP[0] + 10, middle), meaning, fill=QUIET, font=font, anchor="lm")
+    out = BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
+
+
+def _heated(grey: NDArray[np.float32], warm: NDArray[np.float32]) -> Image.Image:
+    """Heat, [height, width, 1] of 0–1, over grey levels of 0–255: none is clear, little yellow, much red."""
     colour = np.concatenate([np.full_like(warm, 255), 170 * (1 - warm) + 30, np.zeros_like(warm)], axis=2)
     opacity = 0.65 * np.clip(warm, 0, 1)
-    grey = base.mean(2, keepdims=True) * 0.7 + base * 0.3  # colours of the image must not be mistaken for heat
-    out = BytesIO()
-    Image.fromarray(np.clip(grey * (1 - opacity) + colour * opacity, 0, 255).astype(np.uint8)).save(out, "PNG")
-    return out.getvalue()
+    return Image.fromarray(np.clip(grey * (1 - opacity) + colour * opacity, 0, 255).astype(np.uint8))
 
 
 def _short_number(number: int) -> str:

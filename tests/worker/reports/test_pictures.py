@@ -9,6 +9,7 @@ import timm
 import torch
 from PIL import Image
 
+from core import figures
 from worker.reports import pictures
 from worker.reports.activation import activation_map
 from worker.reports.reading import read_curves
@@ -93,3 +94,27 @@ def test_the_map_lies_where_the_evidence_is() -> None:
     assert heat is not None
     assert np.unravel_index(heat.argmax(), heat.shape)[0] in range(10, 14)
     assert heat[10:14, 2:6].min() > 0.9 and heat[:8].max() == 0
+
+
+@pytest.mark.parametrize(("values", "bottom"), [([0.0, 0.9], 0), ([0.1, 0.9], 0), ([0.62, 0.70], 0.5), ([3.0, 3.0], 2.5), ([0.0, 0.0], 0)])
+def test_losses_lie_in_the_middle_of_their_axes(values: list[float], bottom: float) -> None:
+    low, high = figures._loss_range(values)
+    assert low >= bottom and low <= min(values) and high > max(values)
+    if bottom:
+        assert 0.2 < (np.mean(values) - low) / (high - low) < 0.8
+
+
+@pytest.mark.parametrize("size", [(640, 480), (90, 640), (20, 20)])
+def test_a_heat_map_says_of_what_it_is(size: tuple[int, int]) -> None:
+    heat = np.zeros((8, 8), np.float32)
+    heat[:4] = 1
+    picture = Image.new("RGB", size, (150, 150, 150))
+    cat, dog = (np.asarray(opened(pictures.heat_over(picture, heat, name, 0.93))) for name in ("cat", "a dog " * 40))
+    less = np.asarray(opened(pictures.heat_over(picture, heat, "cat", 0.12)))
+    shown = 512 * size[1] // max(size)
+    assert cat.shape == dog.shape and cat.shape[0] > shown, "the caption lies below the picture"
+    assert (cat[:shown] == dog[:shown]).all() and (cat[shown:] != dog[shown:]).any() and (cat[shown:] != less[shown:]).any()
+    assert (dog[shown:, -4:] == 255).all(), "long names are shortened"
+    middle = cat.shape[1] // 2
+    reddest = cat[shown // 4, middle].astype(int)
+    assert np.abs(cat[shown:].astype(int) - reddest).sum(2).min() < 12, "the legend holds the colour of the warmest place"
