@@ -27,11 +27,6 @@ def draw(found: dict[str, Any]) -> bytes:
     ):
         labels = sorted(found["labels"], key=lambda label: -label["images"])
         shown = labels[:_MOST_CLASSES]
-        height = max(7.0, 1.8 + 0.27 * len(shown))
-        figure = Figure(figsize=(13, height), dpi=100, layout="constrained")
-        FigureCanvasAgg(figure)
-        left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(1.15, 1)))
-        _draw_labels(left.subplots(), shown, len(labels), found["cut_off"])
         panels = [_draw_sizes]
         if "boxes_per_image" in found:
             panels += [_draw_per_image, _draw_box_area, _draw_aspect]
@@ -40,6 +35,11 @@ def draw(found: dict[str, Any]) -> bytes:
         elif "labels_per_image" in found:
             panels += [_draw_per_image]
         rows = (len(panels) + 1) // 2 if len(panels) > 2 else len(panels)
+        height = max(4.6 if rows == 1 else 7.0, 1.8 + 0.27 * len(shown))
+        figure = Figure(figsize=(13, height), dpi=100, layout="constrained")
+        FigureCanvasAgg(figure)
+        left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(1.15, 1)))
+        _draw_labels(left.subplots(), shown, len(labels), found["cut_off"], height)
         grid = right.subplots(rows, 2 if len(panels) > 2 else 1, squeeze=False).ravel()
         for panel, axes in zip(panels, grid, strict=False):
             panel(axes, found)
@@ -66,13 +66,15 @@ def _title(axes: Axes, text: str, note: str = "") -> None:
     axes.tick_params(length=0)
 
 
-def _draw_labels(axes: Axes, shown: list[dict[str, Any]], classes: int, cut_off: float) -> None:
+def _draw_labels(axes: Axes, shown: list[dict[str, Any]], classes: int, cut_off: float, inches: float) -> None:
+    """One bar a class, over the whole of a picture so many inches high; few classes have room between their bars, not below them."""
     names = [shortened(label["class"], 13, 170).replace("$", r"\$") for label in shown]
     counts = [label["images"] for label in shown]
-    axes.barh(range(len(shown)), counts, color=[_COLOURS[label["representation"]] for label in shown], height=0.72)
+    thick = min(0.72, 0.6 * len(shown) / inches)  # of the room of one class; never much more than half an inch
+    axes.barh(range(len(shown)), counts, color=[_COLOURS[label["representation"]] for label in shown], height=thick)
     axes.set_yticks(range(len(shown)), names)
     axes.invert_yaxis()
-    axes.set_ylim(max(len(shown), 6) - 0.4, -0.6)
+    axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
     largest = max(counts, default=1) or 1
     axes.set_xlim(0, largest * 1.14)
     for place, count in enumerate(counts):
@@ -85,7 +87,16 @@ def _draw_labels(axes: Axes, shown: list[dict[str, Any]], classes: int, cut_off:
         if text in found:
             axes.barh([0], [0], color=_COLOURS[text], label=f"{text} represented" if text == WELL else text)
     if found:
-        axes.legend(loc="lower right", frameon=False, fontsize=9, title=f"against {cut_off:.0%} of an equal share", title_fontsize=8)
+        axes.legend(
+            loc="upper left",
+            bbox_to_anchor=(0, 0),
+            ncols=3,
+            frameon=False,
+            fontsize=9,
+            title=f"against {cut_off:.0%} of an equal share",
+            title_fontsize=8,
+            alignment="left",
+        )
 
 
 def _draw_sizes(axes: Axes, found: dict[str, Any]) -> None:
