@@ -72,7 +72,10 @@ class Chat:
             raise InvalidInputError(
                 "`stationmaster chat` needs a terminal to talk with you.", "In scripts use `stationmaster task create`."
             )
-        self.console.print("Hello! I train computer-vision models on your images. Arrow keys choose, Ctrl-C goes one step back.")
+        self.console.print(
+            "Hello! I train computer-vision models on your images. Arrow keys choose. Ctrl-C closes a list, or goes back to the "
+            "main menu; a training you were setting up is kept, and /train goes on with it."
+        )
         self.news()
         self.attempt(lambda: self.resume("Leave it for later"))
         while True:

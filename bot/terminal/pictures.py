@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 MINIMUM_COLUMNS = 60
 MAXIMUM_COLUMNS = 110
+MINIMUM_ROWS = 8
 
 
 class PictureShelf:
@@ -59,6 +60,9 @@ class PictureShelf:
         logging.getLogger("textual_image").setLevel(logging.CRITICAL)  # a terminal that does not answer is drawn on in half blocks
         from textual_image.renderable import Image as TerminalImage
 
-        width = min(self.console.width - 4, MAXIMUM_COLUMNS)
-        drawing: RenderableType = TerminalImage(Image.open(io.BytesIO(data)).convert("RGB"), width=width, height="auto")
+        image = Image.open(io.BytesIO(data)).convert("RGB")
+        # At most half of the terminal: what is asked about the picture is to be seen with it. A cell is taken to be twice as high as wide.
+        rows = max(MINIMUM_ROWS, self.console.height // 2)
+        width = min(self.console.width - 4, MAXIMUM_COLUMNS, max(1, round(2 * rows * image.width / image.height)))
+        drawing: RenderableType = TerminalImage(image, width=width, height="auto")
         return drawing

@@ -156,8 +156,13 @@ def test_a_conversation_left_in_the_middle_goes_on_in_another_terminal(sit_down:
     person.choose("Go on with it")
     person.see("Training epochs 3")
     person.see("Batch size 8")
+    # As the greeting says: out of a list to the page, from the page to the main menu, and /train goes on with it.
+    person.choose("Tuning")
+    person.press_control_c()
+    person.see("Your turn")
     person.press_control_c()
     person.see("Left for later")
+    person.see("What would you like to do?")
     person.choose("/train")  # the unfinished one is offered, not lost behind a new one
     person.choose("Go on with it")
     person.choose("[ Cancel ]")
