@@ -146,7 +146,7 @@ def heat_over(image: Image.Image, heat: NDArray[np.float32], label: str, confide
     name = fonts.shortened(label, 18, round(room - fonts.font_for("", 18).getlength(said)))
     draw.text((_CAPTION_MARGIN, size[1] + 8), name + said, fill=INK, font=fonts.font_for(label, 18))
     middle, font = size[1] + 48, fonts.font_for("", 13)
-    ramp = np.broadcast_to(np.linspace(0, 1, _RAMP[0], dtype=np.float32)[None, :, None], (_RAMP[1], _RAMP[0], 1))
+    ramp = np.broadcast_to(np.linspace(0, 1, _RAMP[0]).astype(np.float32)[None, :, None], (_RAMP[1], _RAMP[0], 1))
     picture.paste(_heated(np.full((_RAMP[1], _RAMP[0], 1), 150, np.float32), ramp), (_CAPTION_MARGIN, middle - _RAMP[1] // 2))
     meaning = "no tint: no evidence · red: most evidence"
     draw.text((_CAPTION_MARGIN + _RAMP[0] + 10, middle), meaning, fill=QUIET, font=font, anchor="lm")

@@ -82,7 +82,7 @@ def read(source: Source, settings: Settings, findings: Findings, *, group_column
     if header:
         table.headed, table.columns, table.separator = True, len(header), separator
         remedy = "If each cell is one class, call the column “label”." if separator else "Nothing needs to be done if that is so."
-        findings.warning("header", file, csv_labels.understood(*header, separator), remedy, 1)
+        findings.warning("header", file, csv_labels.understood(header[0], header[1], separator), remedy, 1)
     take = (
         table.several
         if separator
