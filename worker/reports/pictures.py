@@ -140,7 +140,7 @@ def heat_over(image: Image.Image, heat: NDArray[np.float32], label: str, confide
     warm = np.asarray(Image.fromarray((heat * 255).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC), np.float32)[..., None] / 255
     grey = base.mean(2, keepdims=True) * 0.7 + base * 0.3  # colours of the image must not be mistaken for heat
     picture = Image.new("RGB", (max(size[0], _CAPTION_WIDTH), size[1] + _CAPTION_HEIGHT), "white")
-    picture.paste(_heated(grey, warm), ((picture.width - size[0]) // 2, 0))
+    picture.paste(_heated(grey, warm.astype(np.float32)), ((picture.width - size[0]) // 2, 0))
     draw, room = ImageDraw.Draw(picture), picture.width - 2 * _CAPTION_MARGIN
     said = f" · {100 * confidence:.1f} %"
     name = fonts.shortened(label, 18, round(room - fonts.font_for("", 18).getlength(said)))
