@@ -23,7 +23,7 @@ from core.errors import UnavailableError
 IMAGES = 600
 SIDES = (160, 256)  # px, of the images
 DIGITS = (3, 6)  # on an image
-DIGIT_SIDES = (48, 120)  # px, of the square of which a digit fills about 5/7; small ones are as frequent as large ones
+DIGIT_SIDES = (64, 128)  # px, of the square of which a digit fills about 5/7; small ones are as frequent as large ones
 WITHOUT_DIGITS_EVERY = 25  # images: what shows nothing belongs to the data, too
 PHOTOGRAPHS = (
     "astronaut.png",
@@ -37,7 +37,7 @@ PHOTOGRAPHS = (
     "motorcycle_left.png",
     "rocket.jpg",
 )
-_CONTRAST = 60  # wanted difference, of 255 and on average of the channels, between a digit and four fifths of what lies behind it
+_CONTRAST = 120  # wanted difference, of 255 and on average of the channels, between a digit and four fifths of what lies behind it
 _MARGIN = 2  # px between the boxes of two digits
 _TRIES = 40
 

@@ -110,6 +110,7 @@ async def test_what_is_trained_from_slack_is_announced_in_discord(
     await until(lambda: bool(world.posts(world.channel)))
     assert world.posts(world.channel) == ["“pets classification” is trained: accuracy 98.6 %. The thread is in Slack."]
     assert not world.channel.threads
+    await until(lambda: any("is trained" in post for post in of_slack(slack)))
     assert sum("is trained" in post for post in of_slack(slack)) == 1
 
 

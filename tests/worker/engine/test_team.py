@@ -175,7 +175,11 @@ def test_a_pause_is_heard_by_all_and_the_resumed_training_ends_as_an_unbroken_on
     states = [newest(bench.storage, bench.job(dataset, task=task).checkpoint_folder) for task in ("whole", "broken")]
     assert states[0] is not None and states[1] is not None
     for name, tensor in states[0].state["network"].items():
-        assert torch.equal(tensor, states[1].state["network"][name]), name
+        resumed_tensor = states[1].state["network"][name]
+        if name.rpartition(".")[2] in ("running_mean", "running_var"):  # averaged over the team once more at the pause: rounded once more
+            torch.testing.assert_close(resumed_tensor, tensor, msg=name)
+        else:
+            assert torch.equal(tensor, resumed_tensor), name
 
 
 @pytest.mark.parametrize("poor_rank", [pytest.param(0, marks=pytest.mark.long), 1])
