@@ -74,7 +74,7 @@ def choose_device(processes: int = 1) -> Device:
     cores = max(1, usable_cores() // processes)
     torch.set_num_threads(cores)
     keep_freed_memory()
-    return Device(torch.device("cpu"), f"CPU, {cores} cores", False)
+    return Device(torch.device("cpu"), f"CPU, {cores} core{'s' if cores != 1 else ''}", False)
 
 
 def keep_freed_memory() -> bool:
