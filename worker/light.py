@@ -144,8 +144,8 @@ def _predict_all(work: LightWork) -> dict[str, Any]:
 
 
 def _batch_test(work: LightWork) -> dict[str, Any]:
-    """`model_id`, `dataset_id` and `annotation_set_id` (may be empty) → what `worker.reports.batch.batch_test` says, with progress."""
-    from worker.reports.batch import batch_test  # draws with matplotlib, which takes a second to import
+    """`model_id`, `dataset_id` and `annotation_set_id` (may be empty) → what `worker.reports.batch.run.batch_test` says, with progress."""
+    from worker.reports.batch.run import batch_test  # draws with matplotlib, which takes a second to import
 
     model = _model(work)
     dataset_id = str(work.payload["dataset_id"])

@@ -30,7 +30,8 @@ from worker.objectives.objective import Evaluation, StepOutcome, named
 from worker.objectives.region_maps import FIRST_CLASS, Regions, cached_maps, covered_at, regions_of, split_by_class
 
 Rows = NDArray[np.int64]
-_Shown = tuple[tuple[float, int], int, Tensor]  # how much it is worth showing, row, map
+_Shown = tuple[tuple[float, int], int, Tensor]  # how much it is worth showing, row, maps
+Look = Callable[[int, Tensor, Tensor], None]  # is told of an image: row, counts [classes, 4], and what was said [classes, height, width]
 
 # Predictions are compared at the images' own size; the masks of larger ones are scaled down to this many pixels on the longer side.
 JUDGED_SIDE = 1024
@@ -55,13 +56,19 @@ class RegionMasks:
         device: Device,
         settings: Settings,
         cancelled: Callable[[], bool] = lambda: False,
+        *,
+        exclusive: bool | None = None,
     ) -> None:
-        """Raises what `cached_maps` raises."""
+        """Raises what `cached_maps` raises.
+
+        `exclusive` says how a finished model was trained; where it is None, the masks decide whether classes exclude each other.
+        """
         self.classes = tuple(classes)
         self._records = records
         self._regions = [regions_of(record, kind) for record in records]
         self._maps = cached_maps(records, self._regions, len(classes), size, settings=settings, cancelled=cancelled)
-        self.exclusive = self._maps.shape[1] == 1  # one map says it all where no two masks share a place
+        apart = self._maps.shape[1] == 1  # one map says it all where no two masks share a place
+        self.exclusive = apart if exclusive is None else exclusive
         free = device.free_bytes()
         resident = free is not None and self._maps.nbytes <= _RESIDENT_SHARE * free
         self._on_device = torch.from_numpy(np.array(self._maps)).to(device.torch) if resident else None
@@ -87,9 +94,9 @@ class RegionMasks:
         logits: Tensor = network(images)
         return logits
 
-    def evaluator(self) -> "RegionEvaluator":
-        """A fresh evaluator."""
-        return RegionEvaluator(self)
+    def evaluator(self, look: Look | None = None) -> "RegionEvaluator":
+        """A fresh evaluator. `look` is told of each image as it is judged, at the size at which it is."""
+        return RegionEvaluator(self, look)
 
     def wanted(self, rows: Rows, device: torch.device) -> Tensor:
         """What is true of the images `rows` as they are, [n, classes, size, size]."""
@@ -154,13 +161,14 @@ def said_of(logits: Tensor, *, exclusive: bool) -> Tensor:
 
 
 class RegionEvaluator:
-    """Counts pixels class by class, and keeps the predictions worth showing."""
+    """Counts pixels class by class, and keeps the predictions worth showing. Of every other image two numbers are left."""
 
-    def __init__(self, objective: RegionMasks) -> None:
-        self._objective = objective
+    def __init__(self, objective: RegionMasks, look: Look | None = None) -> None:
+        self._objective, self._look = objective, look
         self._losses: list[Tensor] = []
         self._weights: list[int] = []
-        self.counts: list[Tensor] = []  # per image [classes, 4]
+        self._total = torch.zeros(len(objective.classes), 4, dtype=torch.int64)
+        self._dice: list[float] = []  # per image
         self._rows: list[Rows] = []
         self._best: list[_Shown] = []  # heaps; the least worth keeping first
         self._worst: list[_Shown] = []
@@ -171,10 +179,11 @@ class RegionEvaluator:
         self._losses.append(region_loss(logits, self._objective.wanted(rows, logits.device), exclusive=self._objective.exclusive))
         self._weights.append(len(rows))
         self._rows.append(rows)
-        counts = [self._judge(logits[place], int(row)) for place, row in enumerate(rows)]
-        self.counts += counts
-        for place, (row, dice) in enumerate(zip(rows.tolist(), image_dice(torch.stack(counts)).tolist(), strict=True)):
-            self._keep(dice, counts[place].sum(0).tolist(), row, logits[place])
+        for place, row in enumerate(rows.tolist()):
+            counts = self._judge(logits[place], row)
+            self._total += counts
+            self._dice.append(float(image_dice(counts)))
+            self._keep(self._dice[-1], counts.sum(0).tolist(), row, logits[place])
 
     def _judge(self, logits: Tensor, row: int) -> Tensor:
         """True and false positives, false and true negatives of each class on one image at its own proportions, [classes, 4]."""
@@ -190,6 +199,8 @@ class RegionEvaluator:
             # Several masks of a class would be united by the import; one is all there is.
             counts[number, 0], counts[number, 1] = hits, counts[number, 1] - hits
             counts[number, 2], counts[number, 3] = all_true - hits, counts[number, 3] - (all_true - hits)
+        if self._look is not None:
+            self._look(row, counts, said)
         return counts
 
     def _keep(self, dice: float, totals: list[int], row: int, logits: Tensor) -> None:
@@ -197,13 +208,12 @@ class RegionEvaluator:
         # Among equals the fullest images; one that shows nothing is no feat.
         for heap, rank, worth in ((self._best, (dice, true), true > 0), (self._worst, (-dice, wrong), wrong > 0)):
             if worth and (len(heap) < SHOWN or rank > heap[0][0]):
-                item = (rank, row, surest_class(logits))
+                item = (rank, row, packed_maps(said_of(logits[None], exclusive=self._objective.exclusive)[0]))
                 heapq.heappush(heap, item) if len(heap) < SHOWN else heapq.heapreplace(heap, item)
 
     def compute(self) -> Evaluation:
         """Judge all that was taken in."""
-        counts = torch.stack(self.counts)
-        total = counts.sum(0)
+        total = self._total
         metrics, remarks = region_metrics(total), {}
         never = [name for index, name in enumerate(self._objective.classes) if _is_missed(total[index])]
         if never:
@@ -220,20 +230,37 @@ class RegionEvaluator:
         details = {
             "rows": torch.from_numpy(np.concatenate(self._rows)),
             "counts": total,
-            "image_dice": image_dice(counts),
+            "image_dice": torch.tensor(self._dice),
             "exclusive": torch.tensor(self._objective.exclusive),
             "shown_rows": torch.tensor([row for _, row, _ in shown], dtype=torch.int64),
-            "shown_maps": torch.stack([map_ for _, _, map_ in shown]) if shown else torch.zeros(0, 1, 1, dtype=torch.uint8),
+            "shown_maps": _stacked([maps for _, _, maps in shown]),  # as `packed_maps` gives them, at the network's resolution
             "shown_best": torch.tensor(len(best)),  # so many of them, the rest are the worst
         }
         return Evaluation(loss, metrics["dice"], metrics, details, remarks)
 
 
-def surest_class(logits: Tensor) -> Tensor:
-    """From logits [classes, height, width] to one map [height, width] of `FIRST_CLASS` + the likeliest class, 0 where none is likely, on the host."""
-    most, index = logits.max(0)
-    kept = torch.where(most > 0, index + FIRST_CLASS, 0)
-    return kept.to(torch.uint8 if len(logits) < 255 else torch.int16).cpu()
+def packed_maps(said: Tensor) -> Tensor:
+    """From what was said of an image, [classes, height, width] of false and true, to maps of `FIRST_CLASS` + class index, on the host.
+
+    [maps, height, width]: one where no two classes share a place, else so many as `split_by_class` needs to tell all of them.
+    """
+    kind = torch.uint8 if len(said) < 255 else torch.int16
+    maps: list[Tensor] = []
+    for number in torch.nonzero(said.flatten(1).any(1)).flatten().tolist():
+        free = next((map_ for map_ in maps if not bool((said[number] & (map_ > 0)).any())), None)
+        if free is None:
+            free = torch.zeros(said.shape[1:], dtype=kind, device=said.device)
+            maps.append(free)
+        free[said[number]] = number + FIRST_CLASS
+    return torch.stack(maps).cpu() if maps else torch.zeros(1, *said.shape[1:], dtype=kind)
+
+
+def _stacked(maps: Sequence[Tensor]) -> Tensor:
+    """Maps of some images as one tensor, those with fewer filled up with empty ones."""
+    if not maps:
+        return torch.zeros(0, 1, 1, 1, dtype=torch.uint8)
+    most = max(len(one) for one in maps)
+    return torch.stack([functional.pad(one, (0, 0, 0, 0, 0, most - len(one))) for one in maps])
 
 
 def dice_and_iou(counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -243,7 +270,7 @@ def dice_and_iou(counts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def image_dice(counts: Tensor) -> Tensor:
-    """How well each image was done, [n] from [n, classes, 4]: the mean Dice over the classes that it shows or is said to show; 1 where there are none."""
+    """How well each image was done, […] from [… , classes, 4]: the mean Dice over the classes that it shows or is said to show; 1 where there are none."""
     dice, _ = dice_and_iou(counts)
     return dice.nanmean(-1).nan_to_num(1.0).float()
 

@@ -65,13 +65,14 @@ def best_and_worst(
                 image.draft("RGB", (_SIDE, _SIDE))
                 picture = fitted(image, record.width, record.height)
             true: Covers = [(index, covered_at(rle, record.width, record.height, picture.size)) for index, rle in regions_of(record, kind)]
-            said: Covers = [(int(index) - FIRST_CLASS, maps[row] == index) for index in np.unique(maps[row]) if index >= FIRST_CLASS]
+            shown = [int(index) for index in np.unique(maps[row]) if index >= FIRST_CLASS]
+            said: Covers = [(index - FIRST_CLASS, (maps[row] == index).any(0)) for index in shown]
             used |= {index for index, _ in (*true, *said)}
             for place, covers in enumerate((true, said)):
-                shown = covered(picture, covers)
+                overlaid = covered(picture, covers)
                 y = top + 26 + place * (_SIDE + _GAP)
                 draw.rectangle((left, y, left + _SIDE - 1, y + _SIDE - 1), _GROUND)
-                page.paste(shown, (left + (_SIDE - shown.width) // 2, y + (_SIDE - shown.height) // 2))
+                page.paste(overlaid, (left + (_SIDE - overlaid.width) // 2, y + (_SIDE - overlaid.height) // 2))
             text = f"Dice {100 * dice[row]:.0f} %"
             draw.text((left, top + 26 + 2 * (_SIDE + _GAP) + 4), text, _INK, font_for(text, 12), anchor="lm")
     _legend(draw, sorted(used), classes, page.width)
@@ -88,8 +89,9 @@ def fitted(image: Image.Image, width: int, height: int, side: int = _SIDE) -> Im
 
 
 def covered(picture: Image.Image, covers: Covers) -> Image.Image:
-    """The picture with each class's place in its colour, half seen through, and outlined."""
+    """The picture with each class's place in its colour, half seen through, and outlined; where classes overlap their colours mix, and all outlines lie on top."""
     pixels = np.asarray(picture).astype(np.float32)
+    edges = []
     for index, mask in covers:
         scaled = Image.fromarray(mask.astype(np.uint8) * 255).resize(picture.size, Image.Resampling.BILINEAR)
         inside = np.asarray(scaled) >= 128
@@ -97,6 +99,8 @@ def covered(picture: Image.Image, covers: Covers) -> Image.Image:
         edge = inside & ~(padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:])
         colour = np.asarray(colour_of(index), np.float32)
         pixels[inside] += _OPACITY * (colour - pixels[inside])
+        edges.append((edge, colour))
+    for edge, colour in edges:
         pixels[edge] = colour
     return Image.fromarray(pixels.round().astype(np.uint8))
 

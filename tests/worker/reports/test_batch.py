@@ -24,8 +24,11 @@ from core.vocabulary import AnnotationKind, TaskType
 from core.wizard.screens import Facts, Picture
 from core.zoo.spec import ModelSpec
 from worker import light
-from worker.reports import batch_numbers
-from worker.reports.batch import batch_test, in_the_model_s_classes
+from worker.objectives.places import Objects
+from worker.reports.batch import labels as batch_labels
+from worker.reports.batch.objects import froc
+from worker.reports.batch.run import batch_test
+from worker.reports.batch.truth import in_the_model_s_classes
 from worker.reports.model_files import write_model
 from worker.workplace import Workplace
 
@@ -194,9 +197,9 @@ def test_numbers_of_labels_are_those_of_scikit_learn() -> None:
     truth = random.integers(0, 3, 200)
     probabilities = random.dirichlet([1, 1, 1], 200) + 0.4 * np.eye(3)[truth]
     said = probabilities.argmax(1)
-    counts = batch_numbers.label_counts(torch.from_numpy(said), torch.from_numpy(truth), 3)
+    counts = batch_labels.label_counts(torch.from_numpy(said), torch.from_numpy(truth), 3)
     wide = torch.from_numpy(np.eye(3, dtype=bool)[truth])
-    numbers = batch_numbers.label_numbers(counts, torch.from_numpy(probabilities), wide, ["a", "b", "c"])
+    numbers = batch_labels.label_numbers(counts, torch.from_numpy(probabilities), wide, ["a", "b", "c"])
     confusion = sklearn_metrics.confusion_matrix(truth, said)
     for number, name in enumerate("abc"):
         values, mine = numbers[name], truth == number
@@ -208,13 +211,13 @@ def test_numbers_of_labels_are_those_of_scikit_learn() -> None:
         assert values["average_precision"] == pytest.approx(expected, abs=1e-6)
         assert values["specificity"] == pytest.approx(rest / (rest + wrong))
         assert values["diagnostic_odds_ratio"] == pytest.approx(hits * rest / (wrong * lost))
-    roc, _ = batch_numbers.label_curves(torch.from_numpy(probabilities), wide, ["a", "b", "c"])
+    roc, _ = batch_labels.label_curves(torch.from_numpy(probabilities), wide, ["a", "b", "c"])
     assert np.trapezoid(roc[0].y, roc[0].x) == pytest.approx(roc[0].area, abs=1e-3)
 
 
 def test_odds_where_a_count_is_nought() -> None:
-    assert batch_numbers.diagnostic_odds_ratio(10, 0, 0, 10) == pytest.approx(10.5 * 10.5 / 0.25)
-    assert batch_numbers.diagnostic_odds_ratio(0, 3, 0, 7) is None  # no image shows the class
+    assert batch_labels.diagnostic_odds_ratio(10, 0, 0, 10) == pytest.approx(10.5 * 10.5 / 0.25)
+    assert batch_labels.diagnostic_odds_ratio(0, 3, 0, 7) is None  # no image shows the class
 
 
 def test_free_response_curves_count_false_finds_by_image() -> None:
@@ -224,7 +227,7 @@ def test_free_response_curves_count_false_finds_by_image() -> None:
         "found_true": torch.tensor([True, False, True, False]),
     }
     records = [Record(number, f"{number}.png", "", 100, 100, "", "", {"boxes": [[0, 0, 0, 10, 10]]}) for number in range(2)]
-    curve = batch_numbers.froc(details, batch_numbers.Objects.of_boxes(records), [0, 1], ["a"])[0]
+    curve = froc(details, Objects.of_boxes(records), [0, 1], ["a"])[0]
     assert curve.x.tolist() == [0, 0, 0.5, 0.5, 1.0] and curve.y.tolist() == [0, 0.5, 0.5, 1.0, 1.0]
     # at 1/8 and 1/4 false finds an image one of two is found, from 1/2 on both
     assert curve.area == pytest.approx((2 * 0.5 + 5 * 1.0) / 7)

@@ -1,0 +1,94 @@
+"""Curves of a batch test, one per class: drawn, and thinned out for report.json."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
+
+from core.figures import GRID, INK, QUIET, new_figure, plain_axes, png
+from worker.reports.lettering import shortened, use_fonts_for
+
+Points = NDArray[np.float64]
+
+FROC_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # false positives an image at which sensitivity is told, as LUNA16 has them
+_NAMED = 8  # curves with a colour and a name; the others are grey
+_POINTS_TOLD = 200  # of each curve in report.json
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a class: `x` and `y` from left to right, and the `area` under it (NaN where it has none)."""
+
+    name: str
+    x: Points
+    y: Points
+    area: float
+
+
+def told(curves: Sequence[Curve]) -> dict[str, dict[str, Any]]:
+    """For report.json: of each curve, by its name, the area and at most 200 of its points."""
+    by_name = {}
+    for curve in curves:
+        places = thinned(len(curve.x), _POINTS_TOLD)
+        by_name[curve.name] = {"area": curve.area, "x": curve.x[places].round(6).tolist(), "y": curve.y[places].round(6).tolist()}
+    return by_name
+
+
+def thinned(points: int, most: int) -> NDArray[np.int64]:
+    """Numbers of at most `most` of so many points, evenly spread, the first and the last among them."""
+    return np.unique(np.linspace(0, points - 1, min(points, most)).round().astype(np.int64))
+
+
+def roc(curves: Sequence[Curve]) -> bytes:
+    """Receiver operating characteristics, the classes with the smallest areas named."""
+    return _lines(curves, "ROC curves", "1 − specificity: share of other images taken for the class", "Sensitivity", "area", diagonal=True)
+
+
+def precision_recall(curves: Sequence[Curve]) -> bytes:
+    """Precision over recall, the classes with the smallest areas named."""
+    return _lines(curves, "Precision over recall", "Recall: share of the class that is recognised", "Precision", "AP")
+
+
+def froc(curves: Sequence[Curve]) -> bytes:
+    """Free-response curves: sensitivity over false positives an image, on a logarithmic axis."""
+    return _lines(curves, "FROC: overlap of at least 0.5", "False positives an image", "Sensitivity", "mean sensitivity", logarithmic=True)
+
+
+def _lines(
+    curves: Sequence[Curve], title: str, x_title: str, y_title: str, area: str, *, diagonal: bool = False, logarithmic: bool = False
+) -> bytes:
+    use_fonts_for([curve.name for curve in curves])
+    figure, (axes,) = new_figure(7.2, 5.2, 1)
+    named = sorted(curves, key=lambda curve: curve.area)[:_NAMED]
+    if len(curves) > len(named):
+        title = f"{title}: the {len(named)} weakest of {len(curves)} classes named"
+    plain_axes(axes, title)
+    if diagonal:
+        axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=":", label="guessing: area 50 %")
+    chosen = {curve.name for curve in named}
+    for curve in curves:
+        if curve.name not in chosen:
+            axes.plot(curve.x, curve.y, color=GRID, linewidth=1, drawstyle="steps-post" if logarithmic else "default")
+    colours = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
+    for curve, colour in zip(named, colours, strict=False):
+        label = f"{shortened(curve.name, 24)}: {area} {100 * curve.area:.1f} %"
+        axes.plot(curve.x, curve.y, color=colour, linewidth=1.8, label=label, drawstyle="steps-post" if logarithmic else "default")
+    if logarithmic:
+        axes.set_xscale("log", base=2)
+        axes.set_xlim(FROC_RATES[0], FROC_RATES[-1])
+        axes.set_xticks(FROC_RATES, [f"{rate:g}" for rate in FROC_RATES])
+        axes.minorticks_off()
+    else:
+        axes.set_xlim(0, 1)
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel(x_title, color=QUIET)
+    axes.set_ylabel(y_title, color=QUIET)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    if curves:
+        axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="best")
+    return png(figure)
