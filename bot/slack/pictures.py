@@ -127,9 +127,13 @@ class Gallery:
 
 
 def upload_picture(client: WebClient, picture: Picture, data: bytes) -> str:
-    """Upload to nobody in particular: the picture is seen where a message shows it. Returns the file's id."""
+    """Upload to nobody in particular: the picture is seen where a message shows it. Returns the file's id.
+
+    Its description for screen readers stands in the block that shows it. Slack's own libraries do not agree on how the argument for a file's is
+    called (`alt_txt`, `alt_text`), and files with one have been lost (slackapi/python-slack-sdk issue 1818).
+    """
     name = "preview.png" if picture.preview else PurePosixPath(picture.key).name
-    response = client.files_upload_v2(filename=name, content=data, title=picture.alt[:200], alt_txt=picture.alt[:1000])
+    response = client.files_upload_v2(filename=name, content=data, title=picture.alt[:200])
     return str((response.get("file") or response["files"][0])["id"])
 
 

@@ -1,4 +1,6 @@
-"""Slack's rules for blocks, messages and views, as its platform enforces them: what `slack_sdk.models` checks and what it misses."""
+"""Slack's rules for blocks, messages and views, as its platform enforces them: its published types, what `slack_sdk.models` checks, and what
+both miss.
+"""
 
 import json
 import re
@@ -6,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import slack_schema
 from slack_sdk.errors import SlackObjectFormationError
 from slack_sdk.models.blocks import Block
 from slack_sdk.models.views import View
@@ -36,6 +39,10 @@ class Inspection:
     def need(self, condition: bool, path: str, what: str) -> None:
         if not condition:
             self.found.append(f"{what} [json-pointer:{path}]")
+
+    def published(self, problems: Iterable[str], path: str) -> None:
+        for problem in problems:
+            self.need(False, path, f"Slack's published types: {problem}")
 
     def keys(self, value: Mapping[str, Any], allowed: Iterable[str], path: str) -> None:
         extra = set(value) - set(allowed)
@@ -73,6 +80,7 @@ class Inspection:
         self.need(all(number == 1 for number in ids.values()), path, f"duplicate block_id {ids.most_common(1)}")
         for number, block in enumerate(blocks):
             self.block(block, f"{path}/{number}")
+            self.published(slack_schema.block_problems(block), f"{path}/{number}")
         try:
             for block in Block.parse_all(blocks):
                 block.validate_json()
@@ -272,6 +280,7 @@ def view_problems(view: Mapping[str, Any], files: Mapping[str, bool] | None = No
     look.need(size(view.get("callback_id", "")) <= 255, "/callback_id", "at most 255 characters")
     look.need(len(json.dumps(view)) <= 250_000, "", "view_too_large")
     look.blocks(view.get("blocks"), 100)
+    look.published(slack_schema.view_problems(view), "")
     try:
         View(**{key: value for key, value in view.items() if key in allowed}).validate_json()
     except SlackObjectFormationError as error:
@@ -286,4 +295,5 @@ def options_problems(payload: Mapping[str, Any]) -> list[str]:
     look.need(isinstance(options, list) and len(options) <= 100, "/options", "at most 100 options")
     for number, option in enumerate(options or ()):
         look.option(option, f"/options/{number}")
+        look.published(slack_schema.option_problems(option), f"/options/{number}")
     return look.found

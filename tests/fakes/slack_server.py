@@ -1,7 +1,8 @@
 """A local Slack: the Web API over real HTTP, Socket Mode over a real WebSocket or signed requests over HTTP, and the page where teams install
 an app, as far as the bot uses them.
 
-Whatever is sent is looked at by `slack_rules`; what breaks a rule is refused as Slack does, and kept in `violations`.
+Whatever is sent is held against Slack's published types by `slack_schema`, and against what those leave unsaid by `slack_rules`; what breaks a
+rule is refused as Slack does, and kept in `violations`.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from urllib.parse import urlencode
 
 from aiohttp import ClientSession, WSMsgType, web
 from slack_rules import message_problems, options_problems, view_problems
+from slack_schema import argument_problems
 
 TEAM = "T0000FAKE"
 BOT_USER = "U0000BOT"
@@ -338,8 +340,14 @@ class FakeSlack:
     async def _api(self, request: web.Request) -> web.Response:
         method = request.match_info["method"]
         arguments = await _arguments(request)
-        token = (request.headers.get("Authorization", "").removeprefix("Bearer ") or arguments.pop("token", "")).strip()
+        authorization = request.headers.get("Authorization", "")
+        token = (authorization.removeprefix("Bearer ") or arguments.pop("token", "")).strip()
         self.calls.append((method, arguments))
+        if problems := argument_problems(
+            method, arguments | _credentials(authorization), as_text=request.content_type != "application/json"
+        ):
+            self.violations.append(f"{method}: {problems}")
+            return web.json_response({"ok": False, "error": "invalid_arguments", "response_metadata": {"messages": problems}})
         if self.slow_seconds:
             await asyncio.sleep(self.slow_seconds)
         fault = self._fault(method)
@@ -671,6 +679,14 @@ async def _arguments(request: web.Request) -> dict[str, Any]:
         return dict(json.loads(await request.text() or "{}"))
     arguments: dict[str, Any] = {**request.query, **(await request.post())}
     return {key: _decoded(value) if key in ("blocks", "metadata", "view", "files") else value for key, value in arguments.items()}
+
+
+def _credentials(authorization: str) -> dict[str, str]:
+    """The arguments that may come in a header in their place."""
+    if not authorization.startswith("Basic "):
+        return {}
+    client_id, _, client_secret = base64.b64decode(authorization.removeprefix("Basic ")).decode().partition(":")
+    return {"client_id": client_id, "client_secret": client_secret}
 
 
 def _decoded(value: Any) -> Any:
