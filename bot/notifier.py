@@ -6,7 +6,7 @@ talks to its platform. A failing chat never fails a training: the notifier tries
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -91,8 +91,8 @@ class Notifier:
                     select(Delivery.task_id, Delivery.place).where(Delivery.face == poster.face, Delivery.done.is_(False))
                 ).all()
             wanted = [task_id for task_id, place in rows if poster.wants(Place.from_json(place))]
-            # Where all threads share what the platform takes, each changes the more rarely the more there are.
-            share = len(wanted) * 60 / poster.edits_per_minute if poster.edits_per_minute else 0.0
+            jobs = self._light_jobs(poster)
+            share = _share(poster, len(wanted), jobs)
             for task_id in wanted:
                 any_open = True
                 try:
@@ -103,7 +103,8 @@ class Notifier:
                         thread.looked = False  # it may stand there all the same: the answer can have been lost
                     if error.gone:
                         self._close(poster.face, task_id)
-            any_open = self.tell_light_jobs(poster) or any_open
+            self._tell_light_jobs(poster, jobs, share)
+            any_open = any_open or bool(jobs)
         return any_open
 
     def run(self, stop: threading.Event, seconds: float = 1.0) -> None:
@@ -150,14 +151,13 @@ class Notifier:
             message = self._message(task, model, number, event, standing, place)
             if message is not None:
                 # The thread's progress message stands above what follows it, so it is brought up to date first.
-                self._show_progress(poster, place, delivery, thread, messages.progress_message(task, standing), 0)
+                self._show_progress(poster, place, delivery, thread, messages.progress_message(task, standing))
                 if thread.looked or not poster.find(place, message.key):
                     self.links.announce(self.posters, place, message)
                     poster.post(place, message)
                 self._save(poster.face, task_id, cursor=number)
         final = State(task.state).ended and any(isinstance(event, (Finished, Stopped, Failed)) for _, event in events)
-        pause = 0 if final else max(EDIT_SECONDS, share)
-        self._show_progress(poster, place, delivery, thread, messages.progress_message(task, standing), pause)
+        self._show_progress(poster, place, delivery, thread, messages.progress_message(task, standing), None if final else share)
         thread.looked = True
         if rows:
             self._save(poster.face, task_id, cursor=rows[-1].number, done=final)
@@ -169,16 +169,20 @@ class Notifier:
         """Tell imports and the like, how far they are and how they ended, in the threads they were asked for in; returns whether any is
         still awaited.
         """
+        jobs = self._light_jobs(poster)
+        self._tell_light_jobs(poster, jobs, _share(poster, 0, jobs))
+        return bool(jobs)
+
+    def _light_jobs(self, poster: Poster) -> list[LightJob]:
         with self.database.read() as session:
-            jobs = [
-                job
-                for job in session.scalars(select(LightJob).where(LightJob.untold_face == poster.face)).all()
-                if poster.wants(Place.from_json(job.place))
-            ]
+            untold = session.scalars(select(LightJob).where(LightJob.untold_face == poster.face)).all()
+        return [job for job in untold if poster.wants(Place.from_json(job.place))]
+
+    def _tell_light_jobs(self, poster: Poster, jobs: Sequence[LightJob], share: float) -> None:
         for job in jobs:
             place, ended = Place.from_json(job.place), State(job.state).ended
             try:
-                self._show_light_progress(poster, place, job)
+                self._show_light_progress(poster, place, job, share)
                 if not ended:
                     continue
                 message = self._light_message(job)
@@ -191,9 +195,8 @@ class Notifier:
             self._light.pop(job.id, None)
             with self.database.write() as session:
                 session.execute(update(LightJob).where(LightJob.id == job.id).values(untold_face=""))
-        return bool(jobs)
 
-    def _show_light_progress(self, poster: Poster, place: Place, job: LightJob) -> None:
+    def _show_light_progress(self, poster: Poster, place: Place, job: LightJob, share: float) -> None:
         """One message that changes, for what takes longer than a moment."""
         time, ended = now(), State(job.state).ended
         message = light_messages.progress_message(job)
@@ -205,8 +208,7 @@ class Notifier:
             if not found and ended:
                 return
             thread = self._light[job.id] = _LightThread(found or poster.post(place, message), None if found else message, time)
-        pause = SLOW_EDIT_SECONDS if (time - job.created_at).total_seconds() > SLOW_AFTER_SECONDS else EDIT_SECONDS
-        if message == thread.shown or (not ended and (time - thread.edited_at).total_seconds() < pause):
+        if message == thread.shown or (not ended and not _due(time, job.created_at, thread.edited_at, share)):
             return
         thread.message_id = poster.edit(place, thread.message_id, message)
         thread.shown, thread.edited_at = message, time
@@ -246,8 +248,10 @@ class Notifier:
         local = self.storage.local_path(model.key)
         return str(local) if local is not None else f"{self.storage.root}/{model.key}"
 
-    def _show_progress(self, poster: Poster, place: Place, delivery: Delivery, thread: _Thread, message: Message, pause: float) -> None:
-        """Bring the progress message up to date, at least `pause` seconds after the last time; 0 means at once."""
+    def _show_progress(
+        self, poster: Poster, place: Place, delivery: Delivery, thread: _Thread, message: Message, share: float | None = None
+    ) -> None:
+        """Bring the progress message up to date: at once, or as often as a `share` of the platform's edits allows."""
         if message == thread.shown:
             return
         time = now()
@@ -260,9 +264,7 @@ class Notifier:
                 thread.shown, thread.edited_at = message, time
                 return
         posted_at = delivery.progress_posted_at or time
-        if pause and (time - posted_at).total_seconds() > SLOW_AFTER_SECONDS:
-            pause = max(pause, SLOW_EDIT_SECONDS)
-        if thread.edited_at is not None and (time - thread.edited_at).total_seconds() < pause:
+        if share is not None and thread.edited_at is not None and not _due(time, posted_at, thread.edited_at, share):
             return
         stands = poster.edit(place, delivery.progress_message, message)
         if stands != delivery.progress_message:
@@ -293,6 +295,18 @@ class Notifier:
     def _close(self, face: str, task_id: str) -> None:
         self._save(face, task_id, done=True)
         self._threads.pop((face, task_id), None)
+
+
+def _share(poster: Poster, tasks: int, jobs: Sequence[LightJob]) -> float:
+    """Seconds between two edits of each progress message, where all together share what the platform takes of one bot; 0 where they do not."""
+    changing = tasks + sum(job.kind in light_messages.MADE for job in jobs)
+    return changing * 60 / poster.edits_per_minute if poster.edits_per_minute else 0.0
+
+
+def _due(time: datetime, posted_at: datetime, edited_at: datetime, share: float) -> bool:
+    """Whether a progress message may be changed again: seldom once it is old, and never more often than its share of the edits allows."""
+    pause = SLOW_EDIT_SECONDS if (time - posted_at).total_seconds() > SLOW_AFTER_SECONDS else EDIT_SECONDS
+    return (time - edited_at).total_seconds() >= max(pause, share)
 
 
 def _log_refusal(error: ChatError, poster: Poster, whose: str) -> None:

@@ -367,6 +367,40 @@ def test_where_threads_share_a_quota_each_changes_the_more_rarely_the_more_there
     assert len({message.key for message in channel.edits}) == 8
 
 
+def test_imports_and_trainings_share_what_the_platform_takes(
+    thread: Thread, database: Database, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One training and eleven imports at once: forty edits a minute, not twelve every three seconds."""
+    place = Place("slack", "T/C", "2")
+    with database.write() as session:
+        jobs = [
+            submit_light_job(session, workspace="default", person="slack:U1", kind="import", payload={"name": f"{number}"}, place=place).id
+            for number in range(11)
+        ]
+        for job in jobs:
+            claim_light_job(session, job, 1, worker="w")
+    thread.claim()
+    channel = Channel(edits_per_minute=40)
+    notifier = Notifier(database, storage, (channel,), lambda: 1)
+    clock = now() + timedelta(seconds=bot.notifier.LIGHT_SECONDS + 1)
+    monkeypatch.setattr(bot.notifier, "now", lambda: clock)
+    notifier.tick()
+    assert sum("is being imported" in text for text in channel.texts()) == 11
+    for second in range(1, 61):
+        clock += timedelta(seconds=1)
+        with database.write() as session:
+            record_event(session, thread.job.id, 1, progress(second, second / 100), sequence=second)
+            for job in jobs:
+                heartbeat_light_job(session, job, 1, {"done": second, "total": 100})
+        notifier.tick()
+    assert 30 <= len(channel.edits) <= 40
+    assert len({message.key for message in channel.edits}) == 12
+    with database.write() as session:
+        fail_light_job(session, jobs[0], 1, "There is no image in it.", "Look into the archive.")
+    notifier.tick()
+    assert "There is no image in it." in str(channel.posts[f"light:{jobs[0]}"].blocks), "the end is told at once"
+
+
 def test_who_sits_at_the_host_is_told_where_the_model_lies(thread: Thread, database: Database) -> None:
     with database.write() as session:
         session.get_one(Delivery, (thread.task.id, "slack")).place = Place("terminal", "ada", "1").to_json()
