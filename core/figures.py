@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 TRAINING, VALIDATION, BASELINE = "#0072B2", "#D55E00", "#6B7280"  # told apart also by most people who see colours differently
 INK, QUIET, GRID = "#1D2129", "#6B7280", "#E5E7EB"
@@ -30,9 +30,14 @@ def plain_axes(axes: Axes, title: str) -> None:
     axes.set_title(title, color=INK, fontsize=11, loc="left")
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=QUIET, labelsize=9, length=0)
+    axes.tick_params(colors=QUIET, labelsize=9, length=0, pad=6)  # so far apart that the corner's two labels do not meet
     for spine in axes.spines.values():
         spine.set_visible(False)
+
+
+def legend(axes: Axes) -> None:
+    """The legend, readable also where a line must run beneath it."""
+    axes.legend(fontsize=9, loc="best", labelcolor=INK, frameon=True, framealpha=0.85, facecolor="white", edgecolor="none")
 
 
 def png(figure: Figure) -> bytes:
@@ -86,20 +91,35 @@ def curves(
         )
     if baseline is not None:
         name = "always the commonest class" if score_name == "accuracy" else "saying the same of every image"
-        right.axhline(baseline, color=BASELINE, linestyle=(0, (4, 3)), linewidth=1.5, label=f"{name}: {100 * baseline:.1f} %")
+        right.axhline(baseline, color=BASELINE, linestyle=(0, (4, 3)), linewidth=1.5)
+        text, transform = f"{name}: {100 * baseline:.1f} %", right.get_yaxis_transform()
+        right.text(1.0, baseline, text, transform=transform, ha="right", va="bottom", fontsize=8.5, color=BASELINE)
     values = [point["val_loss"] for point in history] + [point["train_loss"] for point in history]
     if max(values) > 20 * max(min(values), 1e-6) and min(values) > 0:
-        left.set_yscale("log")
+        _logarithmic(left, max(values) / min(values))
     else:
         left.set_ylim(*_loss_range(values))
     right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-    right.set_ylim(*_score_range(history, baseline))
-    for axes in (left, right):
-        axes.legend(frameon=False, fontsize=9, loc="best", labelcolor=INK)
+    low, high = _score_range(history, baseline)
+    right.set_ylim(low, high)
+    right.set_yticks([tick for tick in right.get_yticks() if max(low, -1e-9) <= tick <= min(high, 1 + 1e-9)])  # no score is negative
+    for axes in (left, right):  # in a line above the curves: within, with few epochs it would cover them
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=3, frameon=False, fontsize=9, labelcolor=INK, columnspacing=1.4)
+        axes.set_title(axes.get_title("left"), color=INK, fontsize=11, loc="left", pad=25)
+    figure.subplots_adjust(top=0.85)
     if reading:
         figure.text(0.02, 0.02, reading, fontsize=9.5, color=INK, va="bottom", wrap=True)
         figure.subplots_adjust(bottom=0.24)
     return png(figure)
+
+
+def _logarithmic(axes: Axes, span: float) -> None:
+    """A logarithmic axis that says so, with plain numbers; over a narrow `span` (highest by lowest) also at 2 and 5."""
+    axes.set_yscale("log")
+    axes.set_title(f"{axes.get_title('left')}, logarithmic", color=INK, fontsize=11, loc="left")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if span < 1000 else (1.0,)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}" if value < 1e6 else f"{value:.0e}"))
 
 
 def _loss_range(values: Sequence[float]) -> tuple[float, float]:
@@ -119,4 +139,5 @@ def _score_range(history: Sequence[dict[str, Any]], baseline: float | None) -> t
     )
     low, high = max(0.0, min(scores)), min(1.0, max(scores))
     room = max(0.02, (high - low) * 0.08)
-    return max(-0.02, low - room), min(1.02, high + room)
+    edge = 0.02 * (high - low + 2 * room)  # beyond 0 and 1 only so much that a line there is seen
+    return max(-edge, low - room), min(1 + edge, high + room)

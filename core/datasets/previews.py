@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from core.datasets import masks
 from core.datasets.deriving import OBJECTS
 from core.datasets.fonts import font_for, shortened
+from core.datasets.legend import LINE, colour_of, draw_legend, legend_lines
 from core.datasets.records import Record, load_images, load_records
 from core.db.session import Database
 from core.db.tables import AnnotationSet, Dataset
@@ -22,7 +23,7 @@ from core.storage import Storage
 from core.vocabulary import AnnotationKind
 
 PER_PAGE = 50
-_DRAWING = 2  # raise when the drawing changes, so that pages kept from before are drawn anew
+_DRAWING = 3  # raise when the drawing changes, so that pages kept from before are drawn anew
 
 _PAPER = (255, 255, 255)
 _INK = (29, 33, 41)
@@ -30,22 +31,6 @@ _QUIET = (107, 114, 128)
 _CELL = (241, 243, 246)
 _GAP, _MARGIN = 8, 16
 _STRIPS = {AnnotationKind.SINGLE_LABEL: 22, AnnotationKind.MULTI_LABEL: 40}  # px below a thumbnail for what it is called
-
-# Okabe and Ito (2008), told apart also by most people who see colours differently; black left out, then lighter and darker kin.
-_COLOURS = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (213, 94, 0),
-    (204, 121, 167),
-    (0, 114, 178),
-    (240, 228, 66),
-    (148, 103, 189),
-    (140, 86, 75),
-    (127, 186, 60),
-    (227, 79, 111),
-    (71, 201, 196),
-)
 
 
 @dataclass(frozen=True)
@@ -56,11 +41,6 @@ class PreviewPage:
     first: int
     last: int
     total: int
-
-
-def colour_of(class_index: int) -> tuple[int, int, int]:
-    """The colour of a class in all pictures."""
-    return _COLOURS[class_index % len(_COLOURS)]
 
 
 def preview_page(
@@ -141,18 +121,12 @@ def draw_page(
     strip = _STRIPS.get(kind, 0) if kind else 0
     rows = max(1, -(-len(records) // columns))
     width = 2 * _MARGIN + columns * side + (columns - 1) * _GAP
-    legend = [] if strip or kind is None else _legend(records, kind, classes, width - 2 * _MARGIN)
-    top = _MARGIN + 26 + 24 * len(legend)
+    legend = [] if strip or kind is None else legend_lines(_shown(records, kind), classes, width - 2 * _MARGIN)
+    top = _MARGIN + 26 + LINE * len(legend)
     page = Image.new("RGB", (width, top + rows * (side + strip) + (rows - 1) * _GAP + _MARGIN), _PAPER)
     draw = ImageDraw.Draw(page)
     draw.text((_MARGIN, _MARGIN - 4), title, _QUIET, font_for(title, 15))
-    for line, entries in enumerate(legend):
-        x = _MARGIN
-        for name, colour in entries:
-            y = _MARGIN + 22 + 24 * line
-            draw.rounded_rectangle((x, y + 2, x + 14, y + 16), 3, colour)
-            draw.text((x + 20, y), name, _INK, font_for(name, 14))
-            x += 20 + round(font_for(name, 14).getlength(name)) + 18
+    draw_legend(draw, legend, _MARGIN, _MARGIN + 20)
     with ThreadPoolExecutor(4, thread_name_prefix="preview") as pool:
         thumbnails = pool.map(lambda pair: _thumbnail(pair[0], pair[1], kind, side), zip(records, files, strict=True))
         for number, (record, thumbnail) in enumerate(zip(records, thumbnails, strict=True)):
@@ -272,23 +246,6 @@ def _write_line(draw: ImageDraw.ImageDraw, numbers: Sequence[int], text: str, pl
     draw.text((start + 12 * dots + (2 if dots else 0), y + height / 2), text, _INK if numbers else _QUIET, font, anchor="lm")
 
 
-def _legend(
-    records: Sequence[Record], kind: AnnotationKind, classes: Sequence[str], width: int
-) -> list[list[tuple[str, tuple[int, int, int]]]]:
-    """Name and colour of the classes on this page, in lines of at most `width` px; at most three lines."""
-    field = OBJECTS[kind]
-    shown = sorted({item[0] for record in records for item in record.value[field]})
-    lines: list[list[tuple[str, tuple[int, int, int]]]] = [[]]
-    used = 0.0
-    for place, number in enumerate(shown):
-        name = shortened(classes[number], 14, 180)
-        need = 38 + font_for(name, 14).getlength(name)
-        if used + need > width - (90 if len(lines) == 3 else 0):
-            if len(lines) == 3:
-                lines[-1].append((f"and {len(shown) - place} more", _PAPER))
-                break
-            lines.append([])
-            used = 0.0
-        lines[-1].append((name, colour_of(number)))
-        used += need
-    return lines if shown else []
+def _shown(records: Sequence[Record], kind: AnnotationKind) -> list[int]:
+    """The classes on this page."""
+    return sorted({item[0] for record in records for item in record.value[OBJECTS[kind]]})

@@ -1,7 +1,7 @@
 """The pictures of a detector's report: precision over recall, average precision per class, and the images it does best and worst on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 
 import numpy as np
@@ -14,17 +14,17 @@ from torch import Tensor
 from core.datasets import masks
 from core.datasets.fonts import font_for, shortened
 from core.datasets.records import Record
-from core.figures import QUIET, TRAINING, VALIDATION, new_figure, plain_axes, png
+from core.figures import QUIET, TRAINING, VALIDATION, legend, new_figure, plain_axes, png
 from core.storage import Storage
 from worker.objectives.places import Objects
-from worker.reports import pictures
 from worker.reports.object_drawings import Drawn, draw_objects
+from worker.reports.pictures import class_bars
 
 RIGHT, WRONG, MISSED = (0, 158, 115), (213, 94, 0), (240, 228, 66)  # of Okabe and Ito, as in `core.datasets.previews`
 _INK = (29, 33, 41)
 _IMAGES = 5  # in each of the two rows
 _SIDE, _GAP = 250, 10  # px
-_OVERLAP = 0.5
+_NARROWEST = 360  # px, of a page: its legend needs so many
 
 
 def detection_pictures(
@@ -38,7 +38,7 @@ def detection_pictures(
         "best_and_worst": best_and_worst(details, classes, records, storage, instances=instances),
     }
     if shown:
-        drawn["classes"] = pictures.class_bars(
+        drawn["classes"] = class_bars(
             [float(details["class_ap50"][index]) for index in shown],
             [classes[index] for index in shown],
             f"Average precision per class ({what}, overlap 0.5)",
@@ -52,15 +52,17 @@ def precision_recall(precision: NDArray[np.float32], what: str) -> bytes:
     figure, (axes,) = new_figure(6.4, 4.6, 1)
     plain_axes(axes, f"Precision over recall, mean of the classes ({what})")
     recall = np.linspace(0, 1, precision.shape[1])
-    for values, overlap, colour in zip(precision, ("0.5", "0.75"), (TRAINING, VALIDATION), strict=True):
-        axes.plot(recall, values, color=colour, linewidth=2, label=f"overlap {overlap}: AP {100 * float(values.mean()):.1f} %")
+    for values, overlap, colour, width in zip(
+        precision, ("0.5", "0.75"), (TRAINING, VALIDATION), (4, 1.8), strict=True
+    ):  # both seen where equal
+        axes.plot(recall, values, color=colour, linewidth=width, label=f"overlap {overlap}: AP {100 * float(values.mean()):.1f} %")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("Recall: share of the true objects that are found", color=QUIET)
     axes.set_ylabel("Precision: share of what is found that is true", color=QUIET)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.legend(frameon=False, fontsize=9, loc="upper right")
+    legend(axes)
     return png(figure)
 
 
@@ -89,21 +91,23 @@ def best_and_worst(
         :_IMAGES
     ]
     rows = [(title, row) for title, row in (("Best", best), ("Worst", worst)) if row]
+    pictures = [(title, [_drawn(details, objects, classes, one, storage) for one in row]) for title, row in rows]
+    heights = [max(picture.height for picture in row) + _GAP + 26 for _, row in pictures]
     columns = max([len(row) for _, row in rows], default=1)
-    page = Image.new("RGB", (_GAP + columns * (_SIDE + _GAP), 34 + len(rows) * (_SIDE + _GAP + 26)), "white")
+    page = Image.new("RGB", (max(_NARROWEST, _GAP + columns * (_SIDE + _GAP)), 34 + sum(heights)), "white")
     draw = ImageDraw.Draw(page)
     x = float(_GAP)
     for text, colour in (("found", RIGHT), ("wrong", WRONG), ("missed (dashed)", MISSED)):
         draw.rounded_rectangle((x, 11, x + 14, 25), 3, colour)
         draw.text((x + 20, 18), text, _INK, font_for(text, 14), anchor="lm")
         x += 44 + font_for(text, 14).getlength(text)
-    for line, (title, row) in enumerate(rows):
-        top = 34 + line * (_SIDE + _GAP + 26)
+    top = 34
+    for (title, row), height in zip(pictures, heights, strict=True):
         draw.text((_GAP, top + 13), title, _INK, font_for(title, 15), anchor="lm")
-        for number, one in enumerate(row):
-            picture = _drawn(details, objects, classes, one, storage)
-            left = _GAP + number * (_SIDE + _GAP)
-            page.paste(picture, (left + (_SIDE - picture.width) // 2, top + 26 + (_SIDE - picture.height) // 2))
+        for number, picture in enumerate(row):
+            left = _GAP + number * (_SIDE + _GAP) + (_SIDE - picture.width) // 2
+            page.paste(picture, (left, top + 26 + (height - _GAP - 26 - picture.height) // 2))
+        top += height
     out = BytesIO()
     page.save(out, "PNG", compress_level=4)
     return out.getvalue()
@@ -120,22 +124,22 @@ def _judge(details: dict[str, Tensor], objects: Objects, record: Record, place: 
 
 
 def _drawn(details: dict[str, Tensor], objects: Objects, classes: Sequence[str], one: _Judged, storage: Storage) -> Image.Image:
+    def name_of(label: int) -> str:
+        return shortened(classes[label], 12, 120) if len(classes) > 1 else ""  # the only class has no need of it
+
     drawn = []
     for index in one.said.tolist():
         colour = RIGHT if bool(details["found_true"][index]) else WRONG
-        name = shortened(classes[int(details["found_labels"][index])], 12, 120)
-        text = f"{name} {100 * float(details['found_scores'][index]):.0f} %"
+        name, sure = name_of(int(details["found_labels"][index])), f"{100 * float(details['found_scores'][index]):.0f} %"
         mask = masks.decode(_outline(details, index), one.record.width, one.record.height) if "found_outlines" in details else None
-        drawn.append(Drawn(_corners(details["found_boxes"][index].tolist()), colour, text, mask=mask))
+        drawn.append(Drawn(_corners(details["found_boxes"][index].tolist()), colour, name, sure, mask=mask))
     for index in one.missed.tolist():
-        drawn.append(
-            Drawn(_corners(objects.boxes[index].tolist()), MISSED, shortened(classes[objects.labels[index]], 12, 120), dashed=True)
-        )
+        drawn.append(Drawn(_corners(objects.boxes[index].tolist()), MISSED, name_of(int(objects.labels[index])), dashed=True))
     with Image.open(BytesIO(storage.read(one.record.key))) as image:
         image.draft("RGB", (_SIDE, _SIDE))
         # What was found is told in the original's pixels, whatever is left of them after a quicker decoding.
         scale = image.width / one.record.width
-        placed = [Drawn(_corners([value * scale for value in item.box]), item.colour, item.text, item.dashed, item.mask) for item in drawn]
+        placed = [replace(item, box=_corners([value * scale for value in item.box])) for item in drawn]
         return draw_objects(image, placed, _SIDE)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from core.datasets import masks
-from core.datasets.previews import colour_of
+from core.datasets.legend import colour_of
 from worker.objectives.detection import in_original, outlines_of
 from worker.reports.object_drawings import Drawn, draw_objects
 
@@ -55,8 +55,8 @@ def drawing_of(image: Image.Image, objects: Sequence[dict[str, Any]], classes: S
     for one in objects:
         x, y, width, height = one["box"]
         mask = masks.decode(one["mask"]["counts"], image.width, image.height) if "mask" in one else None
-        text = f"{one['label']} {100 * one['confidence']:.0f} %"
-        drawn.append(Drawn((x, y, x + width, y + height), colour_of(list(classes).index(one["label"])), text, mask=mask))
+        colour, sure = colour_of(list(classes).index(one["label"])), f"{100 * one['confidence']:.0f} %"
+        drawn.append(Drawn((x, y, x + width, y + height), colour, one["label"], sure, mask=mask))
     out = BytesIO()
     draw_objects(image, drawn, min(max(max(image.size), _SIDES[0]), _SIDES[1])).save(out, "PNG", compress_level=4)
     return out.getvalue()

@@ -186,9 +186,12 @@ def class_pictures(job: TrainingJob, best: Best) -> dict[str, bytes]:
     """How well each class is known: the confusion matrix, or F1 per class where an image has several labels."""
     if job.task_type is TaskType.SINGLE_LABEL:
         return {"confusion_matrix": pictures.confusion_matrix(best.details["confusion"].numpy(), job.classes)}
-    counts = best.details["counts"].float()
-    f1 = (2 * counts[:, 0] / (2 * counts[:, 0] + counts[:, 1] + counts[:, 2]).clamp(min=1)).tolist()
-    return {"classes": pictures.class_bars(f1, job.classes, "F1 per class, at each class's best threshold", "F1 on the validation images")}
+    f1 = {name: values["f1"] for name, values in per_class(best.details["counts"], job.classes, "f1").items()}
+    known = {name: value for name, value in f1.items() if value is not None}  # nothing is known of a class without validation images
+    if not known:
+        return {}
+    title = "F1 per class, at each class's best threshold"
+    return {"classes": pictures.class_bars([*known.values()], [*known], title, "F1 on the validation images")}
 
 
 def case_pictures(job: TrainingJob, best: Best, records: Sequence[Record], storage: Storage) -> dict[str, bytes]:

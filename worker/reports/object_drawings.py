@@ -7,26 +7,35 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from core.datasets.fonts import font_for
+from core.datasets.fonts import font_for, shortened
 
 Colour = tuple[int, int, int]
-_TEXT = 12  # px
+_Area = tuple[int, int, int, int]  # left, top, right, bottom
+_TEXT, _TEXT_SHARE = 12, 50  # px at least, and one part in so many of the picture's longer side: large pictures are shown scaled down
+_LINE, _LINE_SHARE = 2, 300
 _DASH = 4  # px
+_DARK = (0, 0, 0)
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One object: its box x1, y1, x2, y2 in pixels of the image, a text at its upper edge, and its mask [height, width] where it has one."""
+    """One object: its box x1, y1, x2, y2 in pixels of the image, a name at its edge, a `value` behind the name that is never shortened, and
+    its mask [height, width] where it has one.
+    """
 
     box: tuple[float, float, float, float]
     colour: Colour
-    text: str = ""
+    name: str = ""
+    value: str = ""
     dashed: bool = False
     mask: NDArray[np.uint8] | None = None
 
 
 def draw_objects(image: Image.Image, objects: Sequence[Drawn], side: int) -> Image.Image:
-    """The image with its longer side `side` px long, and the objects on it; the first ones lie above the others."""
+    """The image with its longer side `side` px long, and the objects on it; the first ones lie above the others.
+
+    A name is written where it covers no other; one for which there is no such place is left out.
+    """
     scale = side / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     resampling = Image.Resampling.NEAREST if scale >= 4 else Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.LANCZOS
@@ -35,30 +44,47 @@ def draw_objects(image: Image.Image, objects: Sequence[Drawn], side: int) -> Ima
         if one.mask is not None:
             picture = _covered(picture, one.mask, one.colour)
     draw = ImageDraw.Draw(picture)
+    thick = max(_LINE, side // _LINE_SHARE)
     for one in reversed(objects):
         x1, y1, x2, y2 = (round(value * scale) for value in one.box)
         corners = (x1, y1, max(x1 + 2, x2 - 1), max(y1 + 2, y2 - 1))
+        # A dark line, outside the coloured one or between its dashes, keeps both seen on any ground.
         if one.dashed:
-            _dashed(draw, corners, one.colour)
+            draw.rectangle(corners, outline=_DARK, width=thick)
+            _dashed(draw, corners, one.colour, thick)
         else:
-            # A dark line outside the coloured one keeps both seen on any ground.
-            draw.rectangle((corners[0] - 1, corners[1] - 1, corners[2] + 1, corners[3] + 1), outline=(0, 0, 0))
-            draw.rectangle(corners, outline=one.colour, width=2)
-    for one in reversed(objects):
-        if one.text:
-            _write(draw, one, scale, size)
+            draw.rectangle((corners[0] - 1, corners[1] - 1, corners[2] + 1, corners[3] + 1), outline=_DARK)
+            draw.rectangle(corners, outline=one.colour, width=thick)
+    taken: list[_Area] = []
+    for one in objects:
+        if one.name or one.value:
+            _write(draw, one, scale, size, taken)
     return picture
 
 
-def _write(draw: ImageDraw.ImageDraw, one: Drawn, scale: float, size: tuple[int, int]) -> None:
-    font = font_for(one.text, _TEXT)
-    width, height = round(font.getlength(one.text)) + 4, _TEXT + 3
-    x, y = round(one.box[0] * scale) - 1, round(one.box[1] * scale) - height
-    x = max(0, min(x, size[0] - width))
-    y = y if y >= 0 else min(round(one.box[3] * scale) + 1, size[1] - height)
-    draw.rectangle((x, y, x + width, y + height), one.colour)
-    dark = sum(one.colour) > 380
-    draw.text((x + 2, y + height / 2), one.text, (0, 0, 0) if dark else (255, 255, 255), font, anchor="lm")
+def _write(draw: ImageDraw.ImageDraw, one: Drawn, scale: float, size: tuple[int, int], taken: list[_Area]) -> None:
+    """Write an object's name where no other is: above its box, below it, or within; `taken` gets the place."""
+    letters = max(_TEXT, max(size) // _TEXT_SHARE)
+    value = f" {one.value}" if one.name and one.value else one.value
+    text = shortened(one.name, letters, max(letters, size[0] - 4 - round(font_for(value, letters).getlength(value)))) + value
+    font = font_for(text, letters)
+    width, height = round(font.getlength(text)) + 4, letters + 3
+    x1, y1, x2, y2 = (round(value * scale) for value in one.box)
+    for left in (x1 - 1, x2 + 1 - width):
+        for top in (y1 - height, y2 + 1, y1 + 2, y2 - 2 - height):
+            x = max(0, min(left, size[0] - width))
+            area = (x, top, x + width, top + height)
+            if top < 0 or top + height > size[1] or any(_meet(area, other) for other in taken):
+                continue
+            taken.append(area)
+            draw.rectangle(area, one.colour)
+            dark = sum(one.colour) > 380
+            draw.text((x + 2, top + height / 2), text, _DARK if dark else (255, 255, 255), font, anchor="lm")
+            return
+
+
+def _meet(one: _Area, other: _Area) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _covered(picture: Image.Image, mask: NDArray[np.uint8], colour: Colour) -> Image.Image:
@@ -66,11 +92,13 @@ def _covered(picture: Image.Image, mask: NDArray[np.uint8], colour: Colour) -> I
     return Image.composite(Image.new("RGB", picture.size, colour), picture, cover)
 
 
-def _dashed(draw: ImageDraw.ImageDraw, corners: tuple[int, int, int, int], colour: Colour) -> None:
+def _dashed(draw: ImageDraw.ImageDraw, corners: _Area, colour: Colour, thick: int) -> None:
     left, top, right, bottom = corners
-    for line, (start, end) in enumerate(((left, right), (left, right), (top, bottom), (top, bottom))):
-        for place in range(start, end, 2 * _DASH):
-            until = min(place + _DASH, end)
-            y = top if line == 0 else bottom
-            x = left if line == 2 else right
-            draw.line((place, y, until, y) if line < 2 else (x, place, x, until), colour, 2)
+    for place in range(left, right, 2 * _DASH):
+        until = min(place + _DASH, right)
+        draw.rectangle((place, top, until, top + thick - 1), colour)
+        draw.rectangle((place, bottom - thick + 1, until, bottom), colour)
+    for place in range(top, bottom, 2 * _DASH):
+        until = min(place + _DASH, bottom)
+        draw.rectangle((left, place, left + thick - 1, until), colour)
+        draw.rectangle((right - thick + 1, place, right, until), colour)

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -21,6 +22,8 @@ from worker.reports.lettering import shortened, use_fonts_for
 # Up to so many classes every cell of the matrix has its number, and every class its name.
 _NUMBERS_UP_TO = 24
 _NAMES_UP_TO = 60
+_WHOLE_NUMBERS_UP_TO = 8  # of more classes thousands are shortened
+_BARS = 60
 
 _CAPTION_WIDTH, _CAPTION_HEIGHT, _CAPTION_MARGIN = 380, 66, 12  # px; of a heat map's caption, and its least width
 _RAMP = (84, 12)  # px; of the colours in it
@@ -32,17 +35,21 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str], what: st
     use_fonts_for(classes)
     totals = counts.sum(1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape, float), where=totals > 0)
-    side = min(16.0, max(4.2, 1.6 + 0.48 * number)) if number <= _NUMBERS_UP_TO else min(16.0, 5 + 0.16 * number)
-    figure, (axes,) = new_figure(side + 1.2, side, 1)
+    step = 1 if number <= _NAMES_UP_TO else math.ceil(number / 50)
+    names = [shortened(name, 24 if number <= 30 else 16) for name in classes]
+    size = 9 if number <= 16 else 7.5 if number <= 40 else 6
+    longest = max(len(name) for name in names)
+    crowded = longest > (12 if number <= 3 else 5 if number <= 8 else 2)
+    side = max(2.4, 0.5 * number) if number <= _NUMBERS_UP_TO else min(13.0, 4 + 0.16 * number)
+    beside = (
+        0.0085 * size * longest
+    )  # inches that the longest name takes: a letter is about 0.6 of its size wide, which is in 1/72 of an inch
+    figure, (axes,) = new_figure(max(5.4, side + beside + 2.1), side + (beside if crowded else 0.2) + 1.3, 1)
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")  # few errors are seen, too
     axes.set_xlabel("The network said", color=QUIET)
     axes.set_ylabel("The image shows", color=QUIET)
-    axes.set_title(f"Confusion matrix of {int(counts.sum()):,} {what}", color=INK, fontsize=11, loc="left", pad=12)
-    step = 1 if number <= _NAMES_UP_TO else math.ceil(number / 50)
-    names = [shortened(name, 18 if number <= 30 else 12) for name in classes]
+    figure.suptitle(f"Confusion matrix of {int(counts.sum()):,} {what}", color=INK, fontsize=11, x=0.02, y=0.985, va="top", ha="left")
     places = list(range(0, number, step))
-    size = 9 if number <= 16 else 7.5 if number <= 40 else 6
-    crowded = max((len(name) for name in names), default=0) > (12 if number <= 3 else 5 if number <= 8 else 2)
     axes.set_xticks(places, [names[place] for place in places], rotation=90 if crowded else 0, fontsize=size, color=INK)
     axes.set_yticks(places, [names[place] for place in places], fontsize=size, color=INK)
     axes.tick_params(length=0)
@@ -57,7 +64,8 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str], what: st
             for column in range(number):
                 if counts[row, column]:
                     colour = "white" if shares[row, column] > 0.3 else INK
-                    axes.text(column, row, _short_number(int(counts[row, column])), ha="center", va="center", fontsize=size, color=colour)
+                    text = f"{counts[row, column]:,}" if number <= _WHOLE_NUMBERS_UP_TO else _short_number(int(counts[row, column]))
+                    axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
     bar = figure.colorbar(
         image, ax=axes, fraction=0.03, pad=0.02, aspect=30, ticks=[0, 0.1, 0.25, 0.5, 0.75, 1], format=PercentFormatter(1.0)
     )
@@ -68,10 +76,10 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str], what: st
 
 
 def class_bars(values: Sequence[float], classes: Sequence[str], title: str, axis: str) -> bytes:
-    """One horizontal bar per class with a value 0–1, sorted, at most the 60 lowest: where to look first."""
+    """One horizontal bar per class with a value 0–1, the lowest on top, at most the 60 lowest: where to look first."""
     use_fonts_for(classes)
-    order = sorted(range(len(classes)), key=lambda index: values[index])[:60]
-    figure, (axes,) = new_figure(8, min(16.0, 1.6 + 0.3 * len(order)), 1)
+    order = sorted(range(len(classes)), key=lambda index: values[index])[:_BARS]
+    figure, (axes,) = new_figure(8, min(16.0, 1.3 + 0.3 * len(order)), 1)
     plain_axes(axes, title if len(order) == len(classes) else f"{title}: the {len(order)} lowest of {len(classes)} classes")
     places = list(range(len(order)))
     axes.barh(places, [values[index] for index in order], color=TRAINING, height=0.7)
@@ -79,6 +87,7 @@ def class_bars(values: Sequence[float], classes: Sequence[str], title: str, axis
     for place, index in zip(places, order, strict=True):
         axes.text(values[index] + 0.01, place, f"{100 * values[index]:.0f} %", va="center", fontsize=8, color=QUIET)
     axes.set_xlim(0, 1.08)
+    axes.set_ylim(len(order) - 0.4, -0.6)
     axes.set_xlabel(axis, color=QUIET)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.grid(axis="y", visible=False)
@@ -111,6 +120,9 @@ def best_and_worst(best: Sequence[Case], worst: Sequence[Case]) -> bytes:
             case = cases[place]
             smooth = "nearest" if max(case.image.size) < 96 else "antialiased"
             axes.imshow(np.asarray(_on_square(case.image)), interpolation=smooth)
+            axes.add_patch(
+                Rectangle((0, 0), 1, 1, transform=axes.transAxes, fill=False, edgecolor=GRID, linewidth=1)
+            )  # white images end there
             text = shortened(case.said, 24) if case.right else f"said {shortened(case.said, 20)}\nis {shortened(case.truth, 22)}"
             axes.text(
                 0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=8, color=INK if case.right else VALIDATION

@@ -1,5 +1,6 @@
 """The pictures of a report on regions: Dice per class, and the images done best and worst, what is true above what was said."""
 
+from collections import Counter
 from collections.abc import Sequence
 from io import BytesIO
 
@@ -8,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from core.datasets.fonts import font_for, shortened
-from core.datasets.previews import colour_of
+from core.datasets.fonts import font_for
+from core.datasets.legend import LINE, colour_of, draw_legend, legend_lines
 from core.datasets.records import Record
 from core.storage import Storage
 from core.vocabulary import AnnotationKind
@@ -19,6 +20,8 @@ from worker.reports import pictures
 
 _INK, _QUIET, _GROUND = (29, 33, 41), (107, 114, 128), (241, 243, 246)
 _SIDE, _GAP, _LEFT = 190, 8, 62  # px
+_EDGE = 3  # px above and below the legend
+_NARROWEST = 360  # px, of a page
 _OPACITY = 0.5
 
 Covers = list[tuple[int, NDArray[np.bool_]]]  # class index and where it is, [height, width] of any size
@@ -43,19 +46,18 @@ def region_pictures(
 def best_and_worst(
     details: dict[str, Tensor], kind: AnnotationKind, classes: Sequence[str], records: Sequence[Record], storage: Storage
 ) -> bytes:
-    """Rows of pairs: the true masks, and below them what the network said, with the image's Dice."""
+    """Rows of pairs: the true masks, and below them what the network said, with the image's Dice; above all the classes' colours, the commonest first."""
     dice = dict(zip(details["rows"].tolist(), details["image_dice"].tolist(), strict=True))
     rows = details["shown_rows"].tolist()
     maps = dict(zip(rows, details["shown_maps"].numpy(), strict=True))
     best = int(details["shown_best"])
     groups = [(title, group) for title, group in (("Best", rows[:best]), ("Worst", rows[best:])) if group]
     columns = max(len(group) for _, group in groups)
-    used: set[int] = set()
-    height = 2 * (_SIDE + _GAP) + 44
-    page = Image.new("RGB", (_LEFT + columns * (_SIDE + _GAP), len(groups) * height + 30), "white")
-    draw = ImageDraw.Draw(page)
+    used: Counter[int] = Counter()
+    body = Image.new("RGB", (max(_NARROWEST, _LEFT + columns * (_SIDE + _GAP)), len(groups) * (2 * (_SIDE + _GAP) + 44)), "white")
+    draw = ImageDraw.Draw(body)
     for line, (title, group) in enumerate(groups):
-        top = 30 + line * height
+        top = line * (2 * (_SIDE + _GAP) + 44)
         draw.text((_GAP, top + 12), title, _INK, font_for(title, 15), anchor="lm")
         for number, text in enumerate(("true", "said")):
             draw.text((_GAP, top + 26 + number * (_SIDE + _GAP) + _SIDE // 2), text, _QUIET, font_for(text, 13), anchor="lm")
@@ -67,15 +69,16 @@ def best_and_worst(
             true: Covers = [(index, covered_at(rle, record.width, record.height, picture.size)) for index, rle in regions_of(record, kind)]
             shown = [int(index) for index in np.unique(maps[row]) if index >= FIRST_CLASS]
             said: Covers = [(index - FIRST_CLASS, (maps[row] == index).any(0)) for index in shown]
-            used |= {index for index, _ in (*true, *said)}
+            used.update({index for index, _ in true})
+            used.update({index for index, _ in said})
             for place, covers in enumerate((true, said)):
                 overlaid = covered(picture, covers)
                 y = top + 26 + place * (_SIDE + _GAP)
                 draw.rectangle((left, y, left + _SIDE - 1, y + _SIDE - 1), _GROUND)
-                page.paste(overlaid, (left + (_SIDE - overlaid.width) // 2, y + (_SIDE - overlaid.height) // 2))
+                body.paste(overlaid, (left + (_SIDE - overlaid.width) // 2, y + (_SIDE - overlaid.height) // 2))
             text = f"Dice {100 * dice[row]:.0f} %"
             draw.text((left, top + 26 + 2 * (_SIDE + _GAP) + 4), text, _INK, font_for(text, 12), anchor="lm")
-    _legend(draw, sorted(used), classes, page.width)
+    page = with_legend(body, [index for index, _ in used.most_common()], classes)
     out = BytesIO()
     page.save(out, "PNG", compress_level=4)
     return out.getvalue()
@@ -106,22 +109,10 @@ def covered(picture: Image.Image, covers: Covers) -> Image.Image:
 
 
 def with_legend(picture: Image.Image, used: Sequence[int], classes: Sequence[str]) -> Image.Image:
-    """The picture under a line that names the colours of the classes `used`."""
-    page = Image.new("RGB", (picture.width, picture.height + 30), "white")
-    _legend(ImageDraw.Draw(page), used, classes, page.width)
-    page.paste(picture, (0, 30))
+    """The picture under lines that name the colours of the classes `used`; a narrow one in the middle of a page that has room for them."""
+    width = max(picture.width, _NARROWEST)
+    lines = legend_lines(used, classes, width - 2 * _GAP)
+    page = Image.new("RGB", (width, picture.height + LINE * len(lines) + 2 * _EDGE), "white")
+    draw_legend(ImageDraw.Draw(page), lines, _GAP, _EDGE)
+    page.paste(picture, ((width - picture.width) // 2, LINE * len(lines) + 2 * _EDGE))
     return page
-
-
-def _legend(draw: ImageDraw.ImageDraw, used: Sequence[int], classes: Sequence[str], width: int) -> None:
-    x = float(_GAP)
-    for place, index in enumerate(used):
-        name = shortened(classes[index], 13, 160)
-        need = 26 + font_for(name, 13).getlength(name)
-        if x + need > width - 90 and place + 1 < len(used):
-            more = f"and {len(used) - place} more"
-            draw.text((x, 15), more, _QUIET, font_for(more, 13), anchor="lm")
-            return
-        draw.rounded_rectangle((x, 8, x + 14, 22), 3, colour_of(index))
-        draw.text((x + 20, 15), name, _INK, font_for(name, 13), anchor="lm")
-        x += need + 14

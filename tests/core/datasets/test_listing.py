@@ -15,8 +15,9 @@ from core.access import Actor
 from core.clock import now
 from core.datasets.holding import drop_dataset, keep_dataset
 from core.datasets.importing import import_dataset
+from core.datasets.legend import colour_of
 from core.datasets.listing import annotation_sets_for, delete_dataset, find_dataset, list_datasets, rename_dataset
-from core.datasets.previews import colour_of, preview_page
+from core.datasets.previews import preview_page
 from core.datasets.representation import MILDLY, SERIOUSLY, WELL, representation
 from core.datasets.statistics import dataset_statistics
 from core.datasets.sweeping import sweep

@@ -1,6 +1,7 @@
 """Pictures from the smallest to the largest case; heat maps and readings that say what is there."""
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from PIL import Image
 from core import figures
 from worker.reports import pictures
 from worker.reports.activation import activation_map
+from worker.reports.batch import curves as batch_curves
+from worker.reports.batch.curves import Curve
+from worker.reports.object_drawings import Drawn, draw_objects
 from worker.reports.reading import read_curves
 
 
@@ -26,6 +30,67 @@ def test_confusion_matrices_of_any_size(classes: int) -> None:
         pictures.confusion_matrix(counts, [f"a rather long name of class {number} with $ and 漢" for number in range(classes)])
     )
     assert max(picture.size) <= 2400
+
+
+LONG = [f"Squamous cell carcinoma in situ, {side} forearm, patient {number}" for number in range(20) for side in ("left", "right")]
+
+
+def straight(number: int) -> list[Curve]:
+    return [Curve(name, np.array([0.0, 1.0]), np.array([0.0, 1.0]), 0.5) for name in LONG[:number]]
+
+
+@pytest.mark.parametrize("classes", [1, 5, 40])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda names: pictures.confusion_matrix(np.full((len(names), len(names)), 12_345), names),
+        lambda names: pictures.class_bars([number / len(names) for number in range(len(names))], names, "F1 per class", "F1"),
+        lambda names: batch_curves.roc(straight(len(names))),
+        lambda names: batch_curves.precision_recall(straight(len(names))),
+        lambda names: batch_curves.froc(straight(len(names))),
+    ],
+    ids=["confusion", "bars", "roc", "precision", "froc"],
+)
+def test_nothing_is_cut_off(draw: Callable[[list[str]], bytes], classes: int) -> None:
+    """However long the names are, the picture's edge is white all around."""
+    pixels = np.asarray(opened(draw(LONG[:classes])))
+    for edge in (pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:]):
+        assert (edge == 255).all()
+
+
+def test_the_class_that_is_known_worst_is_the_first_bar() -> None:
+    pixels = np.asarray(opened(pictures.class_bars([0.9, 0.2], ["well", "badly"], "F1 per class", "F1"))).astype(int)
+    bars = (np.abs(pixels - (0, 114, 178)).sum(2) < 6).sum(1)
+    lengths = bars[bars > 20]
+    assert lengths[0] < 0.3 * lengths[-1]
+
+
+def test_whoever_invents_nothing_has_a_line_too() -> None:
+    """A detector without false positives: its free-response curve lies left of a logarithmic axis but for what is added to it."""
+    perfect = [Curve(name, np.array([0.0, 0.0]), np.array([0.0, 0.9]), 0.9) for name in ("all classes", "cell")]
+    pixels = np.asarray(opened(batch_curves.froc(perfect))).astype(int)
+    dark = (np.abs(pixels - (29, 33, 41)).sum(2) < 30).sum(1)
+    assert dark.max() > 0.8 * pixels.shape[1]
+
+
+def test_no_score_below_nought_is_on_the_axis() -> None:
+    low, high = figures._score_range([{"score": 0.0}] * 3, None)
+    assert -0.1 * high < low < 0 < high
+
+
+def test_names_of_objects_do_not_cover_each_other() -> None:
+    """Two objects in one place, and a name longer than the picture: both names and both confidences can be read."""
+    grey = Image.new("RGB", (200, 200), (128, 128, 128))
+    first, second = (0, 158, 115), (0, 114, 178)
+    box = (20.0, 60.0, 90.0, 120.0)
+    both = draw_objects(grey, [Drawn(box, first, "first", "97 %"), Drawn(box, second, "second, " * 20, "58 %")], 200)
+    alone = draw_objects(grey, [Drawn(box, first, "first", "97 %")], 200)
+    other = draw_objects(grey, [Drawn(box, second, "second, " * 20, "58 %")], 200)
+    for colour, least in ((first, (alone, first)), (second, (other, second))):
+        filled = [(np.asarray(picture) == wanted).all(2).sum() for picture, wanted in ((both, colour), least)]
+        assert filled[0] > 0.6 * filled[1]
+    values = [draw_objects(grey, [Drawn(box, second, "second, " * 20, value)], 200) for value in ("58 %", "59 %")]
+    assert (np.asarray(values[0]) != np.asarray(values[1])).any(), "the confidence is not cut off"
 
 
 def test_a_class_without_validation_images_leaves_an_empty_row() -> None:

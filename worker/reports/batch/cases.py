@@ -20,7 +20,10 @@ CASE_SIDE = 240  # px, of a case's picture before it is fitted into the page
 
 @dataclass(frozen=True)
 class Case:
-    """Of which class and kind (a key of `COLOURS`), on which image, and how sure the model was (None where it said nothing)."""
+    """Of which class and kind (a key of `COLOURS`), on which image, and how sure the model was (None where it said nothing).
+
+    `text` is written below its picture, in a line or several.
+    """
 
     label: str
     kind: str

@@ -1,7 +1,7 @@
 """Curves of a batch test, one per class: drawn, and thinned out for report.json."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import matplotlib
@@ -9,13 +9,15 @@ import numpy as np
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from core.figures import GRID, INK, QUIET, new_figure, plain_axes, png
+from core.figures import INK, QUIET, legend, new_figure, plain_axes, png
 from worker.reports.lettering import shortened, use_fonts_for
 
 Points = NDArray[np.float64]
 
 FROC_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # false positives an image at which sensitivity is told, as LUNA16 has them
 _NAMED = 8  # curves with a colour and a name; the others are grey
+_UNNAMED = "#C9CED6"
+_LEAST_RATE = 1e-3  # a logarithmic axis has no 0; left of what is shown
 _POINTS_TOLD = 200  # of each curve in report.json
 
 
@@ -54,29 +56,51 @@ def precision_recall(curves: Sequence[Curve]) -> bytes:
 
 
 def froc(curves: Sequence[Curve]) -> bytes:
-    """Free-response curves: sensitivity over false positives an image, on a logarithmic axis."""
-    return _lines(curves, "FROC: overlap of at least 0.5", "False positives an image", "Sensitivity", "mean sensitivity", logarithmic=True)
+    """Free-response curves: sensitivity over false positives an image, on a logarithmic axis; the first one, of all classes, is black.
+
+    Beyond the last false positive sensitivity stays as it is, as the areas have it: whoever invents nothing has a level line.
+    """
+    lines = [
+        replace(curve, x=np.append(np.maximum(curve.x, _LEAST_RATE), FROC_RATES[-1]), y=np.append(curve.y, curve.y[-1])) for curve in curves
+    ]
+    title, x_title, of_classes = "FROC: overlap of at least 0.5", "False positives an image", lines[1:] if len(lines) > 2 else []
+    return _lines(of_classes, title, x_title, "Sensitivity", "mean sensitivity", whole=lines[0], logarithmic=True)
 
 
 def _lines(
-    curves: Sequence[Curve], title: str, x_title: str, y_title: str, area: str, *, diagonal: bool = False, logarithmic: bool = False
+    curves: Sequence[Curve],
+    title: str,
+    x_title: str,
+    y_title: str,
+    area: str,
+    *,
+    whole: Curve | None = None,
+    diagonal: bool = False,
+    logarithmic: bool = False,
 ) -> bytes:
+    """Curves of classes, and `whole` of all together."""
     use_fonts_for([curve.name for curve in curves])
     figure, (axes,) = new_figure(7.2, 5.2, 1)
     named = sorted(curves, key=lambda curve: curve.area)[:_NAMED]
     if len(curves) > len(named):
-        title = f"{title}: the {len(named)} weakest of {len(curves)} classes named"
+        title = f"{title}, the {len(named)} weakest of {len(curves)} classes named"
     plain_axes(axes, title)
+    style = "steps-post" if logarithmic else "default"
+
+    def draw(curve: Curve, colour: Any, width: float) -> None:
+        label = f"{shortened(curve.name, 24)}: {area} {100 * curve.area:.1f} %"
+        axes.plot(curve.x, curve.y, color=colour, linewidth=width, label=label, drawstyle=style)
+
     if diagonal:
         axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=":", label="guessing: area 50 %")
     chosen = {curve.name for curve in named}
     for curve in curves:
         if curve.name not in chosen:
-            axes.plot(curve.x, curve.y, color=GRID, linewidth=1, drawstyle="steps-post" if logarithmic else "default")
-    colours = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
-    for curve, colour in zip(named, colours, strict=False):
-        label = f"{shortened(curve.name, 24)}: {area} {100 * curve.area:.1f} %"
-        axes.plot(curve.x, curve.y, color=colour, linewidth=1.8, label=label, drawstyle="steps-post" if logarithmic else "default")
+            axes.plot(curve.x, curve.y, color=_UNNAMED, linewidth=1, drawstyle=style)
+    if whole is not None:
+        draw(whole, INK, 2.6)
+    for curve, colour in zip(named, matplotlib.colormaps["tab10"].colors, strict=False):  # type: ignore[attr-defined]
+        draw(curve, colour, 1.8)
     if logarithmic:
         axes.set_xscale("log", base=2)
         axes.set_xlim(FROC_RATES[0], FROC_RATES[-1])
@@ -89,6 +113,5 @@ def _lines(
     axes.set_xlabel(x_title, color=QUIET)
     axes.set_ylabel(y_title, color=QUIET)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    if curves:
-        axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="best")
+    legend(axes)
     return png(figure)

@@ -173,9 +173,9 @@ def label_cases(
                 record, confidence = records[place], float(sure[place])
                 text = f"{100 * confidence:.0f} %"
                 if kind == "false-positive":
-                    text += f", is {_names(truth[place], classes)}"
+                    text += f"\nis {_names(truth[place], classes)}"
                 elif kind == "false-negative":
-                    text += f", said {_names(said[place], classes)}"
+                    text += f"\nsaid {_names(said[place], classes)}"
                 cases.append(Case(name, kind, record.path, partial(picture_of, record, storage, CASE_SIDE), text, confidence))
     return cases
 

@@ -5,12 +5,12 @@ from io import BytesIO
 
 from PIL import Image, ImageDraw
 
-from core.datasets.fonts import font_for
+from core.datasets.fonts import font_for, shortened
 from worker.reports.batch.cases import COLOURS, SAMPLES, Case, fitted_thumbnail
-from worker.reports.lettering import shortened
 
 MOST_CLASSES = 12  # drawn on a picture: those with most to look at
-_SIDE, _GAP, _LEFT, _TEXT = 132, 8, 116, 17  # px
+_SIDE, _GAP, _TOP = 148, 8, 40  # px
+_NAME, _TEXT = 26, 17  # px, of the line above a class's pictures, and of each of the lines below a picture
 _INK, _QUIET, _GROUND = (29, 33, 41), (107, 114, 128), (241, 243, 246)
 KINDS = {
     "true-positive": "True positives: recognised",
@@ -20,22 +20,25 @@ KINDS = {
 
 
 def case_studies(cases: Sequence[Case], classes: Sequence[str]) -> bytes:
-    """A line per class with up to `SAMPLES` of each kind; `classes` in the order in which they are to be shown, the first ones only."""
+    """Of each class up to `SAMPLES` of each kind under its name; `classes` in the order in which they are to be shown, the first ones only."""
     shown = [name for name in classes if any(case.label == name for case in cases)][:MOST_CLASSES]
+    lines = max((case.text.count("\n") + 1 for case in cases), default=1)
     group = SAMPLES * (_SIDE + _GAP) + 2 * _GAP
-    line = _SIDE + _TEXT + 2 * _GAP
-    page = Image.new("RGB", (_LEFT + len(KINDS) * group, 40 + max(1, len(shown)) * line), "white")
+    height = _NAME + _SIDE + lines * _TEXT + 2 * _GAP
+    page = Image.new("RGB", (_GAP + len(KINDS) * group, _TOP + max(1, len(shown)) * height), "white")
     draw = ImageDraw.Draw(page)
     for column, (kind, title) in enumerate(KINDS.items()):
-        draw.text((_LEFT + column * group, 18), title, COLOURS[kind], font_for(title, 16), anchor="lm")
+        draw.text((_GAP + column * group, 18), title, COLOURS[kind], font_for(title, 16), anchor="lm")
     if not shown:
         draw.text((_GAP, 60), "Nothing to show.", _QUIET, font_for("Nothing", 14), anchor="lm")
     for place, name in enumerate(shown):
-        top = 36 + place * line
-        short = shortened(name, 14).replace(r"\$", "$")
-        draw.text((_GAP, top + _SIDE // 2), short, _INK, font_for(short, 14), anchor="lm")
+        top = _TOP + place * height
+        draw.line((_GAP, top - _GAP, page.width - 3 * _GAP, top - _GAP), _GROUND, 2)
+        short = shortened(name, 15, page.width - 4 * _GAP)
+        draw.text((_GAP, top + _NAME // 2 - 2), short, _INK, font_for(short, 15), anchor="lm")
+        top += _NAME
         for column, kind in enumerate(KINDS):
-            left = _LEFT + column * group
+            left = _GAP + column * group
             found = [case for case in cases if case.label == name and case.kind == kind][:SAMPLES]
             if not found:
                 draw.text((left, top + _SIDE // 2), "none", _QUIET, font_for("none", 13), anchor="lm")
@@ -44,8 +47,9 @@ def case_studies(cases: Sequence[Case], classes: Sequence[str]) -> bytes:
                 draw.rectangle((x, top, x + _SIDE - 1, top + _SIDE - 1), _GROUND)
                 picture = fitted_thumbnail(case.picture(), _SIDE)
                 page.paste(picture, (x + (_SIDE - picture.width) // 2, top + (_SIDE - picture.height) // 2))
-                text = shortened(case.text, 20).replace(r"\$", "$")
-                draw.text((x, top + _SIDE + _TEXT // 2 + 1), text, _INK, font_for(text, 12), anchor="lm")
+                for line, text in enumerate(case.text.split("\n")):
+                    text = shortened(text, 12, _SIDE)
+                    draw.text((x, top + _SIDE + line * _TEXT + _TEXT // 2 + 1), text, _INK, font_for(text, 12), anchor="lm")
     out = BytesIO()
     page.save(out, "PNG", compress_level=4)
     return out.getvalue()

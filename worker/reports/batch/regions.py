@@ -122,7 +122,8 @@ def _marked(objective: RegionMasks, row: int, number: int, encoded: str, record:
     for index, rle in regions:
         if index == number:
             wanted |= masks.decode(rle, width, height).astype(bool)
-    picture = np.asarray(fitted_thumbnail(picture_of(record, storage, CASE_SIDE), CASE_SIDE)).astype(np.float32)
+    shown = fitted_thumbnail(picture_of(record, storage, CASE_SIDE), CASE_SIDE)
+    picture = 0.6 * np.asarray(shown.convert("L").convert("RGB")).astype(np.float32) + 0.4 * np.asarray(shown)  # paler than the marks
     size = (picture.shape[1], picture.shape[0])
     for kind, pixels in (("true-positive", said & wanted), ("false-positive", said & ~wanted), ("false-negative", wanted & ~said)):
         covered = np.asarray(Image.fromarray(pixels.astype(np.uint8) * 255).resize(size, Image.Resampling.BILINEAR)) >= 128
