@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from bot.messages import METRIC_NAMES
 from core.db.tables import Epoch, Job, Task
 from core.errors import StationmasterError
 from core.storage import Storage
 from core.tuning.standings import Standings
+from core.vocabulary import METRIC_NAMES
 from core.wizard.screens import Picture
 
 logger = logging.getLogger(__name__)

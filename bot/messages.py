@@ -10,29 +10,8 @@ from core.events import Failed, Finished, Noticed, Progress, Stopped
 from core.tasks.hyperparameters import FIELDS, value_text
 from core.tasks.states import State
 from core.tuning.standings import JobStanding, Standings
-from core.vocabulary import TaskType
+from core.vocabulary import METRIC_NAMES, TaskType
 from core.wizard.screens import Block, Button, Confirm, Facts, Message, Picture, ProgressBar, Text, Tone
-
-METRIC_NAMES = {
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "macro_f1": "Macro F1",
-    "micro_f1": "Micro F1",
-    "auroc": "AUROC",
-    "map": "Mean average precision",
-    "ap": "AP 50:95",
-    "ap50": "AP 50",
-    "ap75": "AP 75",
-    "ap_small": "AP of small objects (up to 32² px)",
-    "ap_medium": "AP of medium objects (up to 96² px)",
-    "ap_large": "AP of large objects",
-    "ar": "Average recall",
-    "box_ap": "AP 50:95 of the boxes",
-    "box_ap50": "AP 50 of the boxes",
-    "dice": "Dice",
-    "iou": "IoU",
-    "loss": "Loss",
-}
 
 PICTURE_NAMES = {
     "scores": "Scores of all training jobs against their hyperparameters",

@@ -107,3 +107,25 @@ FLOW_TEXTS = {
     Flow.SPECIALIZED: ("Specialized training", "A prepared application: network and pre-training are fixed."),
     Flow.RETRAINING: ("Existing-model retraining", "One of your finished models learns on."),
 }
+
+# What people read of a metric; those named here are told in this order.
+METRIC_NAMES = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro F1",
+    "micro_f1": "Micro F1",
+    "auroc": "AUROC",
+    "map": "Mean average precision",
+    "ap": "AP 50:95",
+    "ap50": "AP 50",
+    "ap75": "AP 75",
+    "ap_small": "AP of small objects (up to 32² px)",
+    "ap_medium": "AP of medium objects (up to 96² px)",
+    "ap_large": "AP of large objects",
+    "ar": "Average recall",
+    "box_ap": "AP 50:95 of the boxes",
+    "box_ap50": "AP 50 of the boxes",
+    "dice": "Dice",
+    "iou": "IoU",
+    "loss": "Loss",
+}

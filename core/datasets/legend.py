@@ -35,7 +35,7 @@ def colour_of(class_index: int) -> Colour:
     colour, turn = _COLOURS[class_index % len(_COLOURS)], class_index // len(_COLOURS) % 3
     if turn == 0:
         return colour
-    red, green, blue = (part // 2 if turn == 1 else (part + 255) // 2 for part in colour)
+    red, green, blue = (part * 5 // 8 if turn == 1 else (part + 255) // 2 for part in colour)
     return red, green, blue
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from core.datasets.fonts import shortened, wide_font
@@ -36,7 +37,8 @@ def draw(found: dict[str, Any]) -> bytes:
             panels += [_draw_per_image]
         rows = (len(panels) + 1) // 2 if len(panels) > 2 else len(panels)
         height = max(4.6 if rows == 1 else 7.0, 1.8 + 0.27 * len(shown))
-        figure = Figure(figsize=(13, height), dpi=100, layout="constrained")
+        margins = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)  # inches between what is written and the edges
+        figure = Figure(figsize=(13, height), dpi=100, layout=margins)
         FigureCanvasAgg(figure)
         left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(1.15, 1)))
         _draw_labels(left.subplots(), shown, len(labels), found["cut_off"], height)
@@ -129,7 +131,7 @@ def _draw_per_image(axes: Axes, found: dict[str, Any]) -> None:
         numbers = [number for number, count in histogram.items() for _ in range(count)]
         axes.hist(numbers, bins=30, color="#56b4e9")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_ylabel("images")
+    _counts(axes, "images")
     _title(axes, key.replace("_", " ").capitalize())
 
 
@@ -146,11 +148,16 @@ def _bars(axes: Axes, histogram: dict[str, Any], colour: str) -> None:
     )
 
 
+def _counts(axes: Axes, of_what: str) -> None:
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylabel(of_what)
+
+
 def _draw_box_area(axes: Axes, found: dict[str, Any]) -> None:
     _bars(axes, found["box_area"]["histogram"], "#009e73")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.set_xlabel("of the image")
-    axes.set_ylabel("boxes")
+    _counts(axes, "boxes")
     _title(axes, "Box area")
 
 
@@ -159,7 +166,7 @@ def _draw_aspect(axes: Axes, found: dict[str, Any]) -> None:
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}:1" if value >= 1 else f"1:{1 / value:g}")
     axes.set_xlabel("width : height")
-    axes.set_ylabel("boxes")
+    _counts(axes, "boxes")
     _title(axes, "Box aspect ratio")
 
 
@@ -167,5 +174,5 @@ def _draw_coverage(axes: Axes, found: dict[str, Any]) -> None:
     _bars(axes, found["mask_coverage"]["histogram"], "#009e73")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.set_xlabel("of the image")
-    axes.set_ylabel("masks")
+    _counts(axes, "masks")
     _title(axes, "Mask coverage")

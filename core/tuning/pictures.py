@@ -1,5 +1,6 @@
 """The pictures of a search: scores against the hyperparameters that were tried, and who copied whom in a population."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -8,7 +9,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
 from core.figures import INK, QUIET, TRAINING, VALIDATION, new_figure, plain_axes, png
 from core.tasks.hyperparameters import FIELDS, value_text
@@ -16,10 +17,12 @@ from core.tasks.states import State
 from core.tuning.lineage import Family
 from core.tuning.search import Values
 from core.tuning.standings import JobStanding, Standings
+from core.vocabulary import METRIC_NAMES
 
 _NAMED, _NAMED_OF_MANY = 12, 6  # so many jobs have their numbers beside them, of more only the best
 _COLUMNS, _COLUMN_WIDTH = 6, 0.7  # up to so many values have a column each
 _MANY_ARROWS = 20  # of more, those that do not lead to the best are pale
+_WIDE = 20  # from so many times between the least and the largest value on the axis is logarithmic
 _LONGEST_LINE = 8  # of members in a title
 _KINDS = (("going on", TRAINING, "o"), ("finished", TRAINING, "s"), ("ended early", QUIET, "v"), ("failed", VALIDATION, "X"))
 
@@ -48,6 +51,12 @@ def scores_picture(standings: Standings) -> bytes:
             )
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
         axes.margins(0.12, 0.14)
+        if jobs:
+            low, high = axes.get_ylim()
+            axes.set_yticks([tick for tick in axes.get_yticks() if max(low, -1e-9) <= tick <= min(high, 1 + 1e-9)])  # no score is beyond
+        else:
+            axes.set_xticks([])
+            axes.set_yticks([])
     if jobs:
         panels[0].set_ylabel(f"{_score_title(standings)}, best epoch", color=QUIET, fontsize=9)
         handles: dict[str, Artist] = {}
@@ -69,10 +78,12 @@ def _places(axes: Axes, name: str, jobs: Sequence[JobStanding]) -> dict[int, flo
     """
     tried = sorted({job.values[name] for job in jobs})
     if not 1 <= len(tried) <= _COLUMNS:
-        if name == "learning_rate":
-            axes.set_xscale("log")
-            axes.tick_params(which="minor", length=0)
-            axes.xaxis.set_minor_formatter(NullFormatter())
+        positive = [value for value in tried if value > 0]
+        if (
+            positive and tried[0] >= 0 and positive[-1] > _WIDE * positive[0]
+        ):  # tried by magnitude: on an even axis most would lie on each other
+            axes.set_xscale("symlog" if tried[0] == 0 else "log", **({"linthresh": positive[0]} if tried[0] == 0 else {}))
+            axes.xaxis.set_minor_locator(NullLocator())
         else:
             axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: value_text(round(value, 8))))
@@ -134,6 +145,9 @@ def lineage_picture(standings: Standings, family: Family) -> bytes:
     axes.set_xticks([tick for tick in MaxNLocator(nbins=10, integer=True).tick_values(0, last) if 0 <= tick <= last])
     axes.set_xlabel("Epochs of each member; an arrow leads from the copied member to the one that copied it", color=QUIET, fontsize=9)
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=axes, fraction=0.02, pad=0.01, aspect=30)
+    told = [min(rates)] if min(rates) == max(rates) else [min(rates), math.sqrt(min(rates) * max(rates)), max(rates)]
+    bar.set_ticks(told, labels=[value_text(float(f"{rate:.2g}")) for rate in told], minor=False)
+    bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.outline.set_visible(False)
     bar.ax.tick_params(which="both", labelsize=8, colors=QUIET, length=0)
     bar.set_label("learning rate", color=QUIET, fontsize=8)
@@ -158,4 +172,4 @@ def _kind(job: JobStanding) -> str:
 
 
 def _score_title(standings: Standings) -> str:
-    return standings.score_name.replace("_", " ").capitalize() or "Score"
+    return METRIC_NAMES.get(standings.score_name, "Score")

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_pdf import FigureCanvasPdf, PdfPages
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from core.datasets.deriving import classes_in
@@ -20,7 +21,7 @@ from core.datasets.representation import CUT_OFF, MILDLY, SERIOUSLY, WELL
 from core.datasets.statistics import describe
 from core.datasets.statistics_picture import draw
 from core.figures import GRID, INK, QUIET, TRAINING, VALIDATION, plain_axes
-from core.vocabulary import AnnotationKind, TaskType
+from core.vocabulary import METRIC_NAMES, AnnotationKind, TaskType
 from worker.reports.lettering import shortened, use_fonts_for
 
 _WIDTH, _HEIGHT = 8.27, 11.69  # inches: A4
@@ -57,10 +58,12 @@ def training_report(card: Mapping[str, Any], drawn: Mapping[str, bytes], records
         PdfPages(out, metadata={"Title": f"Training report: {card['name']}", "Creator": "Stationmaster"}) as pages,
     ):
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a host without fonts of that script draws boxes
+        overview = _overview(card, found)
         for page in (
-            _overview(card, found),
+            overview,
+            *_classes(card, overview),
             *_pictures(card, drawn),
-            _data(found, records, kind, classes, set(validation)),
+            *_data(found, records, kind, classes, set(validation)),
             _settings(card),
         ):
             pages.savefig(page.figure)
@@ -147,11 +150,15 @@ class _Page:
 
 
 def _overview(card: Mapping[str, Any], found: Mapping[str, Any]) -> _Page:
-    page = _Page(_cut(card["name"], 60))
+    page = _Page(_cut(card["name"], 44))
     page.paragraph(f"Training report of {card['created_at'][:10]}, {TaskType(card['task_type']).title.lower()}", QUIET)
     dataset = card["dataset"]
     page.heading("Result on the validation images")
-    metrics = [(name.replace("_", " "), _number(value)) for name, value in card["metrics"].items() if isinstance(value, (int, float))]
+    metrics = [
+        (METRIC_NAMES.get(name, name.replace("_", " ").capitalize()), _number(value))
+        for name, value in card["metrics"].items()
+        if isinstance(value, (int, float))
+    ]
     page.rows(metrics[:16], (0, 0.35))
     page.heading("Insights")
     for sentence in insights(found["labels"]):
@@ -171,23 +178,27 @@ def _overview(card: Mapping[str, Any], found: Mapping[str, Any]) -> _Page:
         ],
         (0, 0.2),
     )
-    if rows := _class_rows(card):
-        page.heading("Class by class")
-        page.rows(
-            rows[: 1 + int((page.y - _BOTTOM) / _LINE) - 1], [0, *(0.4 + 0.15 * number for number in range(len(rows[0]) - 1))], header=True
-        )
     return page
 
 
-def _class_rows(card: Mapping[str, Any]) -> list[list[str]]:
+def _classes(card: Mapping[str, Any], page: _Page) -> list[_Page]:
+    """The numbers class by class, below what stands on `page` where all have room there, else on a page of their own; the pages added."""
     per_class = card.get("per_class") or {}
     if not per_class:
         return []
     names = list(next(iter(per_class.values())))
-    lines = [
-        [shortened(label, 34), *(_number(values[name]) for name in names)] for label, values in list(per_class.items())[:_MOST_CLASSES]
-    ]
-    return [["Class", *names], *lines]
+    rows = [[_cut(label, 34), *(_number(values[name]) for name in names)] for label, values in list(per_class.items())[:_MOST_CLASSES]]
+    more, title = len(per_class) - len(rows), "Class by class"
+    room = page.y - _BOTTOM > (len(rows) + 4) * _LINE
+    if room:
+        page.heading(title)
+    else:
+        page = _Page(title)
+    header = ["Class", *(METRIC_NAMES.get(name, name.replace("_", " ").capitalize()) for name in names)]
+    page.rows([header, *rows], [0, *(0.4 + 0.15 * number for number in range(len(names)))], header=True)
+    if more:
+        page.paragraph(f"And {more:,} more classes, which the model card has.", QUIET)
+    return [] if room else [page]
 
 
 def _pictures(card: Mapping[str, Any], drawn: Mapping[str, bytes]) -> list[_Page]:
@@ -206,7 +217,9 @@ def _pictures(card: Mapping[str, Any], drawn: Mapping[str, bytes]) -> list[_Page
     return pages
 
 
-def _data(found: dict[str, Any], records: Sequence[Record], kind: AnnotationKind, classes: Sequence[str], validation: set[int]) -> _Page:
+def _data(
+    found: dict[str, Any], records: Sequence[Record], kind: AnnotationKind, classes: Sequence[str], validation: set[int]
+) -> list[_Page]:
     page = _Page("The data")
     page.paragraph(f"{found['images']:,} images, {found['images_without_labels']:,} of them without a label or object.")
     page.heading("Images of each class, of training and of validation")
@@ -214,19 +227,25 @@ def _data(found: dict[str, Any], records: Sequence[Record], kind: AnnotationKind
     for row, record in enumerate(records):
         counts[row in validation].update(set(classes_in(record.value, kind)))
     order = sorted(range(len(classes)), key=lambda index: -(counts[0][index] + counts[1][index]))[:_MOST_CLASSES]
-    axes = page.axes(min(0.36, 0.05 + 0.02 * len(order)))
+    page.y -= 0.02  # for the legend above the bars
+    axes = page.axes(0.03 + 0.016 * len(order))
     plain_axes(axes, "" if len(order) == len(classes) else f"the {len(order)} commonest of {len(classes)} classes")
     places = np.arange(len(order))
     for shift, colour, name, side in ((-0.2, TRAINING, "training", 0), (0.2, VALIDATION, "validation", 1)):
         axes.barh(places + shift, [counts[side][index] for index in order], height=0.38, color=colour, label=name)
     axes.set_yticks(places, [shortened(classes[index], 20) for index in order], fontsize=8, color=INK)
-    axes.invert_yaxis()
+    axes.set_ylim(len(order) - 0.4, -0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color=GRID)
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
-    page.heading("Statistics")
-    page.picture(draw(found))
-    return page
+    axes.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.1)
+    picture, pages = draw(found), [page]
+    if page.height_of(picture) > page.y - _BOTTOM - 0.05:
+        pages.append(_Page("Statistics"))
+    else:
+        page.heading("Statistics")
+    pages[-1].picture(picture)
+    return pages
 
 
 def _settings(card: Mapping[str, Any]) -> _Page:

@@ -79,3 +79,10 @@ def test_jobs_of_a_grid_that_share_a_value_stand_side_by_side() -> None:
     blue = (abs(pixels - [48, 139, 196]).sum(axis=2) < 60).any(axis=0)
     runs = int((np.diff(blue.astype(int)) == 1).sum())
     assert runs >= 3 * 12, "each of the three panels shows all twelve"
+
+
+def test_values_tried_by_magnitude_do_not_lie_on_each_other() -> None:
+    jobs = tuple(job(number, 0.5, weight_decay=10.0**-number) for number in range(1, 9))
+    pixels = np.asarray(Image.open(BytesIO(scores_picture(Standings(jobs, "accuracy")))).convert("RGB")).astype(int)
+    blue = (abs(pixels[:-90] - [48, 139, 196]).sum(axis=2) < 60).any(axis=0)  # without the legend
+    assert int((np.diff(blue.astype(int)) == 1).sum()) >= 8

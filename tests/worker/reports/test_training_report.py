@@ -9,6 +9,7 @@ from core.datasets import masks
 from core.datasets.records import Record
 from core.tasks.hyperparameters import TrainingPlan
 from worker.reports import pictures
+from worker.reports import training_report as training_report_module
 from worker.reports.training_report import insights, training_report
 
 
@@ -67,3 +68,16 @@ def test_pages_for_every_kind_of_data(kind: str, classes: int) -> None:
     }
     report = training_report(card, drawn, records, [0, 1, 2])
     assert report.startswith(b"%PDF") and report.count(b"/Type /Page\n") + report.count(b"/Type /Page ") >= 4
+
+
+@pytest.mark.parametrize("classes", [3, 40, 60])
+def test_the_numbers_of_all_classes_have_room(classes: int) -> None:
+    """Below what stands on the page, or on one of their own; of more than forty the page says how many there are besides."""
+    page = training_report_module._Page("A task")
+    page.y = 0.3
+    card = {"per_class": {f"class {number} at $5": {"dice": 0.5, "iou": None} for number in range(classes)}}
+    pages = [page, *training_report_module._classes(card, page)]
+    texts = {text.get_text() for one in pages for text in one.figure.texts}
+    assert {f"class {number} at $5" for number in range(min(classes, 40))} <= texts and "IoU" in texts
+    assert any("20 more classes" in text for text in texts) == (classes == 60)
+    assert all(one.y > 0.05 for one in pages)
