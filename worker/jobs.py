@@ -30,6 +30,7 @@ from core.tuning.population import slice_end
 from core.tuning.scores import why_enough
 from core.vocabulary import AnnotationKind, TaskType, Tuning
 from core.zoo.catalogue import find_spec
+from core.zoo.devices import host_device
 from worker.database_link import DatabaseLink, is_database_away
 from worker.engine.device import choose_device
 from worker.engine.errors import DivergedError
@@ -67,15 +68,20 @@ def run_training(job_id: str, generation: int) -> None:
 
 
 def _claim(workplace: Workplace, job_id: str, generation: int) -> Claim | None:
-    devices = workplace.settings.devices_per_job
-    device = choose_device(devices).name
-    if devices > 1:
-        device = f"{devices} × {device}"
+    device = _device_name(workplace.settings.devices_per_job)
     with workplace.database.write() as session:
         claim = claim_job(session, job_id, generation, worker=own_identity(), device=device)
         if claim is not None and claim.search == Tuning.POPULATION and not claim.ending:
             begin_slice(session, job_id, generation)
     return claim
+
+
+def _device_name(devices: int) -> str:
+    """What the job trains on. Where others train it, this process must not take some of a GPU's memory by asking torch."""
+    if devices == 1:
+        return choose_device().name
+    found = host_device(devices)
+    return found.name if found.kind == "cuda" else f"{devices} × {choose_device(devices).name}"
 
 
 def carry_out(workplace: Workplace, claim: Claim, job_id: str, generation: int, team: Team) -> None:

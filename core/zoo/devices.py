@@ -1,10 +1,6 @@
 """What can be trained on: this host's device, found without importing torch, and what the gpu workers have said of theirs."""
 
-import logging
-import os
 import platform
-import shutil
-import subprocess
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
@@ -17,8 +13,7 @@ from core.db.tables import WorkerDevice
 from core.host_limits import usable_cores, usable_memory
 from core.process_identity import is_provably_dead
 from core.zoo.facts import DeviceFacts
-
-logger = logging.getLogger(__name__)
+from core.zoo.nvidia import visible_gpus
 
 SILENT = timedelta(minutes=10)  # a worker that has not shown itself for so long is not counted on
 FORGOTTEN = timedelta(days=1)
@@ -31,7 +26,7 @@ def host_device(devices_per_job: int = 1) -> DeviceFacts:
 
     Asked once: GPUs do not come and go.
     """
-    gpus = _gpus()
+    gpus = visible_gpus()
     if gpus:
         name, memory = gpus[0]
         together = min(devices_per_job, len(gpus))
@@ -72,31 +67,3 @@ def workers_device(session: Session) -> DeviceFacts:
     return replace(
         min(found, key=lambda device: (device.kind != "cpu", device.per_job * device.memory_bytes, device.cores)), count=len(found)
     )
-
-
-def _gpus() -> list[tuple[str, int]]:
-    """Name and memory of each GPU that NVIDIA's driver names and `CUDA_VISIBLE_DEVICES` lets this process use."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    wanted = None if visible is None else [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
-    command = shutil.which("nvidia-smi")
-    if command is None or wanted == []:
-        return []
-    try:
-        answer = subprocess.run(  # noqa: S603 - no part of it comes from people
-            [command, "--query-gpu=index,uuid,memory.total,name", "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-        found = {}
-        for line in answer.stdout.splitlines():
-            if line.strip():
-                index, uuid, memory, name = (part.strip() for part in line.split(",", 3))
-                found[index] = found[uuid] = (name, int(memory) * 1_048_576)
-    except (OSError, subprocess.SubprocessError, ValueError):
-        logger.debug("nvidia-smi is there but says nothing", exc_info=True)
-        return []
-    if wanted is None:
-        return [gpu for key, gpu in found.items() if key.isdigit()]
-    return [found[key] for key in wanted if key in found]

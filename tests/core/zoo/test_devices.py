@@ -2,13 +2,11 @@
 
 from datetime import timedelta
 
-import pytest
-
 from core import host_limits
 from core.clock import now
 from core.db.tables import WorkerDevice
 from core.process_identity import own_identity
-from core.zoo import catalogue, devices
+from core.zoo import catalogue
 from core.zoo.devices import host_device, show, workers_device
 from core.zoo.estimates import estimate
 from core.zoo.facts import DatasetFacts, DeviceFacts
@@ -47,28 +45,6 @@ def test_workers_that_are_silent_or_dead_do_not_count(database):
         show(session, "elsewhere|b|n|2|1", SMALL)
         session.get(WorkerDevice, "elsewhere|b|n|2|1").seen_at = now() - timedelta(minutes=11)
     assert (planned(database).name, planned(database).count) == ("a large GPU", 1)
-
-
-@pytest.mark.parametrize(
-    ("visible", "found"),
-    [
-        (None, ["NVIDIA A", "NVIDIA B, with a comma"]),
-        ("1", ["NVIDIA B, with a comma"]),
-        ("GPU-b,0", ["NVIDIA B, with a comma", "NVIDIA A"]),
-        ("", []),
-        ("-1", []),
-    ],
-)
-def test_only_gpus_that_this_process_may_use_count(monkeypatch, tmp_path, visible, found):
-    program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho '0, GPU-a, 8192, NVIDIA A'\necho '1, GPU-b, 16384, NVIDIA B, with a comma'\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    if visible is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    else:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert [name for name, _ in devices._gpus()] == found
 
 
 def test_a_container_has_what_its_limits_leave(monkeypatch):
