@@ -76,6 +76,15 @@ class Findings:
         """Note something that was kept but deserves a look."""
         self.add(Finding("warning", code, file, message, remedy, line))
 
+    def nothing_usable(self, image: str) -> None:
+        """Note that an image is left out because all that is said of it has been refused: as one without labels or objects it would mislead."""
+        self.error(
+            "nothing-usable",
+            image,
+            "All that is said of the image has been refused, so it is left out: it would be taken for one that shows nothing.",
+            "Mend what is said of it; where it shows nothing, say so with an empty row or file.",
+        )
+
     def __iter__(self) -> Iterator[Finding]:
         yield from self._kept
         for (code, severity), count in self._counts.items():

@@ -167,6 +167,7 @@ class _Reading:
     def __init__(self, kind: AnnotationKind, images: _Images, findings: Findings) -> None:
         self.kind, self._images, self._findings = kind, images, findings
         self.images: dict[str, ParsedImage] = {}
+        self._usable: set[str] = set()  # images of which a row could be used
         self.classes = ClassList()
 
     def read(self, source: Source, file: str, layout: _Layout) -> None:
@@ -187,6 +188,7 @@ class _Reading:
                 image = self.images[path] = ParsedImage(path, [[]], split, _cell(row, layout.group), annotation_file=file)
             try:
                 image.values[0] += list(self._said(row, layout, number))  # all of a row, or nothing
+                self._usable.add(path)
             except ValueError as error:
                 self._findings.error(
                     "bad-row", file, f"The row cannot be used: {error}.", "Write it as the line of column names says.", number
@@ -236,6 +238,9 @@ class _Reading:
 
     def parsed(self) -> Parsed:
         """All that was read. Labels of which each image has one are single ones."""
+        for path in [path for path in self.images if path not in self._usable]:
+            self._findings.nothing_usable(path)
+            del self.images[path]
         kind = self.kind
         if kind is not AnnotationKind.BOXES:
             counts = {len(set(image.values[0])) for image in self.images.values()}

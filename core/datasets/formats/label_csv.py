@@ -202,6 +202,7 @@ class _Table:
         self.headed = False  # the first line names the columns
         self.separator = ""
         self.images: dict[str, ParsedImage] = {}
+        self._bare: set[str] = set()  # images that a row names and says nothing of
         self.classes = ClassList()
         self._composed: dict[str, str] | None = None
         self._by_text: dict[str, int] = {}
@@ -229,14 +230,19 @@ class _Table:
                 image = images[path] = ParsedImage(path, [None], self._split(path), group, annotation_file=self.file)
             if len(row) == self.columns:
                 take(image, row, number)
-            elif len(row) > 1:
+            elif len(row) <= 1:
+                self._bare.add(path)
+            else:
                 self._bad(number, f"The row has {len(row)} columns, the others {self.columns}.", f"Write it as {_COLUMNS[self.kind]}.")
 
     def parsed(self) -> Parsed:
         """All that was read, classes in natural order."""
         for path, image in list(self.images.items()):
-            if image.values[0] is None and self.kind is not AnnotationKind.SINGLE_LABEL:
-                image.values[0] = []  # listed without labels or objects, or with bad ones only
+            if image.values[0] is None and path in self._bare and self.kind is not AnnotationKind.SINGLE_LABEL:
+                image.values[0] = []  # listed without labels or objects
+            elif image.values[0] is None and self.kind is not AnnotationKind.SINGLE_LABEL:
+                self.findings.nothing_usable(path)
+                del self.images[path]
             elif image.values[0] is None:
                 self.findings.error("no-class", path, "No row gives the image a class.", "Add the class as the second column.")
                 del self.images[path]

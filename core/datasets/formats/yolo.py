@@ -140,7 +140,13 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
         elif "label" in label.lower():
             findings.error("missing-image", label, "There is no image of this name.", "Add the image, or remove the label file.")
     points = _points_per_object(described)
-    rows = {image: _rows(source, label, points, findings) for image, label in label_of.items()}
+    rows, unusable = {}, set()
+    for image, label in label_of.items():
+        rows[image], refused = _rows(source, label, points, findings)
+        if refused and not rows[image]:
+            findings.nothing_usable(image)
+            unusable.add(image)
+    images = {stem: path for stem, path in images.items() if path not in unusable}
     names = _complete(given, rows, yaml_file or _names_file(source), findings)
     return _parsed(images, label_of, rows, names, splits, findings)
 
@@ -156,8 +162,10 @@ def _points_per_object(described: dict[str, Any]) -> int:
     return 0
 
 
-def _rows(source: Source, label: str, points: int, findings: Findings) -> list[_Row]:
+def _rows(source: Source, label: str, points: int, findings: Findings) -> tuple[list[_Row], int]:
+    """The rows of a label file, and how many were refused."""
     rows: list[_Row] = []
+    refused = 0
     for number, line in enumerate(read_text(source, label, findings).splitlines(), 1):
         cells = line.split()
         if not cells:
@@ -181,9 +189,10 @@ def _rows(source: Source, label: str, points: int, findings: Findings) -> list[_
                 "Write class x y width height, or class x1 y1 x2 y2 x3 y3 …, as fractions.",
                 number,
             )
+            refused += 1
             continue
         rows.append((index, numbers, number))
-    return rows
+    return rows, refused
 
 
 def _class_names(source: Source, described: dict[str, Any], file: str, findings: Findings) -> dict[int, str]:

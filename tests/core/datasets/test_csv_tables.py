@@ -52,9 +52,19 @@ def test_boxes_by_corners(home: Any, bring: Any, picture: Picture) -> None:
     rows = "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,32,24,cat,1,2,11,14\na.jpg,32,24,dog,5,5,9,9\nb.jpg,32,24,cat,x,2,3,4\n"
     dataset = bring(pictures(picture, "train/a.jpg", "train/b.jpg") | {"train/_annotations.csv": rows})
     boxes = {record.path: record.value["boxes"] for record in home.records(dataset)}
-    assert boxes == {"train/a.jpg": [[0, 1.0, 2.0, 10.0, 12.0], [1, 5.0, 5.0, 4.0, 4.0]], "train/b.jpg": []}
+    assert boxes == {"train/a.jpg": [[0, 1.0, 2.0, 10.0, 12.0], [1, 5.0, 5.0, 4.0, 4.0]]}
     bad = home.finding(dataset, "bad-row")
     assert (bad.file, bad.line) == ("train/_annotations.csv", 4)
+
+
+def test_an_image_whose_rows_were_all_refused_is_left_out(home: Any, bring: Any, picture: Picture) -> None:
+    """It is no image without objects: a training would learn that what it shows is background."""
+    table = "filename,class,xmin,ymin,xmax,ymax\na.jpg,cat,1,2,11,14\na.jpg,cat,x,2,3,4\nb.jpg,cat,x,2,3,4\nc.jpg,,,,,\nd.jpg,,,,,\nd.jpg,cat,1,2,nan,4\n"
+    dataset = bring(pictures(picture, "a.jpg", "b.jpg", "c.jpg", "d.jpg") | {"boxes.csv": table})
+    assert {record.path: len(record.value["boxes"]) for record in home.records(dataset)} == {"a.jpg": 1, "c.jpg": 0, "d.jpg": 0}
+    left_out = home.finding(dataset, "nothing-usable")
+    assert (left_out.severity, left_out.file) == ("error", "b.jpg") and "left out" in left_out.message
+    assert "unlisted-image" not in home.codes(dataset), "it is listed, only not rightly"
 
 
 def test_boxes_by_sizes_in_a_spreadsheets_csv(home: Any, bring: Any, picture: Picture) -> None:
@@ -93,7 +103,8 @@ def test_of_a_row_that_cannot_be_used_nothing_is_taken(home: Any, bring: Any, pi
     rows = [f"{name},1,1" for name in names[:-1]] + [f"{names[-1]},1,maybe"]
     dataset = bring(pictures(picture, *names) | {"table.csv": "\n".join(["filename,cat,dog", *rows])})
     assert home.finding(dataset, "bad-row").line == 53
-    assert {record.path: record.value["labels"] for record in home.records(dataset)}[names[-1]] == []
+    assert home.finding(dataset, "nothing-usable").file == names[-1]
+    assert {record.path for record in home.records(dataset)} == {*names[:-1]}
 
 
 COMBINED = [("1.jpg", "circle square"), ("2.jpg", "circle"), ("3.jpg", "square"), ("4.jpg", "circle square")]

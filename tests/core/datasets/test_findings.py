@@ -78,6 +78,13 @@ BOX = "<object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax
         ),
         ("no-class", "loose.png", {}, ("cat/1.png", "cat/2.png", "cat/3.png", "loose.png")),
         ("no-class", "b.png", {"label.csv": "a.png,cat\nb.png\n"}, ("a.png", "b.png")),
+        ("nothing-usable", "b.png", {"label.csv": "a.png,cat,1,1,5,5\nb.png,cat,1,x,5,5\n"}, ("a.png", "b.png")),
+        (
+            "nothing-usable",
+            "images/b.png",
+            {"data.yaml": "names: [cat]\n", "labels/a.txt": "0 0.5 0.5 0.5 0.5\n", "labels/b.txt": "0 0.5 0.5\n"},
+            ("images/a.png", "images/b.png"),
+        ),
         ("not-an-image", "cat/x.heic", {"cat/x.heic": b"x"}, ("cat/1.png", "cat/2.png", "cat/3.png")),
         ("second-label-file", "sub/label.csv", {"label.csv": "a.png,cat\n", "sub/label.csv": "a.png,dog\n"}, ("a.png",)),
         ("unlisted-image", "b.png", {"label.csv": "a.png,cat\n"}, ("a.png", "b.png")),
