@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from small_networks import CLASSIFIER
 
 from core.datasets import masks
 from core.datasets.importing import import_dataset
@@ -27,21 +28,6 @@ from core.zoo.spec import ModelSpec
 from worker.engine.training import train
 from worker.link import Ask, TrainingJob, TrainingResult
 
-TINY = ModelSpec(
-    network="test_resnet",
-    pretraining="none",
-    library="timm",
-    family="test",
-    variation="test",
-    task_types=(TaskType.SINGLE_LABEL, TaskType.MULTI_LABEL),
-    recipe="convolutional",
-    parameters=470_000,
-    gmacs=0.02,
-    input_size=160,
-    licence="",
-    mean=(0.5, 0.5, 0.5),
-    std=(0.5, 0.5, 0.5),
-)
 PLAN: dict[str, Any] = {
     "batch_size": 16,
     "epochs": 3,
@@ -182,7 +168,7 @@ class Workbench:
         return self.import_folder(folder, name)
 
     def job(
-        self, dataset: Dataset, *, task: str = "task1", generation: int = 1, spec: ModelSpec = TINY, kind: str = "", **plan: Any
+        self, dataset: Dataset, *, task: str = "task1", generation: int = 1, spec: ModelSpec = CLASSIFIER, kind: str = "", **plan: Any
     ) -> TrainingJob:
         """A job of one set of hyperparameters: those of PLAN with what is given; on the annotation set of `kind`, or the first."""
         with self.database.read() as session:

@@ -9,28 +9,13 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from small_networks import BOXES, INSTANCES
 
-from core.vocabulary import TaskType
-from core.zoo.spec import ModelSpec
 from worker.engine.checkpoint import newest
 from worker.link import Ask
 from worker.reports.inference import predict
 from worker.reports.model_files import write_model
 
-BOXES = ModelSpec(
-    network="faster_rcnn-test_resnet",
-    pretraining="none",
-    library="torchvision over timm",
-    family="test",
-    variation="test",
-    task_types=(TaskType.OBJECT_DETECTION,),
-    recipe="detector",
-    parameters=1_000_000,
-    gmacs=0.1,
-    input_size=64,
-    licence="",
-)
-INSTANCES = replace(BOXES, network="mask_rcnn-test_resnet", task_types=(TaskType.OBJECT_SEGMENTATION,), instances_only=True)
 SPECS = {"boxes": BOXES, "instances": INSTANCES}
 PLAN: dict[str, Any] = {"batch_size": 4, "epochs": 2, "image_size": 64, "learning_rate": 1e-3, "gradient_clip": 5.0}
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_networks import REGIONS
 from torch import Tensor, nn
 from torchmetrics.segmentation import DiceScore, MeanIoU
 
@@ -23,7 +24,6 @@ from core.models.exporting import ExportFormat
 from core.settings import Settings
 from core.tasks.hyperparameters import TrainingPlan
 from core.vocabulary import AnnotationKind, TaskType
-from core.zoo.spec import ModelSpec
 from worker.engine.augment import Augmentation, Normalisation
 from worker.engine.device import Device
 from worker.objectives.region_maps import cached_maps, layers_of, regions_of
@@ -33,21 +33,6 @@ from worker.reports.inference import predict
 from worker.reports.model_files import write_model
 
 CPU = Device(torch.device("cpu"), "CPU", False)
-SEGMENTER = ModelSpec(
-    network="unet-test_resnet",
-    pretraining="none",
-    library="segmentation-models-pytorch",
-    family="U-Net",
-    variation="test",
-    task_types=(TaskType.OBJECT_SEGMENTATION,),
-    recipe="segmenter",
-    parameters=1,
-    gmacs=1,
-    input_size=64,
-    licence="",
-    mean=(0.5, 0.5, 0.5),
-    std=(0.5, 0.5, 0.5),
-)
 
 
 def record(position: int, covers: dict[int, np.ndarray], width: int = 64, height: int = 64) -> Record:
@@ -266,7 +251,7 @@ def blobs(bench: Any, images: int = 16, size: tuple[int, int] = (48, 48), classe
 
 
 def segmentation_job(bench: Any, dataset: Any, **plan: Any) -> Any:
-    job = bench.job(dataset, spec=SEGMENTER, **({"image_size": 64, "batch_size": 4, "learning_rate": 5e-3} | plan))
+    job = bench.job(dataset, spec=REGIONS, **({"image_size": 64, "batch_size": 4, "learning_rate": 5e-3} | plan))
     with bench.database.read() as session:
         chosen = next(one for one in session.get_one(Dataset, dataset.id).annotation_sets if one.kind == "instances")
     return replace(

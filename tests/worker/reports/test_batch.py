@@ -3,7 +3,6 @@
 import json
 import threading
 import time
-from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
+from small_networks import BOXES, INSTANCES, REGIONS
 from sqlalchemy import select
 
 from bot.desk.desk import Desk
@@ -20,9 +20,8 @@ from core.datasets.records import Record
 from core.db.tables import LightJob, Model
 from core.errors import InvalidInputError
 from core.tasks.light import submit_light_job
-from core.vocabulary import AnnotationKind, TaskType
+from core.vocabulary import AnnotationKind
 from core.wizard.screens import Facts, Picture
-from core.zoo.spec import ModelSpec
 from worker import light
 from worker.objectives.places import Objects
 from worker.reports.batch import labels as batch_labels
@@ -32,27 +31,6 @@ from worker.reports.batch.truth import in_the_model_s_classes
 from worker.reports.model_files import write_model
 from worker.workplace import Workplace
 
-BOXES = ModelSpec(
-    network="faster_rcnn-test_resnet",
-    pretraining="none",
-    library="torchvision over timm",
-    family="test",
-    variation="test",
-    task_types=(TaskType.OBJECT_DETECTION,),
-    recipe="detector",
-    parameters=1_000_000,
-    gmacs=0.1,
-    input_size=64,
-    licence="",
-)
-REGIONS = replace(
-    BOXES,
-    network="unet-test_resnet",
-    library="segmentation-models-pytorch",
-    task_types=(TaskType.OBJECT_SEGMENTATION,),
-    recipe="segmenter",
-)
-INSTANCES = replace(BOXES, network="mask_rcnn-test_resnet", task_types=(TaskType.OBJECT_SEGMENTATION,), instances_only=True)
 SPECS = {"boxes": BOXES, "regions": REGIONS, "instances": INSTANCES}
 
 

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,11 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from small_networks import ANCHORLESS_BOXES, BOXES, INSTANCES
 
 from core.db.tables import Model
 from core.models.exporting import ExportFormat
 from core.tasks.light import submit_light_job
-from core.vocabulary import TaskType
-from core.zoo.spec import ModelSpec
 from worker import light
 from worker.engine.data import decode
 from worker.reports.export import export_model
@@ -28,21 +26,7 @@ from worker.reports.inference import predict
 from worker.reports.model_files import write_model
 from worker.workplace import Workplace
 
-BOXES = ModelSpec(
-    network="faster_rcnn-test_resnet",
-    pretraining="none",
-    library="torchvision over timm",
-    family="test",
-    variation="test",
-    task_types=(TaskType.OBJECT_DETECTION,),
-    recipe="detector",
-    parameters=1_000_000,
-    gmacs=0.1,
-    input_size=64,
-    licence="",
-)
-INSTANCES = replace(BOXES, network="mask_rcnn-test_resnet", task_types=(TaskType.OBJECT_SEGMENTATION,), instances_only=True)
-SPECS = {"boxes": BOXES, "instances": INSTANCES, "fcos": replace(BOXES, network="fcos-test_resnet")}
+SPECS = {"boxes": BOXES, "instances": INSTANCES, "fcos": ANCHORLESS_BOXES}
 PLAN: dict[str, Any] = {"batch_size": 4, "epochs": 4, "image_size": 64, "learning_rate": 2e-3, "gradient_clip": 5.0}
 
 
