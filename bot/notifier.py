@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -17,7 +17,7 @@ from bot import light_messages, messages
 from bot.curves import LiveCurves
 from bot.links import NO_LINKS, Links
 from bot.messages import Standing
-from bot.posting import ChatError, NotYetError, Poster
+from bot.posting import Announcer, ChatError, NotYetError, Poster
 from core.access import Place
 from core.clock import now
 from core.datasets.listing import count_findings, findings_of
@@ -41,6 +41,7 @@ EDIT_SECONDS = 3.0  # between two edits of a progress message
 SLOW_EDIT_SECONDS = 60.0  # after the first hour
 SLOW_AFTER_SECONDS = 3600.0
 LIGHT_SECONDS = 5.0  # a light job that has ended by then needs no progress message
+GIVEN_UP = timedelta(days=7)  # after its end: a thread that takes nothing for so long is not told any more
 LEASE_SECONDS = 30.0  # of two bot processes one tells; the other takes over when it is gone
 
 
@@ -53,6 +54,7 @@ class _Thread:
     shown: Message | None = None
     progress: Progress | None = None
     device: str = ""
+    announced: set[str] = field(default_factory=set)  # keys of messages
 
 
 @dataclass
@@ -101,7 +103,7 @@ class Notifier:
                     _log_refusal(error, poster, f"task {task_id}")
                     if thread := self._threads.get((poster.face, task_id)):
                         thread.looked = False  # it may stand there all the same: the answer can have been lost
-                    if error.gone:
+                    if error.gone or self._is_over(task_id):
                         self._close(poster.face, task_id)
             self._tell_light_jobs(poster, jobs, share)
             any_open = any_open or bool(jobs)
@@ -150,10 +152,10 @@ class Notifier:
         for number, event in events:
             message = self._message(task, model, number, event, standing, place)
             if message is not None:
+                self._announce(poster, place, thread, message)
                 # The thread's progress message stands above what follows it, so it is brought up to date first.
                 self._show_progress(poster, place, delivery, thread, messages.progress_message(task, standing))
                 if thread.looked or not poster.find(place, message.key):
-                    self.links.announce(self.posters, place, message)
                     poster.post(place, message)
                 self._save(poster.face, task_id, cursor=number)
         final = State(task.state).ended and any(isinstance(event, (Finished, Stopped, Failed)) for _, event in events)
@@ -164,6 +166,20 @@ class Notifier:
         if final:
             self._threads.pop((poster.face, task_id), None)
             self._curves.forget(task_id)
+
+    def _announce(self, poster: Poster, place: Place, thread: _Thread, message: Message) -> None:
+        """Before the thread is told, which may be locked: then this is all that people hear."""
+        if not message.announcement or message.key in thread.announced:
+            return
+        self.links.announce(self.posters, place, message)
+        if isinstance(poster, Announcer):
+            poster.announce(place, message)
+        thread.announced.add(message.key)
+
+    def _is_over(self, task_id: str) -> bool:
+        with self.database.read() as session:
+            task = session.get(Task, task_id)
+        return task is None or _long_ended(task.finished_at)
 
     def tell_light_jobs(self, poster: Poster) -> bool:
         """Tell imports and the like, how far they are and how they ended, in the threads they were asked for in; returns whether any is
@@ -190,7 +206,7 @@ class Notifier:
                     poster.post(place, message)
             except ChatError as error:
                 _log_refusal(error, poster, f"light job {job.id}")
-                if not error.gone:
+                if not error.gone and not _long_ended(job.finished_at):
                     continue
             self._light.pop(job.id, None)
             with self.database.write() as session:
@@ -307,6 +323,10 @@ def _due(time: datetime, posted_at: datetime, edited_at: datetime, share: float)
     """Whether a progress message may be changed again: seldom once it is old, and never more often than its share of the edits allows."""
     pause = SLOW_EDIT_SECONDS if (time - posted_at).total_seconds() > SLOW_AFTER_SECONDS else EDIT_SECONDS
     return (time - edited_at).total_seconds() >= max(pause, share)
+
+
+def _long_ended(finished_at: datetime | None) -> bool:
+    return finished_at is not None and now() - finished_at > GIVEN_UP
 
 
 def _log_refusal(error: ChatError, poster: Poster, whose: str) -> None:

@@ -1,6 +1,6 @@
 """A face's way to post, and how it fails."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from core.access import Place
 from core.wizard.screens import Message
@@ -38,4 +38,16 @@ class Poster(Protocol):
 
     def edit(self, place: Place, message_id: str, message: Message) -> str:
         """Change a posted message; returns the id of the message that stands now (a face may post afresh instead)."""
+        ...
+
+
+@runtime_checkable
+class Announcer(Protocol):
+    """A poster whose announcements do not wait for the thread's message: a thread can be closed where its channel is not.
+
+    Others announce when they `post`.
+    """
+
+    def announce(self, place: Place, message: Message) -> None:
+        """Tell in the channel what the message announces, where it has not been told. Never raises `ChatError`: the thread is what matters."""
         ...

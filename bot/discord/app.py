@@ -102,10 +102,14 @@ class StationmasterBot(ext.Bot):
             await (wizard if control.draft_id else desk).sent(self.office, interaction, control)
 
     async def on_raw_thread_update(self, payload: discord.RawThreadUpdateEvent) -> None:
-        """A thread in which a training goes on does not stay in the archive."""
+        """A thread in which a training goes on does not stay in the archive; one that a moderator opens again is told what it has missed."""
         standing = payload.data["thread_metadata"]
-        if standing["archived"] and not standing.get("locked"):
+        if standing.get("locked"):
+            return
+        if standing["archived"]:
             await keep_open(self.office, self, payload.thread_id)
+        else:
+            self.poster.opened(payload.thread_id)
 
 
 def create_bot(

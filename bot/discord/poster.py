@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from bot.discord.office import DEFAULT_LIMIT, Office
 from bot.discord.people import FACE
 from bot.discord.render import Shown, load_pictures, mark_of, thread_message
 from bot.discord.sheet import Drawn
-from bot.notifier import ChatError
+from bot.posting import ChatError, NotYetError
 from core.access import Place
 from core.wizard.screens import Message, Text
 
@@ -26,13 +27,23 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-UNKNOWN_CHANNEL, THREAD_ARCHIVED = 10003, 50083
+UNKNOWN_CHANNEL, THREAD_ARCHIVED, THREAD_LOCKED = 10003, 50083, 160005
 MAX_NONCE = 25
 HISTORY = 200  # messages looked through for one of ours
 EDITABLE = timedelta(minutes=59)  # an older message takes few edits more, so a fresh one takes its place
 REQUEST_SECONDS = 60.0
-FORBIDDEN_PAUSE = 60.0  # Discord shuts out bots that keep asking for what they may not
+# Discord shuts out bots that keep asking for what they may not: each pause is twice as long as the last one.
+FORBIDDEN_PAUSE, LONGEST_PAUSE = 60.0, 3600.0
 TROUBLE_PAUSE = 5.0
+
+
+@dataclass(frozen=True)
+class _Pause:
+    """A channel that refused something is left alone `until` then, by `time.monotonic`."""
+
+    until: float
+    seconds: float
+    reason: str
 
 
 class DiscordPoster:
@@ -45,7 +56,7 @@ class DiscordPoster:
         self.office = office
         self.client = client
         self._loop = loop
-        self._pauses: dict[str, tuple[float, str]] = {}
+        self._pauses: dict[str, _Pause] = {}
 
     def wants(self, place: Place) -> bool:
         """Every place of Discord, once the bot is connected."""
@@ -53,28 +64,18 @@ class DiscordPoster:
 
     def find(self, place: Place, key: str) -> str:
         """The newest message that carries the key's mark."""
-        return self._run(place, lambda: self._find(_target(place), key))
+        return self._run(place, lambda: self._find(_target(place), key), writes=False)
 
     def post(self, place: Place, message: Message) -> str:
-        """Post in the thread, and an announcement in its channel first: after a crash between the two, both are looked up."""
+        """Post in the thread."""
         pictures = self._pictures(place, message)
-        board = self._board(place)
-        if message.announcement and board is not None:
-            self._announce(board, message, place)
         return self._run(place, lambda: self._send(place, thread_message(message, pictures, mark_of(message.key)), _nonce(message.key)))
 
-    def edit(self, place: Place, message_id: str, message: Message) -> str:
-        """Change a message; an old one is replaced by a fresh one, a deleted one too."""
-        pictures = self._pictures(place, message)
-        return self._run(place, lambda: self._edit(place, message_id, message, pictures))
-
-    def _board(self, place: Place) -> Place | None:
-        """Where results are announced; nowhere beside a conversation that is held in place, between two or in the channel itself."""
-        if wanted := self.office.settings.discord_announcements.strip():
-            return Place(FACE, wanted)
-        return Place(FACE, place.channel) if place.thread else None
-
-    def _announce(self, channel: Place, message: Message, place: Place) -> None:
+    def announce(self, place: Place, message: Message) -> None:
+        """See `Announcer`."""
+        channel = self._board(place)
+        if channel is None:
+            return
         key = f"{message.key}:announcement"
         line = Message(key, (Text(message.announcement),))
         try:
@@ -82,8 +83,26 @@ class DiscordPoster:
                 drawn = thread_message(line, {}, mark_of(key), links=f"<#{_target(place)}>")
                 self._run(channel, lambda: self._send(channel, drawn, _nonce(key)))
         except ChatError as error:
-            # The thread is what matters: a channel that takes no announcements does not hold it up.
             logger.warning("the channel of %s was not told: %s", message.key, error)
+
+    def opened(self, thread_id: int) -> None:
+        """A thread that was closed is open again: what it refused is told at once."""
+        self._pauses.pop(str(thread_id), None)
+
+    def edit(self, place: Place, message_id: str, message: Message) -> str:
+        """Change a message; an old one is replaced by a fresh one, a deleted one too."""
+        pictures = self._pictures(place, message)
+        return self._run(place, lambda: self._edit(place, message_id, message, pictures))
+
+    def _board(self, place: Place) -> Place | None:
+        """Where results are announced; nowhere beside a conversation that is held in place: between two, in the channel itself, or in a post of
+        a forum, which takes nothing but posts.
+        """
+        if wanted := self.office.settings.discord_announcements.strip():
+            return Place(FACE, wanted)
+        if not place.thread or isinstance(self.client.get_channel(int(place.channel)), discord.ForumChannel):
+            return None
+        return Place(FACE, place.channel)
 
     def _pictures(self, place: Place, message: Message) -> Shown:
         channel = self.client.get_channel(_target(place))
@@ -145,28 +164,39 @@ class DiscordPoster:
     def _channel(self, channel_id: int) -> discord.PartialMessageable:
         return self.client.get_partial_messageable(channel_id)
 
-    def _run(self, place: Place, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        """Run in the bot's loop and wait; Discord's refusals become the notifier's."""
+    def _run(self, place: Place, work: Callable[[], Coroutine[Any, Any, Result]], *, writes: bool = True) -> Result:
+        """Run in the bot's loop and wait; Discord's refusals become the notifier's. What is locked can still be read: only writing shows that it is not."""
         where, loop = str(_target(place)), self._loop()
-        until, reason = self._pauses.get(where, (0.0, ""))
-        if time.monotonic() < until:
-            raise ChatError(reason)
+        pause = self._pauses.get(where)
+        if pause is not None and time.monotonic() < pause.until:
+            raise NotYetError(pause.reason)
         if loop is None or loop.is_closed():
             raise ChatError("the bot is not connected")
         task = asyncio.run_coroutine_threadsafe(work(), loop)
         try:
-            return task.result(REQUEST_SECONDS)
+            result = task.result(REQUEST_SECONDS)
         except (FutureTimeoutError, FutureCancelledError) as error:
             task.cancel()
             raise ChatError("Discord does not answer") from error
         except discord.HTTPException as error:
             gone = error.code == UNKNOWN_CHANNEL
             if not gone:
-                pause = FORBIDDEN_PAUSE if error.status in (401, 403) else TROUBLE_PAUSE
-                self._pauses[where] = (time.monotonic() + pause, str(error))
+                self._pauses[where] = _pause_after(error, pause)
             raise ChatError(str(error), gone=gone) from error
         except (OSError, RuntimeError, discord.DiscordException) as error:
             raise ChatError(f"{type(error).__name__}: {error}") from error
+        if writes:
+            self._pauses.pop(where, None)
+        return result
+
+
+def _pause_after(error: discord.HTTPException, before: _Pause | None) -> _Pause:
+    """How long a channel is left alone that has refused something, after the pause `before`."""
+    closed = error.status in (401, 403) or error.code in (THREAD_ARCHIVED, THREAD_LOCKED)
+    seconds = TROUBLE_PAUSE
+    if closed:
+        seconds = FORBIDDEN_PAUSE if before is None else min(LONGEST_PAUSE, max(FORBIDDEN_PAUSE, 2 * before.seconds))
+    return _Pause(time.monotonic() + seconds, seconds, str(error))
 
 
 def _target(place: Place) -> int:

@@ -1,11 +1,13 @@
 """A training as its thread tells it: place in the queue, progress, result, announcement, stop; and what Discord does to it meanwhile."""
 
 import asyncio
+import dataclasses
 from typing import Any
 
 import pytest
 from discord_world import Clock
 
+from core.access import Place
 from core.tasks.lifecycle import fail_job
 
 pytestmark = pytest.mark.asyncio
@@ -162,6 +164,64 @@ async def test_a_thread_stays_out_of_the_archive_while_it_trains(world: Any, sta
     world.env.backend.edit_channel(thread.id, {}, thread_metadata={"archived": True})
     await world.env.settle()
     assert _archived(world), "afterwards it may rest"
+
+
+async def test_what_a_locked_thread_does_not_take_is_announced_and_told_when_it_is_opened(world: Any, started: Any, clock: Clock) -> None:
+    training = await started()
+    training.claim()
+    await world.tick()
+    world.env.backend.edit_channel(world.thread.id, {}, thread_metadata={"locked": True})
+    for method, path in (("POST", "messages"), ("PATCH", "messages/*")):
+        world.env.inject_error(
+            method, f"/channels/{world.thread.id}/{path}", status=403, code=160005, message="Thread is locked", times=None
+        )
+    training.finish()
+    for _ in range(3):
+        await clock.passes(5)
+        await world.tick()
+    assert world.posts(world.channel) == [f"“Pets” is trained: accuracy 98.6 %.\n<#{world.thread.id}>"]
+    assert not training.delivery.done and training.state == "finished"
+    world.env.backend.faults.clear()
+    world.env.backend.edit_channel(world.thread.id, {}, thread_metadata={"locked": False})
+    await world.env.settle()
+    await world.tick()
+    assert "98.6 %" in world.words() and training.delivery.done
+    assert len(world.posts(world.channel)) == 1
+
+
+async def test_a_thread_that_stays_locked_is_asked_ever_more_seldom_and_at_last_no_more(world: Any, started: Any, clock: Clock) -> None:
+    training = await started()
+    training.claim()
+    await world.tick()
+    world.env.inject_error("POST", "/channels/*/messages", status=403, code=160005, message="Thread is locked", times=None)
+    world.env.inject_error("PATCH", "/channels/*/messages/*", status=403, code=160005, message="Thread is locked", times=None)
+    training.finish()
+    pauses, thread = [], str(world.thread.id)
+    for _ in range(8):
+        await clock.passes(5)
+        await world.tick()
+        asked = len(world.requests)
+        await world.tick()
+        assert len(world.requests) == asked, "within the pause nothing is asked of the thread"
+        pauses.append(world.bot.poster._pauses[thread].seconds)
+        world.bot.poster._pauses[thread] = dataclasses.replace(world.bot.poster._pauses[thread], until=0.0)
+    assert pauses == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+    await clock.passes(8 * 24 * 3600)
+    await world.tick()
+    assert training.delivery.done and training.state == "finished"
+
+
+async def test_beside_a_post_of_a_forum_nothing_is_announced(world: Any, started: Any) -> None:
+    """A forum takes posts only; who follows the post reads the result in it."""
+    forum = world.env.backend.create_channel(world.guild.id, name="trainings", type=15)
+    await world.ada.slash(world.channel, "train")  # opens a thread, which stands for the post
+    await world.click("Cancel")
+    training = await started(Place("discord", str(forum.id), str(world.thread.id)))
+    training.claim()
+    training.finish()
+    await world.tick()
+    assert "98.6 %" in world.words()
+    assert not [request for request in world.requests if request.path.startswith(f"/channels/{forum.id}/")]
 
 
 async def test_stopping_asks_first_and_then_says_so_until_it_is_true(world: Any, started: Any, clock: Clock, said: Any) -> None:
