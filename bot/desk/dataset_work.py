@@ -54,30 +54,43 @@ def statistics(office: Office, request: Request) -> Reply:
 
 def combine(office: Office, request: Request) -> Reply:
     """Ask what to combine a dataset with, under which name, and which labels; or queue it. Its thread tells how it went."""
+    if "name" not in request.values:
+        with office.database.read() as session:
+            first = find_dataset(session, request.actor.workspace, request.part(0))
+        return Reply(form=_combine_form(first, _annotation_set(first, request)))
+    payload = check_combine(office, request)
+    with office.database.write() as session:
+        submit_light_job(
+            session, workspace=request.actor.workspace, person=request.actor.person, kind="combine", payload=payload, place=request.place
+        )
+    office.on_start()
+    return Reply(
+        (Text(f"“{payload['name']}” is being made of {len(payload['datasets'])} datasets. It will be told here when it is ready."),)
+    )
+
+
+def check_combine(office: Office, request: Request) -> dict[str, Any]:
+    """What a light worker is to combine.
+
+    Raises:
+        StationmasterError: for a name, datasets or labels that cannot be.
+    """
     with office.database.read() as session:
         first = find_dataset(session, request.actor.workspace, request.part(0))
         others = [find_dataset(session, request.actor.workspace, name) for name in _lines(request.typed("others"))]
     annotation_set = _annotation_set(first, request)
-    if "name" not in request.values:
-        return Reply(form=_combine_form(first, annotation_set))
     name = clean_name(request.typed("name"), "dataset")
     refuse_taken_name(office.database, request.actor.workspace, name)
     parts = choose_parts([first, *others], AnnotationKind(annotation_set.kind))
     only, rename = _lines(request.typed("only")), read_renames(_lines(request.typed("rename")))
     check_labels(parts, only, rename)
-    payload = {
+    return {
         "name": name,
         "datasets": [part.dataset.id for part in parts],
         "kind": annotation_set.kind,
         "only": only,
         "rename": rename,
     }
-    with office.database.write() as session:
-        submit_light_job(
-            session, workspace=request.actor.workspace, person=request.actor.person, kind="combine", payload=payload, place=request.place
-        )
-    office.on_start()
-    return Reply((Text(f"“{name}” is being made of {len(parts)} datasets. It will be told here when it is ready."),))
 
 
 def _combine_form(dataset: Dataset, annotation_set: AnnotationSet) -> Form:

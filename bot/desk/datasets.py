@@ -63,15 +63,10 @@ def import_(office: Office, request: Request) -> Reply:
     """Ask for name and source, or queue the import of an uploaded archive or a URI; its thread tells how it went."""
     if "name" not in request.values and not request.uploads:
         return Reply(form=import_form(at_the_host=request.place.at_the_host))
-    upload = request.uploads[0] if request.uploads else None
-    name = clean_name(request.typed("name") or (PurePath(upload.name).stem if upload else ""), "dataset")
-    refuse_taken_name(office.database, request.actor.workspace, name)
-    source = request.typed("source")
-    if upload is None and not source:
-        raise InvalidInputError("There is nothing to import: neither a file nor a URI was given.", "Upload a zip or tar, or give a URI.")
+    name, source = check_import(office, request)
     payload: dict[str, str] = {"name": name}
-    if upload is not None:
-        payload["upload_key"] = _store(office, upload)
+    if request.uploads:
+        payload["upload_key"] = _store(office, request.uploads[0])
         local = office.storage.local_path(payload["upload_key"])
         payload["source"] = (
             str(local)
@@ -79,13 +74,30 @@ def import_(office: Office, request: Request) -> Reply:
             else office.storage.filesystem.unstrip_protocol(f"{office.storage.root}/{payload['upload_key']}")
         )
     else:
-        payload["source"] = _path_or_uri(source) if request.place.at_the_host else _allowed_uri(office, source)
+        payload["source"] = source
     with office.database.write() as session:
         submit_light_job(
             session, workspace=request.actor.workspace, person=request.actor.person, kind="import", payload=payload, place=request.place
         )
     office.on_start()
     return Reply((Text(f"“{name}” is being imported. What was found will be told here."),))
+
+
+def check_import(office: Office, request: Request) -> tuple[str, str]:
+    """The name that an import is to have, and where it comes from, empty for an upload.
+
+    Raises:
+        InvalidInputError, ConflictError, NotAllowedError: for a name or a source that cannot be.
+    """
+    upload = request.uploads[0] if request.uploads else None
+    name = clean_name(request.typed("name") or (PurePath(upload.name).stem if upload else ""), "dataset")
+    refuse_taken_name(office.database, request.actor.workspace, name)
+    source = request.typed("source")
+    if upload is not None:
+        return name, ""
+    if not source:
+        raise InvalidInputError("There is nothing to import: neither a file nor a URI was given.", "Upload a zip or tar, or give a URI.")
+    return name, _path_or_uri(source) if request.place.at_the_host else _allowed_uri(office, source)
 
 
 def import_form(*, at_the_host: bool = False) -> Form:

@@ -49,6 +49,13 @@ HANDLERS: dict[str, Handler] = {
 }
 
 
+# Forms whose work goes on for a while and is told in a thread: what speaks against it is known before one is opened.
+CHECKS: dict[str, Callable[[Office, Request], object]] = {
+    "dataset:import": datasets.check_import,
+    "dataset:combine": dataset_work.check_combine,
+}
+
+
 class Desk:
     """Serves every chat from one database. `on_start` wakes the queue once work has been committed."""
 
@@ -75,3 +82,10 @@ class Desk:
         if handler is None:
             raise InvalidInputError("This button is from another version.", "Ask for the list again.")
         return handler(self.office, Request(actor, place, about or value, values or {}, uploads))
+
+    def check(
+        self, actor: Actor, place: Place, action: str, value: str, values: Mapping[str, str], uploads: tuple[Upload, ...] = ()
+    ) -> None:
+        """Look what speaks against a form of `CHECKS`, and do nothing yet. Raises what `press` would."""
+        name, _, about = action.partition(" ")
+        CHECKS[name](self.office, Request(actor, place, about or value, values, uploads))

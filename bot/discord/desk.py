@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import discord
 
+from bot.desk.desk import CHECKS
 from bot.desk.reply import Upload
 from bot.discord import typed
 from bot.discord.answers import acknowledge, change, refuse, say
@@ -77,6 +78,9 @@ async def take(
     actor = actor_of(interaction, office.settings)
     try:
         async with received(attachments) as uploads:
+            if action.partition(" ")[0] in CHECKS:
+                await _make_dataset(office, interaction, actor, action, value, values, uploads)
+                return
             given = await _ask_desk(office, interaction, actor, action, value, values, uploads)
     except (InvalidInputError, ConflictError) as error:
         # A dialog cannot be opened from a dialog, so a button between them brings back what was typed.
@@ -84,6 +88,27 @@ async def take(
         await refuse(interaction, error, (Control(Verb.FORM, MEND, kept), "Mend it…", STYLES["primary"]))
         return
     await _hand_over(interaction, given)
+
+
+async def _make_dataset(
+    office: Office,
+    interaction: Interaction,
+    actor: Actor,
+    action: str,
+    value: str,
+    values: dict[str, str],
+    uploads: tuple[Upload, ...],
+) -> None:
+    """Have a dataset made, in a thread of its own: how far it is and what was left out would fill the channel."""
+    await asyncio.to_thread(office.desk.check, actor, place_of(interaction), action, value, values, uploads)
+    await hold(
+        interaction,
+        f"Images for {interaction.user.display_name}",
+        lambda venue: office.ask_desk(actor, venue.place, action, value, interaction.filesize_limit, values, uploads),
+        lambda _, given: _drawn(given),
+        "The dataset is being made; see",
+        "The dataset is being made.",
+    )
 
 
 async def _hand_over(interaction: Interaction, given: Answer) -> None:

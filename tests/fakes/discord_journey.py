@@ -30,7 +30,7 @@ class Journey:
         """Send an archive with the command, and wait until it is a dataset."""
         world = self.world
         await world.ada.slash(world.channel, "datasets", **{"import": (f"{name}.zip", archive)})
-        await self.until(lambda: any(f"“{name}” is ready" in post for post in world.posts(world.channel)))
+        await self.until(lambda: any(f"“{name}” is ready" in post for post in world.posts(world.thread)))
         with world.database.read() as session:
             return session.query(Dataset).filter_by(name=name).one()
 

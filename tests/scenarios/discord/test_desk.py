@@ -116,21 +116,32 @@ async def test_a_dataset_is_renamed_and_deleted_in_dialogs(world: Any, add_datas
 
 async def test_an_attachment_is_imported_and_its_end_is_told(world: Any, add_dataset: Callable[..., Any], said: Any) -> None:
     asked = await world.ada.slash(world.channel, "datasets", **{"import": ("pets.zip", archive(**{"cat/1.png": png()}))})
-    assert not asked.followups[0].ephemeral and "“pets” is being imported" in world.words(asked.followups[0])
+    assert asked.ephemeral and f"<#{world.thread.id}>" in said(asked) and "“pets” is being imported" in world.words()
     (job,) = jobs(world)
     assert job.payload["name"] == "pets" and world.storage.exists(job.payload["upload_key"])
-    assert job.place == {"face": "discord", "channel": str(world.channel.id), "thread": ""}
+    assert job.place == {"face": "discord", "channel": str(world.channel.id), "thread": str(world.thread.id)}
     await end_import(world, job, add_dataset("pets"))
-    assert "The dataset “pets” is ready" in world.posts(world.channel)[-1] and "Train on it" in world.posts(world.channel)[-1]
+    assert "The dataset “pets” is ready" in world.words() and "Train on it" in world.controls()
+    assert not world.posts(world.channel), "it is nobody else's affair"
+
+
+async def test_in_a_thread_an_import_stays_there(world: Any, add_dataset: Callable[..., Any]) -> None:
+    await world.ada.slash(world.channel, "train")
+    threads = len(world.channel.threads)
+    await world.ada.slash(world.thread, "datasets", **{"import": ("pets.zip", archive(**{"cat/1.png": png()}))})
+    (job,) = jobs(world)
+    assert job.place["thread"] == str(world.thread.id) and len(world.channel.threads) == threads
+    await end_import(world, job, add_dataset("pets"))
+    assert "The dataset “pets” is ready" in world.words()
 
 
 async def test_a_dialog_takes_an_archive_and_a_failed_import_says_why(world: Any, said: Any) -> None:
     listed = await world.ada.slash(world.channel, "datasets")
     opened = await world.ada.click(listed.response, label="Import a dataset")
     asked = await world.ada.submit_modal(opened, {"name": "cells", "file": [("x.zip", archive(**{"a/1.png": png()}))]})
-    assert "“cells” is being imported" in world.words(asked.followups[0])
+    assert f"<#{world.thread.id}>" in said(asked) and "“cells” is being imported" in world.words()
     await end_import(world, jobs(world)[0], error="It is no archive.")
-    assert "“cells” could not be imported: It is no archive. Send it again." in world.posts(world.channel)[-1]
+    assert "“cells” could not be imported: It is no archive. Send it again." in world.words()
 
 
 async def test_what_was_typed_wrongly_can_be_mended(world: Any, add_dataset: Callable[..., Any], said: Any) -> None:
@@ -139,6 +150,7 @@ async def test_what_was_typed_wrongly_can_be_mended(world: Any, add_dataset: Cal
     opened = await world.ada.click(listed.response, label="Import a dataset")
     refused = await world.ada.submit_modal(opened, {"name": "pets", "source": "s3://bucket/pets"})
     assert refused.ephemeral and "pets" in said(refused)
+    assert not world.channel.threads, "no thread is opened for what cannot be done"
     message = refused.response
     await world.restart()
     again = await world.ada.click(message, label="Mend it…")
@@ -337,5 +349,5 @@ async def test_datasets_are_combined_through_a_dialog(world: Any, add_dataset: C
     opened = await world.ada.click(shown.response, label="Combine")
     assert [item["component"]["custom_id"] for item in opened.modal["components"]] == ["name", "others", "only", "rename"]
     asked = await world.ada.submit_modal(opened, {"name": "animals", "others": "zoo"})
-    assert "“animals” is being made of 2 datasets" in world.words(asked.followups[0])
+    assert f"<#{world.thread.id}>" in said(asked) and "“animals” is being made of 2 datasets" in world.words()
     assert [job.kind for job in jobs(world)] == ["combine"]
