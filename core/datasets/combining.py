@@ -151,30 +151,7 @@ def combine_datasets(
         return made
     refuse_taken_name(database, workspace, name)
     kind, renamed = check_labels(parts, only, rename or {})
-    classes = ClassList()
-    source = _StoredSource(name, storage)
-    parsed = Parsed("combined", [])
-    for number, part in enumerate(parts):
-        chosen = {
-            index: classes.index(renamed.get(label, label))
-            for index, label in enumerate(part.annotation_set.classes)
-            if not only or label in only
-        }
-        with database.read() as session:
-            records = load_records(session, part.dataset.id, part.annotation_set.id)
-            scans = _scans(session, part.dataset.id)
-        for record in records:
-            raw = _raw(record, kind, chosen)
-            if raw is not None:
-                path = (
-                    f"{part.dataset.name}/{record.path}"
-                    if len({other.dataset.name for other in parts}) == len(parts)
-                    else f"{number}/{record.path}"
-                )
-                source.add(path, record.key)
-                study, series = scans.get(record.position, ("", ""))
-                parsed.images.append(ParsedImage(path, [raw], record.split, record.group, study=study, series=series))
-    parsed.sets.append(ParsedSet(parts[0].annotation_set.name.partition(" from ")[0], kind, classes.names))
+    parsed, source = _put_together(database, storage, name, parts, kind, only, renamed)
     return store_parsed(
         database,
         storage,
@@ -188,6 +165,40 @@ def combine_datasets(
         origin=origin,
         progress=progress,
     )
+
+
+def _put_together(
+    database: Database,
+    storage: Storage,
+    name: str,
+    parts: Sequence[Part],
+    kind: AnnotationKind,
+    only: Sequence[str],
+    renamed: Mapping[str, str],
+) -> tuple[Parsed, _StoredSource]:
+    """All images that stay, with their labels under the new names, and where they are read from."""
+    source, parsed, classes = _StoredSource(name, storage), Parsed("combined", []), ClassList()
+    named_apart = len({part.dataset.name for part in parts}) == len(parts)
+    for number, part in enumerate(parts):
+        chosen = {
+            index: classes.index(renamed.get(label, label))
+            for index, label in enumerate(part.annotation_set.classes)
+            if not only or label in only
+        }
+        with database.read() as session:
+            records = load_records(session, part.dataset.id, part.annotation_set.id)
+            scans = _scans(session, part.dataset.id)
+        folder = part.dataset.name if named_apart else str(number)
+        for record in records:
+            raw = _raw(record, kind, chosen)
+            if raw is None:
+                continue
+            path = f"{folder}/{record.path}"
+            source.add(path, record.key)
+            study, series = scans.get(record.position, ("", ""))
+            parsed.images.append(ParsedImage(path, [raw], record.split, record.group, study=study, series=series))
+    parsed.sets.append(ParsedSet(parts[0].annotation_set.name.partition(" from ")[0], kind, classes.names))
+    return parsed, source
 
 
 def _scans(session: Session, dataset_id: str) -> dict[int, tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Import: a folder, an archive or a URL becomes a dataset."""
 
 import gc
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -62,19 +63,7 @@ def import_dataset(
     findings = Findings()
     with open_source(source, settings, findings) as opened, Decoders(len(images_of(opened)), opened, storage) as decoders:
         findings.source = opened.name
-        try:
-            parsed = parse(opened, settings, findings, format, group_column)
-        except BadDataError as error:
-            # Nothing can be used: what was noticed until then is why.
-            first = next((finding for finding in findings if finding.severity == "error"), None)
-            raise (BadDataError(f"{error.what} {first}", error.remedy) if first else error) from error
-        _notice_unlisted(parsed, opened, findings)
-        apply_groups(parsed, opened, pattern, findings)
-        if len(parsed.images) > settings.max_images:
-            raise BadDataError(
-                f"{opened.name} holds more than {settings.max_images:,} images.",
-                "Split it into several datasets, or raise STATIONMASTER_MAX_IMAGES.",
-            )
+        parsed = _read_whole(opened, settings, findings, format, pattern, group_column)
         try:
             return store_parsed(
                 database,
@@ -94,6 +83,30 @@ def import_dataset(
             )
         finally:
             gc.unfreeze()
+
+
+def _read_whole(
+    source: Source, settings: Settings, findings: Findings, format: str, pattern: re.Pattern[str] | None, group_column: int
+) -> Parsed:
+    """What a source says, its images in their groups.
+
+    Raises:
+        BadDataError: when nothing in it can be used, with the first reason, or when it holds more images than one may have.
+    """
+    try:
+        parsed = parse(source, settings, findings, format, group_column)
+    except BadDataError as error:
+        # Nothing can be used: what was noticed until then is why.
+        first = next((finding for finding in findings if finding.severity == "error"), None)
+        raise (BadDataError(f"{error.what} {first}", error.remedy) if first else error) from error
+    _notice_unlisted(parsed, source, findings)
+    apply_groups(parsed, source, pattern, findings)
+    if len(parsed.images) > settings.max_images:
+        raise BadDataError(
+            f"{source.name} holds more than {settings.max_images:,} images.",
+            "Split it into several datasets, or raise STATIONMASTER_MAX_IMAGES.",
+        )
+    return parsed
 
 
 def _notice_unlisted(parsed: Parsed, source: Source, findings: Findings) -> None:

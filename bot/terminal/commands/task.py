@@ -1,10 +1,9 @@
 """`stationmaster task …`: create, list, show, report, stop, rename and delete training tasks."""
 
 import time
-from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from sqlalchemy import select
@@ -13,17 +12,15 @@ from sqlalchemy.orm import Session
 from bot.messages import duration
 from bot.terminal.commands.output import JsonOption, confirm_deletion, print_json, print_table, say
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption
+from bot.terminal.commands.task_choices import choose_dataset, flow_of, hyperparameters_of, task_type_of
 from bot.terminal.commands.task_created import print_created, say_queued, warn_of_one_class, warn_of_scratch
 from bot.terminal.commands.task_output import drawn_pictures, print_job, print_task
-from core.datasets.listing import annotation_sets_for, find_dataset
 from core.db.tables import Event, Job, Task
 from core.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from core.events import Progress
 from core.models.listing import find_model, report_key
-from core.settings import Settings
 from core.tasks.actions import remove_task, rename_task, stop_task
 from core.tasks.creation import create_task
-from core.tasks.hyperparameters import HyperparameterField, parse_fields
 from core.tasks.listing import find_task, job_json, list_tasks, task_json, tasks_json
 from core.tasks.states import State
 from core.tuning.search import SEARCH_FIELDS, fields_of
@@ -32,7 +29,7 @@ from core.wizard.composition import compose
 from core.wizard.context import StepContext
 from core.wizard.draft import Choices, Selection
 from core.wizard.writing import written
-from core.zoo import catalogue, presets
+from core.zoo import catalogue
 
 app = typer.Typer(help="Training tasks: create, list, show, report, stop, rename, delete.", no_args_is_help=True)
 
@@ -83,19 +80,19 @@ def create(
 ) -> None:
     """Create a training task and put it in the queue."""
     runtime = Runtime.load(workspace)
-    flow = _flow(flow, preset, model)
+    flow = flow_of(flow, preset, model)
     for option, given in (("--network", network), ("--pretraining", pretraining)):
         if flow != Flow.GENERAL and given:
             raise InvalidInputError(
                 f"{option} cannot be chosen in the flow {flow}: it is fixed there.", "Leave it out, or use --flow general."
             )
-    values = _hyperparameters(set_ or [], fields_of(tuning))
+    values = hyperparameters_of(set_ or [], fields_of(tuning))
     searched = {key: values.pop(key) for key in SEARCH_FIELDS.get(tuning, {}) if key in values}
 
     def queued(session: Session) -> Task:
         choices = Choices(
             flow=flow,
-            task_type=_task_type(session, runtime.settings, runtime.workspace, flow, task_type, preset, model),
+            task_type=task_type_of(session, runtime.settings, runtime.workspace, flow, task_type, preset, model),
             preset=preset,
             source_model_id=find_model(session, runtime.workspace, model).id if model else "",
             selection=Selection.MANUAL if network else Selection.AUTO,
@@ -114,7 +111,7 @@ def create(
             spec = catalogue.find_spec(network, pretraining, runtime.settings)
             choices.network, choices.pretraining = spec.network, spec.pretraining
         context = StepContext(session, runtime.settings, runtime.actor, choices)
-        _choose_dataset(context, dataset, annotations)
+        choose_dataset(context, dataset, annotations)
         return create_task(session, runtime.settings, compose(context))
 
     task = written(runtime.database, queued)
@@ -129,17 +126,7 @@ def create(
         except KeyboardInterrupt:
             say(f"“{task.name}” goes on: `stationmaster task show {task.id}`, or `task stop`.")
             raise
-    with runtime.database.read() as session:
-        task = find_task(session, runtime.workspace, task.id)
-        facts = task_json(session, task, with_jobs=wait)
-    if as_json:
-        print_json(facts)
-    elif wait:
-        print_task(runtime, facts)
-    else:
-        print_created(task, facts)
-    if wait and task.state != State.FINISHED:
-        raise ConflictError(f"“{task.name}” ended as {task.state}. {task.error}".strip(), task.error_remedy)
+    _print_created(runtime, task.id, ended=wait, as_json=as_json)
 
 
 @app.command("list")
@@ -274,81 +261,23 @@ def delete(
         say(f"Deleted “{found.name}”." + (" Its model stays: `stationmaster model list`." if found.model_id else ""))
 
 
-def _flow(given: Flow | None, preset: str, model: str) -> Flow:
-    """The flow asked for, or the one that a preset or a model to retrain means."""
-    meant = Flow.SPECIALIZED if preset else Flow.RETRAINING if model else Flow.GENERAL
-    if (preset and model) or (meant != Flow.GENERAL and given not in (None, meant)):
-        raise InvalidInputError(
-            "--preset belongs to --flow specialized, --model to --flow retraining.", "Give one of the two, and leave --flow out."
-        )
-    return given or meant
+def _print_created(runtime: Runtime, task_id: str, *, ended: bool, as_json: bool) -> None:
+    """What was created, or where it has been waited for how it `ended`.
 
-
-def _hyperparameters(given: list[str], fields: Mapping[str, HyperparameterField]) -> dict[str, Any]:
-    """Typed values of what --set gave; what is wrong is said of all of it at once, a line each."""
-    pairs: dict[str, str] = {}
-    wrong: list[InvalidInputError] = []
-    for item in given:
-        key, equals, value = item.partition("=")
-        if equals:
-            pairs[key.strip()] = value
-        else:
-            wrong.append(InvalidInputError(f"--set takes key=value; “{item[:60]}” was given.", "For example --set epochs=20."))
-    values: dict[str, Any] = {}
-    for key, value in pairs.items():
-        try:
-            values |= parse_fields({key: value}, fields)
-        except InvalidInputError as error:
-            wrong.append(error)
-    if wrong:
-        remedies = dict.fromkeys(error.remedy for error in wrong if error.remedy)
-        raise InvalidInputError("\n".join(error.what for error in wrong), "\n".join(remedies))
-    return values
-
-
-def _task_type(
-    session: Session, settings: Settings, workspace: str, flow: Flow, given: TaskType | None, preset: str, model: str
-) -> TaskType:
-    if flow == Flow.SPECIALIZED:
-        found = presets.find(preset, settings)
-        if found is None:
-            known = ", ".join(item.slug for item in presets.all_presets(settings))
-            raise InvalidInputError(
-                f"There is no application “{preset[:60]}”." if preset else "--flow specialized needs --preset.",
-                f"There are: {known}." if known else "None is installed here yet.",
-            )
-        settled = found.task_type
-    elif flow == Flow.RETRAINING:
-        if not model:
-            raise InvalidInputError("--flow retraining needs --model.", "`stationmaster model list` shows all there are.")
-        settled = TaskType(find_model(session, workspace, model).task_type)
-    elif given is None:
-        raise InvalidInputError("--task-type is missing.", "Give one of " + ", ".join(TaskType) + ".")
+    Raises:
+        ConflictError: when it has ended without a model.
+    """
+    with runtime.database.read() as session:
+        task = find_task(session, runtime.workspace, task_id)
+        facts = task_json(session, task, with_jobs=ended)
+    if as_json:
+        print_json(facts)
+    elif ended:
+        print_task(runtime, facts)
     else:
-        return given
-    if given not in (None, settled):
-        raise InvalidInputError(f"--task-type {given} does not fit: this is {settled}.", "Leave it out.")
-    return settled
-
-
-def _choose_dataset(context: StepContext, name: str, annotations: str) -> None:
-    dataset = find_dataset(context.session, context.actor.workspace, name)
-    fitting = annotation_sets_for(dataset, context.task_type)
-    if not fitting:
-        kinds = ", ".join(sorted({item.kind for item in dataset.annotation_sets})) or "no annotations"
-        raise ConflictError(
-            f"“{dataset.name}” has no annotations for {context.task_type} (it has {kinds}).", "Choose another dataset or task type."
-        )
-    matching = [item for item in fitting if annotations in (item.id, item.name)] if annotations else fitting
-    if len(matching) != 1:
-        what = (
-            f"“{dataset.name}” has several annotation sets that fit."
-            if not annotations
-            else f"“{dataset.name}” has no fitting annotation set “{annotations[:60]}”."
-        )
-        raise InvalidInputError(what, "Give --annotations with one of: " + ", ".join(f"{item.name} ({item.id})" for item in fitting) + ".")
-    context.choices.dataset_id, context.choices.annotation_set_id = dataset.id, matching[0].id
-    context.forget_dataset()
+        print_created(task, facts)
+    if ended and task.state != State.FINISHED:
+        raise ConflictError(f"“{task.name}” ended as {task.state}. {task.error}".strip(), task.error_remedy)
 
 
 def _wait(runtime: Runtime, task_id: str) -> Task:
