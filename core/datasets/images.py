@@ -200,6 +200,16 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def flattened(image: Image.Image) -> Image.Image:
+    """As RGB, what is transparent white: so networks see an image, and so people are to see it."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layered = image.convert("RGBA")
+        paper = Image.new("RGBA", layered.size, "white")
+        paper.alpha_composite(layered)
+        return paper.convert("RGB")
+    return image.convert("RGB")
+
+
 def stretch(values: np.ndarray) -> np.ndarray:
     """Values stretched linearly to 0–255, those that are no number black; a flat picture keeps its place in the 8-bit range."""
     numbers = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
@@ -252,4 +262,4 @@ def open_upright(data: bytes) -> Image.Image:
         ImageError: when it cannot be decoded.
     """
     stored = read_image(data, 1 << 40)
-    return ImageOps.exif_transpose(Image.open(BytesIO(stored.data))).convert("RGB")
+    return flattened(ImageOps.exif_transpose(Image.open(BytesIO(stored.data))))

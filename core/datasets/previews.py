@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from core.datasets import masks
 from core.datasets.deriving import OBJECTS
 from core.datasets.fonts import font_for, shortened
+from core.datasets.images import flattened
 from core.datasets.legend import LINE, colour_of, draw_legend, legend_lines
 from core.datasets.records import Record, load_images, load_records
 from core.db.session import Database
@@ -150,7 +151,7 @@ def _layout(count: int) -> tuple[int, int]:
 def _thumbnail(record: Record, file: bytes, kind: AnnotationKind | None, side: int) -> Image.Image:
     image = Image.open(BytesIO(file))
     image.draft("RGB", (side, side))  # JPEG decodes at an eighth, a quarter or a half where that is enough
-    picture = _flattened(image)
+    picture = flattened(image)
     scale = side / max(record.width, record.height)
     size = (max(1, round(record.width * scale)), max(1, round(record.height * scale)))
     # Enlarged pixels stay pixels: a blurred 28 px digit looks worse than a crisp one.
@@ -161,15 +162,6 @@ def _thumbnail(record: Record, file: bytes, kind: AnnotationKind | None, side: i
     if kind in (AnnotationKind.REGIONS, AnnotationKind.INSTANCES):
         return _with_masks(picture, record, kind)
     return picture
-
-
-def _flattened(image: Image.Image) -> Image.Image:
-    """As RGB, what is transparent white."""
-    if image.mode in ("RGBA", "LA") or "transparency" in image.info:
-        layered = image.convert("RGBA")
-        paper = Image.new("RGBA", layered.size, (255, 255, 255, 255))
-        return Image.alpha_composite(paper, layered).convert("RGB")
-    return image.convert("RGB")
 
 
 def _with_boxes(picture: Image.Image, boxes: list[list[Any]], scale: float) -> Image.Image:

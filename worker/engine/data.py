@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from core.datasets.images import flattened
 from core.datasets.records import Record
 from core.host_limits import usable_cores
 from core.settings import Settings
@@ -40,12 +41,7 @@ def decode(data: bytes, size: int) -> Pixels:
     with Image.open(BytesIO(data)) as image:
         if image.format == "JPEG":
             image.draft("RGB", (size, size))
-        upright: Image.Image = image
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            layered = image.convert("RGBA")
-            upright = Image.new("RGBA", layered.size, "white")
-            upright.alpha_composite(layered)
-        picture = upright.convert("RGB")
+        picture = flattened(image)
     if picture.size != (size, size):
         larger = picture.width >= 2 * size and picture.height >= 2 * size
         picture = picture.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0 if larger else None)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from core.datasets.fonts import font_for, shortened
+from core.datasets.images import flattened
 
 Colour = tuple[int, int, int]
 _Area = tuple[int, int, int, int]  # left, top, right, bottom
@@ -39,7 +40,7 @@ def draw_objects(image: Image.Image, objects: Sequence[Drawn], side: int) -> Ima
     scale = side / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     resampling = Image.Resampling.NEAREST if scale >= 4 else Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.LANCZOS
-    picture = image.convert("RGB").resize(size, resampling)
+    picture = flattened(image).resize(size, resampling)
     for one in reversed(objects):
         if one.mask is not None:
             picture = _covered(picture, one.mask, one.colour)

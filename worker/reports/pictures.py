@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from core.datasets import fonts
+from core.datasets.images import flattened
 from core.figures import DPI, GRID, INK, QUIET, TRAINING, VALIDATION, new_figure, plain_axes, png
 from core.figures import curves as curves
 from worker.reports.lettering import shortened, use_fonts_for
@@ -148,7 +149,7 @@ def heat_over(image: Image.Image, heat: NDArray[np.float32], label: str, confide
     """
     scale = side / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    base = np.asarray(image.convert("RGB").resize(size, Image.Resampling.NEAREST if scale > 4 else Image.Resampling.LANCZOS), np.float32)
+    base = np.asarray(flattened(image).resize(size, Image.Resampling.NEAREST if scale > 4 else Image.Resampling.LANCZOS), np.float32)
     warm = np.asarray(Image.fromarray((heat * 255).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC), np.float32)[..., None] / 255
     grey = base.mean(2, keepdims=True) * 0.7 + base * 0.3  # colours of the image must not be mistaken for heat
     picture = Image.new("RGB", (max(size[0], _CAPTION_WIDTH), size[1] + _CAPTION_HEIGHT), "white")

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from core.datasets.fonts import font_for
+from core.datasets.images import flattened
 from core.datasets.legend import LINE, colour_of, draw_legend, legend_lines
 from core.datasets.records import Record
 from core.storage import Storage
@@ -88,7 +89,7 @@ def fitted(image: Image.Image, width: int, height: int, side: int = _SIDE) -> Im
     """An image in the proportions of `width` × `height`, its longer side `side` px."""
     scale = side / max(width, height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return image.convert("RGB").resize(size, Image.Resampling.NEAREST if scale >= 4 else Image.Resampling.BICUBIC)
+    return flattened(image).resize(size, Image.Resampling.NEAREST if scale >= 4 else Image.Resampling.BICUBIC)
 
 
 def covered(picture: Image.Image, covers: Covers) -> Image.Image:

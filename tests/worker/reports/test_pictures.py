@@ -17,6 +17,7 @@ from worker.reports.batch import curves as batch_curves
 from worker.reports.batch.curves import Curve
 from worker.reports.object_drawings import Drawn, draw_objects
 from worker.reports.reading import read_curves
+from worker.reports.region_pictures import fitted
 
 
 def opened(data: bytes) -> Image.Image:
@@ -183,3 +184,17 @@ def test_a_heat_map_says_of_what_it_is(size: tuple[int, int]) -> None:
     middle = cat.shape[1] // 2
     reddest = cat[shown // 4, middle].astype(int)
     assert np.abs(cat[shown:].astype(int) - reddest).sum(2).min() < 12, "the legend holds the colour of the warmest place"
+
+
+def test_what_is_transparent_is_white_as_the_network_sees_it() -> None:
+    """Black lines on a transparent ground would be nothing but black."""
+    clear = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    clear.paste((0, 0, 0, 255), (30, 0, 34, 64))
+    drawings = [
+        opened(pictures.heat_over(clear, np.zeros((8, 8), np.float32), "line", 0.9, side=64)),
+        draw_objects(clear, [Drawn((5, 5, 20, 20), (0, 158, 115))], 64),
+        fitted(clear, 64, 64, 64),
+    ]
+    for picture in drawings:
+        left = (picture.width - 64) // 2  # a heat map stands in the middle above its caption
+        assert picture.getpixel((left + 60, 60)) == (255, 255, 255) and picture.getpixel((left + 32, 60)) == (0, 0, 0)

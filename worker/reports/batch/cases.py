@@ -10,6 +10,7 @@ from io import BytesIO
 
 from PIL import Image
 
+from core.datasets.images import flattened
 from core.datasets.records import Record
 from core.storage import Storage
 
@@ -38,7 +39,7 @@ def picture_of(record: Record, storage: Storage, side: int = 0) -> Image.Image:
     with Image.open(BytesIO(storage.read(record.key))) as image:
         if side:
             image.draft("RGB", (side, side))
-        picture = image.convert("RGB")
+        picture = flattened(image)
     if side:
         picture.thumbnail((side, side))
     return picture
@@ -48,4 +49,4 @@ def fitted_thumbnail(image: Image.Image, side: int) -> Image.Image:
     """An image with its longer side `side` px long."""
     scale = side / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return image.convert("RGB").resize(size, Image.Resampling.NEAREST if scale >= 4 else Image.Resampling.BICUBIC)
+    return image.resize(size, Image.Resampling.NEAREST if scale >= 4 else Image.Resampling.BICUBIC)
