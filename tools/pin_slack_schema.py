@@ -3,8 +3,9 @@
 
     python tools/pin_slack_schema.py             # needs node, npm and the npm registry; writes tests/fakes/slack_api.json
 
-Slack has no JSON schema of its Web API, but it publishes TypeScript types of the arguments of each method, of blocks, views and manifests
-(`@slack/web-api` and `@slack/types`, MIT), with the longest texts and lists in their comments. `ts-json-schema-generator` (MIT) turns the types
+Slack has no JSON schema of its Web API, but it publishes TypeScript types of the arguments of each method, of blocks, views and manifests, of the
+events and payloads that it sends and of the answers to them (`@slack/web-api`, `@slack/types`, `@slack/bolt`, MIT), with the longest texts and lists
+in their comments. `ts-json-schema-generator` (MIT) turns the types
 into a schema that takes no other properties. Here the limits of the comments become `maxLength` and the like, unions told apart by `type` are
 written so that checking them is quick and says what is wrong, and whatever is not for checking is left out. A comment with a limit that was not
 understood is printed: one to read when the versions below go up.
@@ -22,7 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PINNED = ROOT / "tests" / "fakes" / "slack_api.json"
-PACKAGES = {"@slack/web-api": "8.2.0", "@slack/types": "3.2.0"}
+PACKAGES = {"@slack/bolt": "5.1.0", "@slack/web-api": "8.2.0", "@slack/types": "3.2.0"}
 GENERATOR = {"ts-json-schema-generator": "2.4.0"}
 METHODS = {  # of the Web API that the bot calls: the type of their arguments
     "apps.connections.open": "AppsConnectionsOpenArguments",
@@ -44,16 +45,38 @@ METHODS = {  # of the Web API that the bot calls: the type of their arguments
     "views.publish": "ViewsPublishArguments",
     "views.update": "ViewsUpdateArguments",
 }
-CHECKED_APART = {"blocks", "view"}
-OTHERS = {"KnownBlock": "block", "View": "view", "PlainTextOption": "option", "AppManifest": "manifest"}
-ENTRY = "\n".join(
-    [
-        'export * from "@slack/web-api";',
-        'export * from "@slack/types";',
-        'import type { AppsManifestCreateArguments } from "@slack/web-api";',
-        'export type AppManifest = AppsManifestCreateArguments["manifest"];',
-    ]
-)
+PAYLOADS = {  # that Slack sends when somebody does something, by their `type`
+    "block_actions": "BlockActions",
+    "block_suggestion": "BlockSuggestion",
+    "message_action": "MessageShortcut",
+    "shortcut": "GlobalShortcut",
+    "slash_commands": "SlashCommand",
+    "view_submission": "ViewSubmitAction",
+}
+EVENTS = {  # that Slack tells the bot of
+    "app_home_opened": "AppHomeOpenedEvent",
+    "app_mention": "AppMentionEvent",
+    "app_uninstalled": "AppUninstalledEvent",
+    "message": "MessageEvent",
+    "tokens_revoked": "TokensRevokedEvent",
+}
+ANSWERS = {  # of the bot: what it acknowledges a payload with, and what it sends to a payload's response_url
+    "block_suggestion": "BlockOptions",
+    "response_url": "RespondArguments",
+    "view_submission": "ViewResponseAction",
+}
+OTHERS = {"block": "KnownBlock", "manifest": "AppManifest", "option": "PlainTextOption", "view": "View"}
+CHECKED_APART = {"blocks", "view"}  # of a method
+ENTRY = """
+export * from "@slack/web-api";
+export * from "@slack/types";
+export type { BlockOptions, BlockSuggestion, GlobalShortcut, MessageShortcut, RespondArguments, SlashCommand } from "@slack/bolt";
+export type { ViewResponseAction, ViewSubmitAction } from "@slack/bolt";
+import type { AppsManifestCreateArguments } from "@slack/web-api";
+import type { BlockAction, BlockElementAction } from "@slack/bolt";
+export type AppManifest = AppsManifestCreateArguments["manifest"];
+export type BlockActions = BlockAction<BlockElementAction>;
+"""
 
 LONGEST = re.compile(r"max(?:imum)?\s+length\s+(?P<where>[^.]*?)\s*(?:is|of)\s+(?P<number>[\d,]+)\s+characters", re.IGNORECASE)
 SHORTEST = re.compile(r"minimum\s+length\s+[^.]*?is\s+(?P<number>\d+)", re.IGNORECASE)
@@ -66,18 +89,16 @@ NOT_FOR_CHECKING = {"description", "examples", "default", "deprecated", "$commen
 
 
 def generated(folder: Path) -> dict[str, Any]:
-    """The schemas of all types, by their names, as the generator makes them; and, under an empty name, the packages' licence."""
+    """The schemas of all types, by their names, as the generator makes them; and, under an empty name, the packages' licences."""
     wanted = [f"{name}@{version}" for name, version in (PACKAGES | GENERATOR).items()]
     (folder / "package.json").write_text('{"private": true}')
     subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--silent", "--save-exact", *wanted], cwd=folder, check=True)
     (folder / "entry.ts").write_text(ENTRY)
     shutil.copy(ROOT / "tools" / "slack_schema.mjs", folder)
-    types = sorted({*METHODS.values(), *OTHERS})
+    types = sorted({*METHODS.values(), *PAYLOADS.values(), *EVENTS.values(), *ANSWERS.values(), *OTHERS.values()})
     made = subprocess.run(["node", "slack_schema.mjs", "entry.ts", *types], cwd=folder, check=True, stdout=subprocess.PIPE)
     licences = {(folder / "node_modules" / name / "LICENSE").read_text().strip() for name in PACKAGES}
-    if len(licences) != 1:
-        raise SystemExit("the packages' licences differ: look at them")
-    return {"": licences.pop(), **json.loads(made.stdout)}
+    return {"": "\n\n".join(sorted(licences)), **json.loads(made.stdout)}
 
 
 def of_text(schema: dict[str, Any]) -> bool:
@@ -131,10 +152,14 @@ def read_limits(definitions: dict[str, Any]) -> None:
 
 
 def leave_out(definitions: dict[str, Any]) -> None:
-    """Take away what is there to be read only."""
+    """Take away what is there to be read only; and in JSON nothing is both demanded and undefined."""
     for schema in schemas(definitions, names=True):
         for key in NOT_FOR_CHECKING & set(schema):
             del schema[key]
+        if "required" in schema and "properties" in schema:
+            schema["required"] = [name for name in schema["required"] if schema["properties"].get(name) != {"not": {}}]
+        if "url_private" in schema.get("properties", ()):  # a file that somebody sent: each type of it knows other properties of the same
+            schema.pop("additionalProperties", None)
 
 
 def without_unknown_blocks(definitions: dict[str, Any]) -> None:
@@ -221,7 +246,7 @@ def described(name: str, definitions: dict[str, Any]) -> dict[str, Any]:
 
 def reached(schema: Any, definitions: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     """The definitions that a schema leads to."""
-    for name in re.findall(r'"#/definitions/([^"]+)"', json.dumps(schema)):
+    for name in re.findall(r'"#/definitions/([^"]+)"', json.dumps(schema, ensure_ascii=False)):
         if name not in found:
             found[name] = definitions[name]
             reached(definitions[name], definitions, found)
@@ -229,24 +254,30 @@ def reached(schema: Any, definitions: dict[str, Any], found: dict[str, Any]) -> 
 
 
 def pinned(made: dict[str, Any]) -> dict[str, Any]:
-    """One schema: `methods` and the others by name, with the definitions they need."""
-    licence = made.pop("")
+    """One schema: methods, payloads, events, answers and the others by name, with the definitions they need."""
+    licences = made.pop("")
     definitions: dict[str, Any] = {}
     for schema in made.values():
         for name, definition in schema["definitions"].items():
             if definitions.setdefault(name, definition) != definition:
                 raise SystemExit(f"two definitions of {name}")
+    # What is pressed in a dialog or a home has no message to answer to, whatever the type says.
+    definitions["BlockAction<BlockElementAction>"]["required"].remove("response_url")
+    # The generator joins the alternatives of this type into one that demands what each of them does.
+    del definitions["RespondArguments"]["required"]
     read_limits(definitions)
     leave_out(definitions)
     without_unknown_blocks(definitions)
     definitions = {name: told_apart(definition, definitions) for name, definition in definitions.items()}
-    roots = {
-        "methods": {method: shared_first(described(name, definitions)) for method, name in METHODS.items()},
-        **{called: described(name, definitions) for name, called in OTHERS.items()},
-    }
-    source = " and ".join(f"{name} {version}" for name, version in PACKAGES.items())
+
+    def group(names: dict[str, str]) -> dict[str, Any]:
+        return {called: described(name, definitions) for called, name in names.items()}
+
+    methods = {method: shared_first(schema) for method, schema in group(METHODS).items()}
+    roots = {"methods": methods, "payloads": group(PAYLOADS), "events": group(EVENTS), "answers": group(ANSWERS), **group(OTHERS)}
+    source = ", ".join(f"{name} {version}" for name, version in PACKAGES.items())
     return {
-        "$comment": f"Made by tools/pin_slack_schema.py from Slack's published TypeScript types, {source}. Their licence: {licence}",
+        "$comment": f"Made by tools/pin_slack_schema.py from Slack's published TypeScript types, {source}. Their licences: {licences}",
         **roots,
         "definitions": dict(sorted(reached(roots, definitions, {}).items())),
     }

@@ -71,7 +71,7 @@ class Person:
         homes = {home["id"]: home for home in self.slack.homes.values()}
         source = (self.slack.views | homes)[view] if view else message or self.screen()
         block_id, button = _button(source["blocks"], label)
-        action = {key: item for key, item in button.items() if key in ("action_id", "text", "value", "style", "type", "confirm")}
+        action = {key: item for key, item in button.items() if key in ("action_id", "text", "value", "type")}
         return self._action(source, {"block_id": block_id, "action_ts": f"{time.time():.6f}"} | action, view=view)
 
     def choose(self, action: str, option: str, message: dict[str, Any] | None = None) -> Acknowledged:
@@ -84,7 +84,7 @@ class Person:
             "type": element["type"],
             "action_id": action,
             "block_id": block_id,
-            "selected_option": chosen,
+            "selected_option": {"text": chosen["text"], "value": chosen["value"]},
             "action_ts": f"{time.time():.6f}",
         }
         return self._send(*self._action(source, pressed))
@@ -93,7 +93,7 @@ class Person:
         """Type into a menu that searches."""
         source = message or self.screen()
         block_id = next(block_id for block_id, item in elements(source["blocks"]) if item["action_id"] == action)
-        payload = self._person() | {
+        payload = self._person("name") | {
             "type": "block_suggestion",
             "container": self._container(source),
             "channel": {"id": self.channel, "name": "vision"},
@@ -120,7 +120,7 @@ class Person:
                 name, element = block["block_id"].removeprefix("field:"), block["element"]
                 state[block["block_id"]] = {element["action_id"]: typed(element, values.pop(name, None), files)}
         assert not values, f"no such fields: {values}"
-        payload = self._person() | {
+        payload = self._person("name") | {
             "type": "view_submission",
             "api_app_id": "A0000FAKE",
             "trigger_id": self.slack.new_trigger(),
@@ -150,8 +150,9 @@ class Person:
     def mention(self, text: str, thread: str = "", files: list[dict[str, Any]] | None = None) -> dict[str, Any]:
         """Write to the bot in the channel; Slack tells of it twice, as a mention and as a message."""
         message = self.slack.say(self.channel, self.user, f"<@{BOT_USER}> {_escaped(text)}", thread, files)
-        self._send("events_api", self._event({"type": "message", "channel_type": "channel", "channel": self.channel} | message))
-        mention = {key: value for key, value in message.items() if key != "subtype"} | {"type": "app_mention", "channel": self.channel}
+        self._send("events_api", self._event(self._said(message, "channel")))
+        mention = {key: value for key, value in message.items() if key != "subtype"}
+        mention |= {"type": "app_mention", "channel": self.channel, "event_ts": message["ts"]}
         self._send("events_api", self._event(mention))
         return message
 
@@ -159,7 +160,7 @@ class Person:
         """Write a message."""
         message = self.slack.say(self.channel, self.user, _escaped(text), thread, files)
         kind = "im" if self.slack.channels[self.channel].user else "channel"
-        self._send("events_api", self._event({"channel_type": kind, "channel": self.channel} | message))
+        self._send("events_api", self._event(self._said(message, kind)))
         return message
 
     @property
@@ -180,7 +181,7 @@ class Person:
 
     def shortcut(self, callback: str, message: dict[str, Any] | None = None) -> Acknowledged:
         """Use a shortcut, global or on a message."""
-        payload = self._person() | {
+        payload = self._person("name" if message else "username") | {
             "type": "message_action" if message else "shortcut",
             "callback_id": callback,
             "trigger_id": self.slack.new_trigger(),
@@ -207,11 +208,12 @@ class Person:
         self.settle()
         return answer
 
-    def _person(self) -> dict[str, Any]:
+    def _person(self, *named: str) -> dict[str, Any]:
+        """Who they are; the field of their name is called differently from payload to payload."""
         name = self.slack.users[self.user]["name"]
         return {
             "team": {"id": self.team, "domain": "fake"},
-            "user": {"id": self.user, "username": name, "name": name, "team_id": self.team},
+            "user": {"id": self.user, "team_id": self.team} | dict.fromkeys(named, name),
             "token": "verification",
         }
 
@@ -221,7 +223,7 @@ class Person:
         return container | ({"thread_ts": message["thread_ts"]} if message.get("thread_ts") else {})
 
     def _action(self, source: dict[str, Any], action: dict[str, Any], *, view: str = "") -> tuple[str, dict[str, Any]]:
-        payload = self._person() | {
+        payload = self._person("username", "name") | {
             "type": "block_actions",
             "api_app_id": "A0000FAKE",
             "trigger_id": self.slack.new_trigger(),
@@ -240,6 +242,9 @@ class Person:
                 "response_url": self.slack.new_response_url(),
             }
         return "interactive", payload
+
+    def _said(self, message: dict[str, Any], kind: str) -> dict[str, Any]:
+        return {"channel_type": kind, "channel": self.channel, "event_ts": message["ts"]} | message
 
     def _event(self, event: dict[str, Any], event_id: str = "") -> dict[str, Any]:
         return {

@@ -1,4 +1,4 @@
-"""What Slack publishes of its API, as a schema: the arguments of each method, blocks, views, options and manifests.
+"""What Slack publishes of its API, as a schema: the arguments of each method, blocks, views, options, manifests, what it sends and is answered.
 
 `slack_api.json` is made from Slack's own TypeScript types by `tools/pin_slack_schema.py`, which says how. No property is taken that they do not
 name, and the longest texts and lists are those of their comments. What they leave unsaid is in `slack_rules`.
@@ -25,6 +25,32 @@ def argument_problems(method: str, arguments: Mapping[str, Any], *, as_text: boo
     found = _problems(f"methods/{method}", json.dumps(given))
     found += [problem for block in given.get("blocks") or () for problem in block_problems(block)]
     return found + (view_problems(given["view"]) if "view" in given else [])
+
+
+def payload_problems(kind: str, payload: Mapping[str, Any]) -> list[str]:
+    """What is wrong with what Slack is to send: an envelope's type and its payload. What is none of Slack's would make the bot rely on it."""
+    if kind == "events_api" and payload["type"] == "url_verification":
+        return []  # the types leave it to the library
+    if kind == "events_api":
+        kind, payload = str(payload["event"]["type"]), payload["event"]
+        return (
+            _problems(f"events/{kind}", json.dumps(payload))
+            if kind in SCHEMA["events"]
+            else [f"{kind} is none of the events of the schema"]
+        )
+    kind = kind if kind == "slash_commands" else str(payload["type"])
+    # Slack says null of an enterprise that there is not; the types know undefined only, which JSON has not.
+    given = {key: value for key, value in payload.items() if key != "enterprise" or value is not None}
+    return (
+        _problems(f"payloads/{kind}", json.dumps(given))
+        if kind in SCHEMA["payloads"]
+        else [f"{kind} is none of the payloads of the schema"]
+    )
+
+
+def answer_problems(kind: str, answer: Any) -> list[str]:
+    """What is wrong with what the bot acknowledges a payload with, by the payload's type, or sends to its `response_url`."""
+    return _problems(f"answers/{kind}", json.dumps(answer)) if kind in SCHEMA["answers"] else [f"{kind} is acknowledged without words"]
 
 
 def block_problems(block: Any) -> list[str]:
@@ -68,12 +94,13 @@ def _short(message: str) -> str:
 
 
 def _meant(error: ValidationError) -> ValidationError:
-    """Of several things that something might be, the complaint about the one that it comes closest to."""
+    """Of several things that something might be, the complaint about the one that it says it is, or comes closest to."""
     while error.context:
         branches: dict[Any, list[ValidationError]] = {}
         for inner in error.context:
             branches.setdefault(inner.schema_path[0], []).append(inner)
-        error = max(min(branches.values(), key=lambda found: len(found)), key=lambda inner: len(inner.absolute_path))
+        meant = min(branches.values(), key=lambda found: (any(inner.validator == "const" for inner in found), len(found)))
+        error = max(meant, key=lambda inner: len(inner.absolute_path))
     return error
 
 

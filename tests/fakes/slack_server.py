@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 
 from aiohttp import ClientSession, WSMsgType, web
 from slack_rules import message_problems, options_problems, view_problems
-from slack_schema import argument_problems
+from slack_schema import answer_problems, argument_problems, payload_problems
 
 TEAM = "T0000FAKE"
 BOT_USER = "U0000BOT"
@@ -185,14 +185,37 @@ class FakeSlack:
         """A file that a person has uploaded."""
         file_id = f"F{next(self._numbers):09d}"
         url = f"{self.url}/files-pri/{TEAM}-{file_id}/{name}"
-        file = {
+        suffix = name.rpartition(".")[2]
+        file: dict[str, Any] = {
             "id": file_id,
+            "created": int(time.time()),
+            "timestamp": int(time.time()),
             "name": name,
             "title": name,
             "mimetype": mimetype,
+            "filetype": suffix,
+            "pretty_type": suffix.upper(),
+            "user": "U0000ADA",
+            "user_team": TEAM,
+            "editable": False,
             "size": len(content),
+            "mode": "hosted",
+            "is_external": False,
+            "external_type": "",
+            "is_public": True,
+            "is_starred": False,
+            "public_url_shared": False,
+            "display_as_bot": False,
+            "username": "",
+            "channels": [],
+            "groups": [],
             "url_private": url,
             "url_private_download": url,
+            "permalink": f"https://fake.slack.com/files/U0000ADA/{file_id}/{name}",
+            "permalink_public": f"https://slack-files.com/{TEAM}-{file_id}-0",
+            "media_display_type": "unknown",
+            "has_rich_preview": False,
+            "file_access": "visible",
         }
         self.files[file_id] = file | {"content": content, "ready": True}
         return file
@@ -216,12 +239,10 @@ class FakeSlack:
                 "user": user,
                 "text": text,
                 "ts": self.new_ts(),
-                "team": self.channels[channel].team,
             }
             if thread:
                 message["thread_ts"] = thread
-            if files:
-                message |= {"files": files, "subtype": "file_share"}
+            message |= {"files": files, "subtype": "file_share"} if files else {"team": self.channels[channel].team}
             self.channels[channel].messages.append(message)
             return message
 
@@ -275,10 +296,13 @@ class FakeSlack:
         asyncio.run_coroutine_threadsafe(close(), self._loop).result(10)
 
     async def _send(self, kind: str, payload: dict[str, Any], retry: int, timeout: float) -> Acknowledged:
+        assert not (problems := payload_problems(kind, payload)), f"Slack would not send this: {problems}"
         over = self._over_http if self.request_url else self._over_socket
         began = time.monotonic()
         status, answer = await asyncio.wait_for(over(kind, payload, retry), timeout)
         seconds = time.monotonic() - began
+        if answer and kind != "events_api":
+            self._judge("acknowledgement", answer_problems(payload.get("type", kind), answer))
         if answer and answer.get("response_action") in ("update", "push"):
             self._judge("view in an acknowledgement", view_problems(answer["view"], self._file_states()))
         if answer and "options" in answer:
@@ -503,6 +527,7 @@ class FakeSlack:
     def api_chat_postEphemeral(self, arguments: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         channel = self._channel(arguments["channel"])
         message = self._content(arguments, "ephemeral") | {
+            "type": "message",
             "channel": channel.id,
             "user": arguments["user"],
             "thread_ts": arguments.get("thread_ts"),
@@ -623,13 +648,35 @@ class FakeSlack:
         self._judge("view", view_problems(view, self._file_states()))
         return view
 
+    def _new_view(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """A view with what Slack makes of it."""
+        view_id = f"V{next(self._numbers):09d}"
+        return (
+            {
+                "private_metadata": "",
+                "callback_id": "",
+                "title": {"type": "plain_text", "text": "View Title"},  # which homes are said to have
+                "close": None,
+                "submit": None,
+                "clear_on_close": False,
+                "notify_on_close": False,
+            }
+            | self._view(arguments)
+            | {
+                "id": view_id,
+                "root_view_id": view_id,
+                "previous_view_id": None,
+                "hash": f"{time.time()}.{next(self._numbers)}",
+                "team_id": self._team,
+                "app_id": "A0000FAKE",
+                "bot_id": BOT,
+                "state": {"values": {}},
+            }
+        )
+
     def api_views_open(self, arguments: dict[str, Any]) -> dict[str, Any]:
         self._trigger(arguments.get("trigger_id", ""))
-        view = self._view(arguments) | {
-            "id": f"V{next(self._numbers):09d}",
-            "hash": f"{time.time()}.{next(self._numbers)}",
-            "team_id": self._team,
-        }
+        view = self._new_view(arguments)
         self.views[view["id"]] = view
         return {"view": view}
 
@@ -640,13 +687,11 @@ class FakeSlack:
         if arguments.get("hash") not in (None, found["hash"]):
             raise SlackRefusalError("hash_conflict")
         view = self._view(arguments)
-        for key in ("submit", "close", "private_metadata"):
-            found.pop(key, None)
-        found |= view | {"hash": f"{time.time()}.{next(self._numbers)}"}
+        found |= {"submit": None, "close": None, "private_metadata": ""} | view | {"hash": f"{time.time()}.{next(self._numbers)}"}
         return {"view": found}
 
     def api_views_publish(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        view = self._view(arguments) | {"id": f"V{next(self._numbers):09d}", "hash": str(next(self._numbers)), "team_id": TEAM}
+        view = self._new_view(arguments)
         self.homes[arguments["user_id"]] = view
         return {"view": view}
 
@@ -655,11 +700,11 @@ class FakeSlack:
         if used is None or len(used) >= 5:
             return web.Response(status=404, text='{"ok":false,"error":"used_url"}')
         body = await request.json()
-        problems = message_problems(body, self._file_states())
+        problems = message_problems(body, self._file_states()) + answer_problems("response_url", body)
         if problems:
             self.violations.append(f"response: {problems}")
             return web.Response(status=400, text="invalid_blocks")
-        used.append(body | {"ts": self.new_ts()})
+        used.append(body | {"type": "message", "ts": self.new_ts()})
         return web.Response(text="ok")
 
 

@@ -42,7 +42,7 @@ class Bot:
 def slack() -> Iterator[FakeSlack]:
     with FakeSlack() as slack:
         yield slack
-        assert slack.violations == []
+        assert not slack.violations, "\n".join(slack.violations)
 
 
 @pytest.fixture

@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 import yaml
-from slack_schema import METHODS, argument_problems, block_problems, manifest_problems, option_problems, view_problems
+from slack_person import Person
+from slack_schema import (
+    METHODS,
+    answer_problems,
+    argument_problems,
+    block_problems,
+    manifest_problems,
+    option_problems,
+    payload_problems,
+    view_problems,
+)
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 from slack_server import BOT_TOKEN, FakeSlack
@@ -136,7 +146,7 @@ def test_wrong_options_are_refused() -> None:
     [
         ("chat.postMessage", {"text": "words"}, "'channel' is a required property"),
         ("chat.postMessage", {"channel": "C1", "text": "words", "thread": "1.2"}, "'thread' was unexpected"),
-        ("chat.postMessage", {"channel": "C1", "text": "words", "reply_broadcast": True}, "False was expected"),
+        ("chat.postMessage", {"channel": "C1", "text": "words", "reply_broadcast": True}, "'thread_ts' is a required property"),
         ("chat.postMessage", {"channel": "C1", "text": "words", "metadata": {"event_typ": "x"}}, "'event_typ' was unexpected"),
         ("chat.update", {"channel": "C1", "text": "words"}, "'ts' is a required property"),
         ("views.open", {"view": modal()}, "'trigger_id' is a required property"),
@@ -149,6 +159,35 @@ def test_wrong_options_are_refused() -> None:
 def test_wrong_arguments_are_refused(method: str, arguments: dict[str, Any], what: str) -> None:
     found = argument_problems(method, arguments, as_text=True)
     assert any(what in problem for problem in found), found
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer"),
+    [
+        ("view_submission", {"response_action": "errors", "errors": {"name": ["too long"]}}),
+        ("view_submission", {"response_action": "replace", "view": modal()}),
+        ("view_submission", {"response_action": "update", "view": modal(title=text(25))}),
+        ("block_suggestion", {"options": [{"value": "v"}]}),
+        ("response_url", {"text": "words", "response_type": "private"}),
+        ("response_url", {"text": "words", "blocks": [section(colour="red")]}),
+        ("block_actions", {"text": "words"}),
+    ],
+)
+def test_wrong_answers_are_refused(kind: str, answer: dict[str, Any]) -> None:
+    assert answer_problems(kind, answer)
+    assert answer_problems("view_submission", {"response_action": "errors", "errors": {"name": "too long"}}) == []
+    assert answer_problems("response_url", {"text": "words", "response_type": "ephemeral", "replace_original": False}) == []
+
+
+def test_the_local_slack_sends_what_slack_sends() -> None:
+    with FakeSlack() as slack:
+        kind, command = Person(slack, lambda: None).command_payload("/train", "cells")
+        assert payload_problems(kind, command) == []
+        assert payload_problems(kind, {key: value for key, value in command.items() if key != "trigger_id"})
+        with pytest.raises(AssertionError, match="Slack would not send this"):
+            slack.send("interactive", {"type": "block_actions", "actions": [{"type": "button", "colour": "red"}]})
+        with pytest.raises(AssertionError, match="none of the events"):
+            slack.send("events_api", {"type": "event_callback", "event": {"type": "reaction_added"}})
 
 
 def test_a_form_says_numbers_and_yes_and_no_in_words() -> None:
