@@ -106,7 +106,7 @@ def start(settings: Settings, database: Database, storage: Storage) -> RunningSl
 
     Raises:
         InvalidInputError: when the settings contradict each other.
-        UnavailableError: when Slack does not take the tokens, or cannot be reached.
+        UnavailableError: when Slack does not take a token, or cannot be reached, or the port for its requests is taken.
     """
     app_token = settings.slack_app_token.get_secret_value()
     if app_token and settings.slack_client_id:
@@ -115,18 +115,27 @@ def start(settings: Settings, database: Database, storage: Storage) -> RunningSl
             "Unset the app token where many teams shall install the app, else the client id.",
         )
     app, board = build(settings, database, storage)
+    asked = "bot"
     try:
         if board.clients.tokens is None:
             identity = board.clients.own.auth_test()
             logger.info("connected to Slack as %s in %s", identity.get("user"), identity.get("team"))
         if app_token:
+            asked = "app"
             return RunningSlack(board, SocketConnection(app, app_token))
-        return RunningSlack(board, HttpConnection(app, settings.slack_port))
     except SlackApiError as error:
         board.close()
         raise UnavailableError(
-            f"Slack does not take the tokens: {error_code(error)}.", "See docs/slack.md for where they come from."
+            f"Slack does not take STATIONMASTER_SLACK_{asked.upper()}_TOKEN: {error_code(error)}.",
+            "docs/slack.md says where it comes from.",
         ) from error
     except (SlackClientError, OSError) as error:
         board.close()
         raise UnavailableError(f"Slack cannot be reached: {error}.", "Check the network and STATIONMASTER_SLACK_API_URL.") from error
+    try:
+        return RunningSlack(board, HttpConnection(app, settings.slack_port))
+    except OSError as error:
+        board.close()
+        raise UnavailableError(
+            f"Slack's requests cannot be awaited on port {settings.slack_port}: {error}.", "Free it, or set STATIONMASTER_SLACK_PORT."
+        ) from error

@@ -15,10 +15,13 @@ from slack_person import Person, labels, read
 from slack_server import CLIENT_ID, CLIENT_SECRET, SIGNING_SECRET, FakeSlack
 from sqlalchemy import select
 
+from bot.slack.app import start
 from core.access import Place
 from core.db.session import Database
 from core.db.tables import Draft, SlackInstallation, Task
+from core.errors import UnavailableError
 from core.settings import Settings
+from core.storage import Storage
 from core.tasks.creation import NewTask, create_task
 from core.tasks.hyperparameters import TrainingPlan
 from core.vocabulary import TaskType
@@ -119,6 +122,13 @@ def test_a_conversation_over_http_to_start(slack: FakeSlack, over_http: Bot, add
     person.mention("tasks")
     assert any("Over HTTP" in item for item in person.told())
     assert all(answer.status == 200 and answer.seconds < 1 for answer in person.acknowledged)
+
+
+def test_a_port_that_is_taken_is_named(over_http: Bot, slack_settings: Settings, database: Database, storage: Storage) -> None:
+    port = over_http.face.connection.port  # type: ignore[union-attr]
+    with pytest.raises(UnavailableError, match=f"cannot be awaited on port {port}") as refused:
+        start(slack_settings.model_copy(update=OVER_HTTP | {"slack_port": port}), database, storage)
+    assert "STATIONMASTER_SLACK_PORT" in refused.value.remedy
 
 
 def test_slack_checks_the_address_by_a_challenge(slack: FakeSlack, over_http: Bot) -> None:
