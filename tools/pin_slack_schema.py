@@ -3,7 +3,7 @@
 
     python tools/pin_slack_schema.py             # needs node, npm and the npm registry; writes tests/fakes/slack_api.json
 
-Slack has no JSON schema of its Web API, but it publishes TypeScript types of the arguments of each method, of blocks, views and manifests, of the
+Slack has no JSON schema of its Web API, but it publishes TypeScript types of the arguments and results of each method, of blocks, views and manifests, of the
 events and payloads that it sends and of the answers to them (`@slack/web-api`, `@slack/types`, `@slack/bolt`, MIT), with the longest texts and lists
 in their comments. `ts-json-schema-generator` (MIT) turns the types
 into a schema that takes no other properties. Here the limits of the comments become `maxLength` and the like, unions told apart by `type` are
@@ -67,6 +67,9 @@ ANSWERS = {  # of the bot: what it acknowledges a payload with, and what it send
 }
 OTHERS = {"block": "KnownBlock", "manifest": "AppManifest", "option": "PlainTextOption", "view": "View"}
 CHECKED_APART = {"blocks", "view"}  # of a method
+# Of a method's results: what was sent and has been checked, and what the bot has no use for.
+NOT_OF_RESULTS = {"attachments", "blocks", "bot_profile", "description_blocks", "event_payload", "root", "title_blocks", "view"}
+NOT_OF_RESULTS |= {"assistant_app_thread", "latest", "list_metadata", "room"}
 ENTRY = """
 export * from "@slack/web-api";
 export * from "@slack/types";
@@ -88,6 +91,11 @@ SPEAKS_OF_LIMITS = re.compile(r"\b(max|maximum|at most|up to|no more than)\b", r
 NOT_FOR_CHECKING = {"description", "examples", "default", "deprecated", "$comment", "title"}
 
 
+def result_of(method: str) -> str:
+    """The type of what a method answers."""
+    return "".join(part[0].upper() + part[1:] for part in method.split(".")) + "Response"
+
+
 def generated(folder: Path) -> dict[str, Any]:
     """The schemas of all types, by their names, as the generator makes them; and, under an empty name, the packages' licences."""
     wanted = [f"{name}@{version}" for name, version in (PACKAGES | GENERATOR).items()]
@@ -95,7 +103,7 @@ def generated(folder: Path) -> dict[str, Any]:
     subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--silent", "--save-exact", *wanted], cwd=folder, check=True)
     (folder / "entry.ts").write_text(ENTRY)
     shutil.copy(ROOT / "tools" / "slack_schema.mjs", folder)
-    types = sorted({*METHODS.values(), *PAYLOADS.values(), *EVENTS.values(), *ANSWERS.values(), *OTHERS.values()})
+    types = sorted({*METHODS.values(), *map(result_of, METHODS), *PAYLOADS.values(), *EVENTS.values(), *ANSWERS.values(), *OTHERS.values()})
     made = subprocess.run(["node", "slack_schema.mjs", "entry.ts", *types], cwd=folder, check=True, stdout=subprocess.PIPE)
     licences = {(folder / "node_modules" / name / "LICENSE").read_text().strip() for name in PACKAGES}
     return {"": "\n\n".join(sorted(licences)), **json.loads(made.stdout)}
@@ -158,8 +166,6 @@ def leave_out(definitions: dict[str, Any]) -> None:
             del schema[key]
         if "required" in schema and "properties" in schema:
             schema["required"] = [name for name in schema["required"] if schema["properties"].get(name) != {"not": {}}]
-        if "url_private" in schema.get("properties", ()):  # a file that somebody sent: each type of it knows other properties of the same
-            schema.pop("additionalProperties", None)
 
 
 def without_unknown_blocks(definitions: dict[str, Any]) -> None:
@@ -253,10 +259,25 @@ def reached(schema: Any, definitions: dict[str, Any], found: dict[str, Any]) -> 
     return found
 
 
+def results(made: dict[str, Any]) -> dict[str, Any]:
+    """The types of all answers, taken out of `made`, and the definitions they need under names of their own: each answer has another `File`."""
+    found: dict[str, Any] = {}
+    for name in map(result_of, METHODS):
+        definitions = made.pop(name)["definitions"]
+        for schema in schemas(definitions, names=True):
+            for property_ in NOT_OF_RESULTS & set(schema.get("properties", ())):
+                schema["properties"][property_] = True
+        leave_out(definitions)
+        text = re.sub(r'"#/definitions/([^"]+)"', rf'"#/definitions/{name}.\1"', json.dumps(definitions))
+        found |= {f"{name}.{inner}": definition for inner, definition in json.loads(text).items()}
+    return found
+
+
 def pinned(made: dict[str, Any]) -> dict[str, Any]:
-    """One schema: methods, payloads, events, answers and the others by name, with the definitions they need."""
+    """One schema: methods, their results, payloads, events, answers and the others by name, with the definitions they need."""
     licences = made.pop("")
     definitions: dict[str, Any] = {}
+    answered = results(made)
     for schema in made.values():
         for name, definition in schema["definitions"].items():
             if definitions.setdefault(name, definition) != definition:
@@ -267,14 +288,26 @@ def pinned(made: dict[str, Any]) -> dict[str, Any]:
     del definitions["RespondArguments"]["required"]
     read_limits(definitions)
     leave_out(definitions)
+    for schema in schemas(definitions, names=True):
+        if "url_private" in schema.get("properties", ()):  # a file that somebody sent: each type of it knows other properties of the same
+            schema.pop("additionalProperties", None)
     without_unknown_blocks(definitions)
     definitions = {name: told_apart(definition, definitions) for name, definition in definitions.items()}
 
     def group(names: dict[str, str]) -> dict[str, Any]:
         return {called: described(name, definitions) for called, name in names.items()}
 
+    definitions |= answered
     methods = {method: shared_first(schema) for method, schema in group(METHODS).items()}
-    roots = {"methods": methods, "payloads": group(PAYLOADS), "events": group(EVENTS), "answers": group(ANSWERS), **group(OTHERS)}
+    answers = group({method: f"{result_of(method)}.{result_of(method)}" for method in METHODS})
+    roots = {
+        "methods": methods,
+        "results": answers,
+        "payloads": group(PAYLOADS),
+        "events": group(EVENTS),
+        "answers": group(ANSWERS),
+        **group(OTHERS),
+    }
     source = ", ".join(f"{name} {version}" for name, version in PACKAGES.items())
     return {
         "$comment": f"Made by tools/pin_slack_schema.py from Slack's published TypeScript types, {source}. Their licences: {licences}",

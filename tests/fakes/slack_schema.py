@@ -27,6 +27,11 @@ def argument_problems(method: str, arguments: Mapping[str, Any], *, as_text: boo
     return found + (view_problems(given["view"]) if "view" in given else [])
 
 
+def result_problems(method: str, result: Mapping[str, Any]) -> list[str]:
+    """What is wrong with what Slack is to answer to a method; blocks and views, which it sends back, aside."""
+    return _problems(f"results/{method}", json.dumps(_without_enterprise(result)))
+
+
 def payload_problems(kind: str, payload: Mapping[str, Any]) -> list[str]:
     """What is wrong with what Slack is to send: an envelope's type and its payload. What is none of Slack's would make the bot rely on it."""
     if kind == "events_api" and payload["type"] == "url_verification":
@@ -71,6 +76,11 @@ def option_problems(option: Any) -> list[str]:
 def manifest_problems(manifest: Any) -> list[str]:
     """What is wrong with an app's manifest."""
     return _problems("manifest", json.dumps(manifest))
+
+
+def _without_enterprise(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Slack says null of an enterprise that there is not; the types know undefined only, which JSON has not."""
+    return {key: item for key, item in value.items() if key != "enterprise" or item is not None}
 
 
 @cache

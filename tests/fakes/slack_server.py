@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 
 from aiohttp import ClientSession, WSMsgType, web
 from slack_rules import message_problems, options_problems, view_problems
-from slack_schema import answer_problems, argument_problems, payload_problems
+from slack_schema import answer_problems, argument_problems, payload_problems, result_problems
 
 TEAM = "T0000FAKE"
 BOT_USER = "U0000BOT"
@@ -400,7 +400,10 @@ class FakeSlack:
             return web.json_response({"ok": False, "error": refusal.error} | metadata)
         if fault is not None:
             return web.json_response({"ok": False, "error": fault.error})
-        return web.json_response({"ok": True} | answer)
+        answer = {"ok": True} | answer
+        if problems := result_problems(method, answer):
+            self.violations.append(f"Slack would not answer so to {method}: {problems}")
+        return web.json_response(answer)
 
     def _fault(self, method: str) -> Fault | None:
         waiting = self.faults.get(method) or []
@@ -543,10 +546,8 @@ class FakeSlack:
     def _page(self, messages: list[dict[str, Any]], arguments: dict[str, Any]) -> dict[str, Any]:
         limit, start = int(arguments.get("limit", 100)), int(arguments.get("cursor") or 0)
         with_metadata = str(arguments.get("include_all_metadata", "")).lower() in ("true", "1")
-        shown = [
-            item if with_metadata else {key: value for key, value in item.items() if key != "metadata"}
-            for item in messages[start : start + limit]
-        ]
+        hidden = {"edits"} if with_metadata else {"edits", "metadata"}
+        shown = [{key: value for key, value in item.items() if key not in hidden} for item in messages[start : start + limit]]
         more = start + limit < len(messages)
         return {"messages": shown, "has_more": more, "response_metadata": {"next_cursor": str(start + limit) if more else ""}}
 

@@ -16,6 +16,7 @@ from slack_schema import (
     manifest_problems,
     option_problems,
     payload_problems,
+    result_problems,
     view_problems,
 )
 from slack_sdk import WebClient
@@ -188,6 +189,9 @@ def test_the_local_slack_sends_what_slack_sends() -> None:
             slack.send("interactive", {"type": "block_actions", "actions": [{"type": "button", "colour": "red"}]})
         with pytest.raises(AssertionError, match="none of the events"):
             slack.send("events_api", {"type": "event_callback", "event": {"type": "reaction_added"}})
+    assert result_problems("files.info", {"ok": True, "file": {"id": "F1", "mimetype": "image/png"}}) == []
+    assert result_problems("files.info", {"ok": True, "file": {"id": "F1", "mime_type": "image/png"}})
+    assert result_problems("conversations.open", {"ok": True, "channel": "D1"})
 
 
 def test_a_form_says_numbers_and_yes_and_no_in_words() -> None:
