@@ -556,7 +556,7 @@ class FakeSlack:
         thread = [item for item in channel.messages if arguments["ts"] in (item["ts"], item.get("thread_ts"))]
         if not thread:
             raise SlackRefusalError("thread_not_found")
-        return self._page(thread, arguments)
+        return self._page([{key: value for key, value in item.items() if key != "subtype"} for item in thread], arguments)
 
     def api_conversations_history(self, arguments: dict[str, Any]) -> dict[str, Any]:
         channel = self._channel(arguments["channel"], write=False)
