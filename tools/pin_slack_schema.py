@@ -3,12 +3,12 @@
 
     python tools/pin_slack_schema.py             # needs node, npm and the npm registry; writes tests/fakes/slack_api.json
 
-Slack has no JSON schema of its Web API, but it publishes TypeScript types of the arguments and results of each method, of blocks, views and manifests, of the
-events and payloads that it sends and of the answers to them (`@slack/web-api`, `@slack/types`, `@slack/bolt`, MIT), with the longest texts and lists
-in their comments. `ts-json-schema-generator` (MIT) turns the types
-into a schema that takes no other properties. Here the limits of the comments become `maxLength` and the like, unions told apart by `type` are
-written so that checking them is quick and says what is wrong, and whatever is not for checking is left out. A comment with a limit that was not
-understood is printed: one to read when the versions below go up.
+Slack has no JSON schema of its Web API, but it publishes TypeScript types of the arguments and results of each method, of blocks, views and
+manifests, of the events and payloads that it sends and of the answers to them (`@slack/web-api`, `@slack/types`, `@slack/bolt`, MIT), with the
+longest texts and lists in their comments. `ts-json-schema-generator` (MIT) turns the types into a schema that takes no other properties. Here the
+limits of the comments become `maxLength` and the like, unions told apart by `type` are written so that checking them is quick and says what is
+wrong, and whatever is not for checking is left out. A comment with a limit that was not understood is printed: one to read when the versions below
+go up.
 """
 
 import json
