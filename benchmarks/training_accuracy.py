@@ -18,8 +18,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 from bot.terminal.demo import SAMPLES
 from core.datasets.importing import import_dataset
 from core.datasets.listing import annotation_sets_for

@@ -10,7 +10,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+import worker  # noqa: E402, F401  # before torch: it says how threads wait
 
 
 def on_device(asked: str) -> None:

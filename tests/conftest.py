@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import worker  # noqa: F401  # says how torch's threads wait, before torch is loaded
 from core.access import Actor, Place
 from core.db.migrate import upgrade
 from core.db.session import Database
@@ -16,9 +17,9 @@ from core.storage import Storage
 
 def _keep_to_own_cores() -> None:
     """Under pytest-xdist: this process and all it starts stay on its share of the cores, so that neighbours do not slow each other's torch down."""
-    worker, count = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    if worker and hasattr(os, "sched_setaffinity"):
-        cores, number = sorted(os.sched_getaffinity(0)), int(worker.removeprefix("gw"))
+    process, count = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if process and hasattr(os, "sched_setaffinity"):
+        cores, number = sorted(os.sched_getaffinity(0)), int(process.removeprefix("gw"))
         os.sched_setaffinity(0, cores[number::count] or cores)
 
 

@@ -1,10 +1,6 @@
 """A workbench for real small trainings: datasets of drawn images, tiny networks, and a link that writes down what it is told."""
 
 import json
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded: see worker/__init__.py
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path

@@ -270,8 +270,8 @@ def write_checkpoint(run: Run, best: Best | None, told: Callable[[], None]) -> N
     """Have the state as it is written in the background; the leader's part."""
     run.last_checkpoint = time.monotonic()
     if run.team.leads:
-        run.link.asked()  # raises where the job has been taken over: then nothing more is written
-        run.checkpoints.drain()  # what was copied last has been written
+        run.checkpoints.drain()  # what was copied last has been written, which may take a while
+        run.link.asked()  # raises where the job has been taken over, until this moment: then nothing more is written
         run.checkpoints.save(copied_state(run), best, told)
 
 

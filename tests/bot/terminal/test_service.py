@@ -27,7 +27,9 @@ def _family(process: "subprocess.Popen[str]") -> dict[str, psutil.Process]:
     kinds = {}
     for child in psutil.Process(process.pid).children():
         with contextlib.suppress(psutil.Error):  # it has just ended
-            kinds["valkey" if "valkey" in child.name() else child.cmdline()[-1]] = child
+            name, words = child.name(), child.cmdline()
+            if words:  # one that was killed and not yet waited for has a name, but none
+                kinds["valkey" if "valkey" in name else words[-1]] = child
     return kinds
 
 
