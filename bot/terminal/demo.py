@@ -54,21 +54,26 @@ SAMPLES = {
     TaskType.SINGLE_LABEL: Sample("digits", "5,000 handwritten digits", "tf_efficientnet_lite0", "Read handwritten digits"),
     TaskType.OBJECT_DETECTION: Sample(
         "scattered-digits",
-        "600 photographs with handwritten digits scattered over them",
+        "1,000 photographs with handwritten digits scattered over them",
         "faster_rcnn-tf_efficientnet_lite0",
         "Find handwritten digits",
         typed={
-            "Data loader": {"batch_size": "4", "epochs": "3", "image_size": "192"},
+            "Data loader": {"batch_size": "4", "epochs": "2", "image_size": "192"},
             "Manual assignment": {"learning_rate": "0.02", "learning_rate_schedule": "one-cycle", "weight_decay": "0.0001"},
             "Augmentation": {"horizontal_flip": "off", "resized_crop": "off", "rotation": "off", "colour_jitter": "off"},
         },
     ),
     TaskType.OBJECT_SEGMENTATION: Sample(
         "scattered-digits",
-        "600 photographs with handwritten digits scattered over them",
+        "1,000 photographs with handwritten digits scattered over them",
         "fpn-tf_efficientnet_lite0",
         "Mark handwritten digits",
         annotations="regions",
+        typed={
+            "Data loader": {"batch_size": "4", "epochs": "7", "image_size": "96"},
+            "Manual assignment": {"learning_rate": "0.05", "learning_rate_schedule": "one-cycle", "weight_decay": "0.0001"},
+            "Augmentation": {"horizontal_flip": "off", "resized_crop": "off", "rotation": "off", "colour_jitter": "off"},
+        },
     ),
 }
 

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from core.datasets import masks
 from core.errors import UnavailableError
 
-IMAGES = 600
-SIDES = (160, 256)  # px, of the images
-DIGITS = (3, 6)  # on an image
+IMAGES = 1000
+SIDES = (144, 192)  # px, of the images
+DIGITS = (2, 5)  # on an image
 DIGIT_SIDES = (64, 128)  # px, of the square of which a digit fills about 5/7; small ones are as frequent as large ones
 WITHOUT_DIGITS_EVERY = 25  # images: what shows nothing belongs to the data, too
 PHOTOGRAPHS = (
@@ -37,6 +37,9 @@ PHOTOGRAPHS = (
     "motorcycle_left.png",
     "rocket.jpg",
 )
+_PEN = (
+    1 / 42
+)  # of a digit's side, by which its strokes are broadened on each side: as if by a felt pen, for a network sees scenes far smaller than they are
 _CONTRAST = 120  # wanted difference, of 255 and on average of the channels, between a digit and four fifths of what lies behind it
 _MARGIN = 2  # px between the boxes of two digits
 _TRIES = 40
@@ -155,8 +158,11 @@ def _piece(random: np.random.Generator, photograph: Image.Image, width: int, hei
 
 
 def _scaled(picture: Pixels, side: int) -> NDArray[np.float32]:
-    """A digit as opacities 0–1, cut to the rows and columns that it covers at least half."""
-    opacity = np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC), np.float32) / np.float32(255)
+    """A digit as opacities 0–1, drawn with a broad pen and cut to the rows and columns that it covers at least half."""
+    drawn = (
+        Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC).filter(ImageFilter.MaxFilter(2 * round(_PEN * side) + 1))
+    )
+    opacity = np.asarray(drawn, np.float32) / np.float32(255)
     rows, columns = np.flatnonzero((opacity >= 0.5).any(1)), np.flatnonzero((opacity >= 0.5).any(0))
     return opacity[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 

@@ -9,6 +9,7 @@ from core.errors import InvalidInputError
 from core.settings import Settings
 from core.vocabulary import TaskType
 from core.zoo import weights
+from core.zoo.recipes import REGIONS
 from core.zoo.spec import ModelSpec
 from worker.networks import classification
 
@@ -64,6 +65,6 @@ def library_of(spec: ModelSpec) -> ModuleType:
         return importlib.import_module("worker.networks.detection_transformers")
     if spec.recipe == "detector":
         return importlib.import_module("worker.networks.detection")
-    if spec.recipe == "segmenter":
+    if spec.recipe in REGIONS:
         return importlib.import_module("worker.networks.segmentation")
     return classification

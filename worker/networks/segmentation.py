@@ -180,6 +180,6 @@ def _row_over(decoder: str, encoder: str, weights: list[WeightRow], memory: Memo
         library="segmentation-models-pytorch",
         family=DECODERS[decoder][1],
         task_types="segmentation",
-        recipe="segmenter",
+        recipe="modern-segmenter" if encoder.startswith(PATCH_STEMS) else "segmenter",
     )
     return row, backbone_weights(name, weights, 2)

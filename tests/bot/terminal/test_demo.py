@@ -4,7 +4,6 @@ import io
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -42,16 +41,19 @@ def test_the_conversation_of_each_demonstration_ends_in_a_task(task_type: TaskTy
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_the_demonstration_of_detection_finds_digits(tmp_path: Path) -> None:
-    """AP 50 of at least 0.6. The four minutes that it may take are those of two idle cores; here only the CPU's own time is judged."""
-    started = time.monotonic()
-    command = [sys.executable, "-m", "bot", "demo", "--fast", "--task-type", "object-detection"]
+@pytest.mark.parametrize(
+    ("task_type", "said", "metric", "wanted"),
+    [("object-detection", "Validation AP 50:95", "ap50", 0.6), ("object-segmentation", "Validation Dice", "dice", 0.8)],
+)
+def test_what_the_demonstrations_of_places_reach(task_type: str, said: str, metric: str, wanted: float) -> None:
+    """The four minutes that they may take are those of two idle cores: `benchmarks/training_accuracy.py` measures them."""
+    command = [sys.executable, "-m", "bot", "demo", "--fast", "--task-type", task_type]
     played = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert played.returncode == 0, played.stdout[-2000:] + played.stderr[-2000:]
-    assert "Validation AP 50:95" in played.stdout
+    assert said in played.stdout
     listed = subprocess.run([sys.executable, "-m", "bot", "task", "list", "--json"], capture_output=True, text=True, check=True)
     (task,) = json.loads(listed.stdout)
     assert task["state"] == "finished"
     shown = subprocess.run([sys.executable, "-m", "bot", "task", "show", task["id"], "--json"], capture_output=True, text=True, check=True)
     metrics = json.loads(shown.stdout)["metrics"]
-    assert metrics["ap50"] >= 0.6, (metrics, time.monotonic() - started)
+    assert metrics[metric] >= wanted, metrics

@@ -32,7 +32,7 @@ def test_no_digit_hides_another_and_each_stands_out() -> None:
     for start in range(0, 4000, 200):
         chosen = range(start, start + 8)
         scene = scattered_digits.draw_scene(random, photographs, [(pictures[number], int(labels[number])) for number in chosen])
-        assert len(scene.labels) >= 3
+        assert len(scene.labels) >= 2
         covered = np.sum(scene.marks, axis=0)
         assert covered.max() == 1
         pixels = np.asarray(scene.image, np.float32)

@@ -7,6 +7,7 @@ from torch import nn
 from core.settings import Settings
 from core.vocabulary import TaskType
 from core.zoo import catalogue
+from core.zoo.recipes import PLACES, REGIONS
 from core.zoo.spec import ModelSpec
 from worker.networks import build
 
@@ -49,7 +50,7 @@ def run(network: nn.Module, spec: ModelSpec, side: int, images: int = 2) -> torc
         losses = network(batch, targets(side, with_masks=spec.instances_only))
         return sum(losses.values())
     logits = network(batch)
-    wanted = (images, CLASSES, side, side) if spec.recipe == "segmenter" else (images, CLASSES)
+    wanted = (images, CLASSES, side, side) if spec.recipe in REGIONS else (images, CLASSES)
     assert logits.shape == wanted
     return (logits.float() - 1).square().mean()
 
@@ -79,7 +80,7 @@ def test_every_network_is_built_with_another_number_of_classes(settings, library
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("spec", smallest_of_each_family(), ids=lambda spec: spec.network)
 def test_one_of_each_family_learns(settings, spec):
-    side = small_side(spec, 128 if spec.recipe in ("detector", "segmenter", "detection-transformer") else 64)
+    side = small_side(spec, 128 if spec.recipe in PLACES else 64)
     torch.manual_seed(0)
     network = build(spec, spec.task_types[0], CLASSES, settings=settings, image_size=side).train()
     before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
