@@ -9,6 +9,7 @@ each part of the conversations, or its page of HTML where no Chromium is install
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -181,7 +182,9 @@ def training(stage: Stage) -> None:
     person, message = stage.person, stage.drawer.message
     waiting = stage.until(lambda: next((item for item in stage.thread() if "Hyperparameters" in str(item["blocks"])), None))
     stage.part("waiting", message(dict(waiting)))
-    running = stage.until(lambda: next((item for item in stage.thread() if "epoch 5" in str(item) and "slack_file" in str(item)), None))
+    # Which epochs are told depends on how long one takes.
+    told = re.compile(r"epoch (?:[3-9]|1\d)\b")
+    running = stage.until(lambda: next((item for item in stage.thread() if told.search(str(item)) and "slack_file" in str(item)), None))
     stage.part("progress", message(dict(running)))
     person.press("Details", running)
     stage.part("details", stage.drawer.modal(person.opened()))

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 from slack_person import Person
 from slack_schema import (
     METHODS,
+    SCHEMA,
     answer_problems,
     argument_problems,
     block_problems,
@@ -222,6 +224,14 @@ def test_the_local_slack_refuses_what_the_types_refuse() -> None:
             and "'alt_txt' was unexpected" in slack.violations[1]
         )
         assert len(slack.messages("C0000MAIN")) == 1
+
+
+def test_the_pinned_types_say_where_they_come_from_and_under_which_licence() -> None:
+    wanted = re.search(r"^PACKAGES = (\{.*\})$", (ROOT / "tools" / "pin_slack_schema.py").read_text(), re.MULTILINE)
+    assert wanted
+    for package, version in json.loads(wanted[1]).items():
+        assert f"{package} {version}" in SCHEMA["$comment"], "tools/pin_slack_schema.py makes it anew"
+    assert "Slack Technologies" in SCHEMA["$comment"] and "Permission is hereby granted" in SCHEMA["$comment"]
 
 
 def test_the_local_slack_has_no_method_without_published_arguments() -> None:
