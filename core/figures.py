@@ -93,7 +93,8 @@ def curves(
         name = "always the commonest class" if score_name == "accuracy" else "saying the same of every image"
         right.axhline(baseline, color=BASELINE, linestyle=(0, (4, 3)), linewidth=1.5)
         text, transform = f"{name}: {100 * baseline:.1f} %", right.get_yaxis_transform()
-        right.text(1.0, baseline, text, transform=transform, ha="right", va="bottom", fontsize=8.5, color=BASELINE)
+        place: dict[str, Any] = {"xy": (1.0, baseline), "xycoords": transform, "xytext": (0, 3), "textcoords": "offset points"}
+        right.annotate(text, **place, ha="right", va="bottom", fontsize=8.5, color=BASELINE)
     values = [point["val_loss"] for point in history] + [point["train_loss"] for point in history]
     if max(values) > 20 * max(min(values), 1e-6) and min(values) > 0:
         _logarithmic(left, max(values) / min(values))

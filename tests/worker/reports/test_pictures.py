@@ -74,6 +74,15 @@ def test_whoever_invents_nothing_has_a_line_too() -> None:
     assert dark.max() > 0.8 * pixels.shape[1]
 
 
+def test_what_lies_beyond_the_axis_of_false_finds_is_not_drawn_back_into_it() -> None:
+    """Twenty false finds an image, the last object among them: at the right edge, at 8, the line still has its height there."""
+    x, y = np.array([0.0, 1.0, 20.0]), np.array([0.0, 0.5, 1.0])
+    pixels = np.asarray(opened(batch_curves.froc([Curve("all classes", x, y, 0.5)]))).astype(int)
+    dark = np.abs(pixels - (29, 33, 41)).sum(2) < 30
+    edge = max(column for column in range(dark.shape[1]) if dark[30:-120, column].any())
+    assert np.ptp(np.flatnonzero(dark[30:-120, edge])) < 10
+
+
 def test_no_score_below_nought_is_on_the_axis() -> None:
     low, high = figures._score_range([{"score": 0.0}] * 3, None)
     assert -0.1 * high < low < 0 < high

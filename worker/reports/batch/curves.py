@@ -61,7 +61,12 @@ def froc(curves: Sequence[Curve]) -> bytes:
     Beyond the last false positive sensitivity stays as it is, as the areas have it: whoever invents nothing has a level line.
     """
     lines = [
-        replace(curve, x=np.append(np.maximum(curve.x, _LEAST_RATE), FROC_RATES[-1]), y=np.append(curve.y, curve.y[-1])) for curve in curves
+        replace(
+            curve,
+            x=np.append(np.maximum(curve.x, _LEAST_RATE), max(float(curve.x[-1]), FROC_RATES[-1])),
+            y=np.append(curve.y, curve.y[-1]),
+        )
+        for curve in curves
     ]
     title, x_title, of_classes = "FROC: overlap of at least 0.5", "False positives an image", lines[1:] if len(lines) > 2 else []
     return _lines(of_classes, title, x_title, "Sensitivity", "mean sensitivity", whole=lines[0], logarithmic=True)
@@ -107,9 +112,9 @@ def _lines(
         axes.set_xticks(FROC_RATES, [f"{rate:g}" for rate in FROC_RATES])
         axes.minorticks_off()
     else:
-        axes.set_xlim(0, 1)
+        axes.set_xlim(-0.01, 1.01)  # a line that lies on the edge is seen whole
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.set_ylim(0, 1.02)
+    axes.set_ylim(-0.01, 1.02)
     axes.set_xlabel(x_title, color=QUIET)
     axes.set_ylabel(y_title, color=QUIET)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
