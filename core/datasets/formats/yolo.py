@@ -24,6 +24,7 @@ _NO_LABELS = re.compile(
     r"(^|/)(classes|labels|readme[^/]*|.*\.names|train|val|valid|test|predefined_classes|license[^/]*|labelmap|notes)\.txt$", re.I
 )
 _LIST = re.compile(r"(?:^|/)(train|val|valid|test)\.txt$", re.I)  # as darknet writes them, image by image
+_MOST_CLASSES = 100_000  # a higher number is none of a class
 _ROW = re.compile(r"^\s*\d+(\s+[-+.\deE]+){4,}\s*$")
 
 
@@ -178,7 +179,7 @@ def _rows(source: Source, label: str, points: int, findings: Findings) -> tuple[
         if points and len(numbers) == 4 + points:
             numbers = numbers[:4]  # key points are not learnt
         if (
-            index < 0
+            not 0 <= index < _MOST_CLASSES
             or not (len(numbers) in (4, 5) or (len(numbers) >= 6 and len(numbers) % 2 == 0))
             or not all(map(math.isfinite, numbers))
         ):
@@ -203,7 +204,7 @@ def _class_names(source: Source, described: dict[str, Any], file: str, findings:
             numbered = {int(number): name for number, name in (names.items() if isinstance(names, dict) else enumerate(names))}
         except (ValueError, TypeError, OverflowError) as error:
             raise BadDataError(f"{file}: names are not numbered.", "Write names as a list, or as 0: name, 1: name …") from error
-        if any(isinstance(name, (list, dict)) for name in numbered.values()) or any(not 0 <= number < 100_000 for number in numbered):
+        if any(isinstance(name, (list, dict)) for name in numbered.values()) or any(not 0 <= number < _MOST_CLASSES for number in numbered):
             raise BadDataError(f"{file}: names are not a list of texts.", "Write names as a list, or as 0: name, 1: name …")
         return {number: class_name(str(name)) for number, name in numbered.items()}
     listed = _names_file(source)
@@ -216,7 +217,7 @@ def _class_names(source: Source, described: dict[str, Any], file: str, findings:
 def _complete(names: dict[int, str], rows: dict[str, list[_Row]], file: str, findings: Findings) -> list[str]:
     """Names of all classes 0 … largest; those that the source uses without naming become `class_N`."""
     used = {row[0] for found in rows.values() for row in found}
-    unnamed = sorted(number for number in used if number not in names and number < 100_000)
+    unnamed = sorted(number for number in used if number not in names)
     for number in unnamed[:100]:
         if names:
             findings.warning(
@@ -232,7 +233,7 @@ def _complete(names: dict[int, str], rows: dict[str, list[_Row]], file: str, fin
             "Nothing names the classes; they are called class_0, class_1 and so on.",
             "Add a data.yaml with names, or a classes.txt with one name a line.",
         )
-    highest = max([*names, *(number for number in used if number < 100_000)], default=-1)
+    highest = max([*names, *used], default=-1)
     return [names.get(number) or f"class_{number}" for number in range(highest + 1)]
 
 

@@ -281,12 +281,12 @@ def test_yolo_findings(home: Any, write: Any, picture: Picture) -> None:
         "data.yaml": "names: [cat]\n",
         "images/a.png": picture(1),
         "images/b.png": picture(2),
-        "labels/a.txt": "0 0.5 0.5 0.5 0.5\n3 0.5 0.5 0.5 0.5\n0 0.5 0.5\nx y z\n0 2 2 0.1 0.1\n",
+        "labels/a.txt": "0 0.5 0.5 0.5 0.5\n3 0.5 0.5 0.5 0.5\n0 0.5 0.5\nx y z\n0 2 2 0.1 0.1\n2e9 0.5 0.5 0.1 0.1\n",
         "labels/lost.txt": "0 0.5 0.5 0.5 0.5\n",
     }
     dataset = home.bring(write(files))
     found = [(finding.code, finding.line) for finding in home.findings(dataset) if finding.file == "labels/a.txt"]
-    assert found == [("bad-row", 3), ("bad-row", 4), ("box-outside", 5)]
+    assert found == [("bad-row", 3), ("bad-row", 4), ("bad-row", 6), ("box-outside", 5)]
     assert home.finding(dataset, "missing-image").file == "labels/lost.txt"
     assert home.finding(dataset, "unknown-class").message
     assert home.finding(dataset, "no-label-file").severity == "warning"
