@@ -158,6 +158,33 @@ async def test_hyperparameters_come_in_dialogs_of_five_and_wrong_ones_come_back(
     assert "**Learning-rate schedule** cosine" in world.words() and "**Early stop** off" in world.words()
 
 
+async def test_the_product_of_a_grid_is_told_as_soon_as_its_dialog_is_sent(world: Any, pets: Any) -> None:
+    """Discord's dialogs say nothing while they are open: the message does, right after, and above 48 goes no further."""
+    await world.ada.slash(world.channel, "train", task_type="single-label", dataset=pets.id)
+    await world.click("Next")
+    await world.choose("manual", "selection")
+    await world.choose("DenseNet", "family")
+    await world.choose("densenet121", "network")
+    await world.choose("none", "pretraining")
+    await world.click("Next")
+    await world.choose("grid", "tuning")
+    assert "1 learning rate × 1 weight decay × 1 momentum = 1 training job" in world.words()
+    opened = await world.click("Values to try…")
+    typed = {"grid_learning_rate": "0.1, 0.01", "grid_weight_decay": "0", "grid_momentum": "0.7, 0.8, 0.9"}
+    await world.ada.submit_modal(opened, typed)
+    assert "2 learning rates × 1 weight decay × 3 momenta = 6 training jobs" in world.words() and "at most 48" not in world.words()
+    again = await world.click("Values to try…")
+    await world.ada.submit_modal(again, typed | {"grid_learning_rate": "1, 0.5, 0.1, 0.05, 0.01, 0.005", "grid_weight_decay": "0, 0.01, 0.1"})
+    refused = "6 learning rates × 3 weight decays × 3 momenta = 54 training jobs; a task has at most 48. Give fewer values to try."
+    assert refused in world.words()
+    await world.click("Next")
+    assert refused in world.words() and "How shall it be tuned?" in world.words()
+    await world.ada.submit_modal(await world.click("Values to try…"), typed)
+    await world.click("Next")
+    await world.click("Next")
+    assert "**Training jobs** 6" in world.words()
+
+
 async def test_long_menus_are_searched_and_paged(world: Any, add_dataset: Callable[..., Any]) -> None:
     for number in range(60):
         add_dataset(f"cells {number:02}")
