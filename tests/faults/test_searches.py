@@ -15,17 +15,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from sqlalchemy import select
 
 from core.datasets.importing import import_dataset
 from core.datasets.samples import write_sample
-from core.db.tables import Epoch, Job, Task
+from core.db.tables import Epoch, Job, Lineage, Task
 from core.tasks.actions import stop_task
+from core.tasks.states import State
+from core.tasks.sweeping import checkpoints_of
 from core.tuning.halving import rungs
 from core.tuning.lineage import descents
 from core.tuning.search import SEARCH_FIELDS, TUNED, values_of
 from core.vocabulary import Tuning
+from worker.engine.checkpoint import newest_state
 
 from .conftest import ADA, ROOT, House
 
@@ -65,17 +69,52 @@ def create(house: House, tuning: str, *set_: str, dataset: str = "digits") -> st
     return str(json.loads(done.stdout)["id"])
 
 
+def two_workers(house: House) -> None:
+    """A core for each, as far as there are two: neither slows the other down, and every epoch is computed by as many threads."""
+    for place in range(2):
+        start_at(house, place)
+
+
+def start_at(house: House, place: int) -> None:
+    """Start the first or second of two workers, in the stead of one that was killed if need be."""
+    worker = house.start_worker()
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(worker.pid, {cores[place % len(cores)]})  # before it has torch, which counts them
+    house.workers.remove(worker)
+    house.workers[place : place + 1] = [worker]
+
+
+def kill_at(house: House, place: int) -> None:
+    """Kill a worker and start another in its place."""
+    house.workers[place].kill()
+    house.workers[place].wait()
+    start_at(house, place)
+
+
+def at_work(house: House) -> list[int]:
+    """Which of the workers hold a job just now."""
+    with house.database.read() as session:
+        holders = session.scalars(select(Job.worker).where(Job.state == "running")).all()
+    horses = {int(holder.split("|")[3]) for holder in holders}
+    return [place for place, worker in enumerate(house.workers) if horses & {child.pid for child in psutil.Process(worker.pid).children()}]
+
+
 def kill_three_times(house: House, task: str, epochs: int) -> None:
-    """Kill one of two workers, whichever, thrice in the course of the task, and start another in its place."""
+    """Kill one of two workers, whichever has a job, thrice in the course of the task, and start another in its place."""
     chance = random.Random(5)
     for kill in range(3):
         house.wait(task, lambda facts, kill=kill: facts["epoch"] >= (kill + 0.7) * epochs / 4, seconds=300)  # type: ignore[misc]
-        place = chance.randrange(2)
-        time.sleep(chance.random())
-        house.workers[place].kill()
-        house.workers[place].wait()
-        house.start_worker()
-        house.workers[place] = house.workers.pop()
+        time.sleep(chance.random() / 4)
+        while not (busy := at_work(house)):  # both are between two jobs, or not ready yet
+            assert not State(house.facts(task)["state"]).ended
+            time.sleep(0.01)
+        kill_at(house, chance.choice(busy))
+
+
+def assert_losses(house: House, task: str) -> None:
+    """The kills have cost jobs their workers; one at most may just have let go of its job."""
+    assert sum("worker was lost" in event.payload.get("message", "") for event in house.events(task)) >= 2
 
 
 def curves(house: House, task: str) -> dict[int, list[tuple[int, float]]]:
@@ -112,11 +151,12 @@ def finished(facts: dict[str, Any]) -> dict[int, tuple[Any, ...]]:
 )
 def test_kills_change_nothing_of_a_search(digits_house: House, tuning: str, jobs: int, given: tuple[str, ...]) -> None:
     house = digits_house
-    house.start_worker(), house.start_worker()
+    two_workers(house)
     killed = create(house, tuning, *given)
     kill_three_times(house, killed, jobs * EPOCHS)
     disturbed = house.wait(killed, seconds=300)
     assert_finished(disturbed, jobs)
+    assert_losses(house, killed)
     house.assert_trained_once(killed, EPOCHS)
     unbroken = create(house, tuning, *given)
     calm = house.wait(unbroken, seconds=300)
@@ -129,12 +169,13 @@ def test_kills_change_nothing_of_a_search(digits_house: House, tuning: str, jobs
 def test_a_random_search_of_eight_that_ends_the_hopeless_ones(digits_house: House) -> None:
     """Who is ended depends on who comes first, so only what does not is compared: all jobs finish, and the epochs they share are the same."""
     house = digits_house
-    house.start_worker(), house.start_worker()
+    two_workers(house)
     given = ("jobs=8", "learning_rate=1e-6..0.1")
     task = create(house, "random", *given)
     kill_three_times(house, task, 4 * EPOCHS)
     facts = house.wait(task, seconds=300)
     assert_finished(facts, 8)
+    assert_losses(house, task)
     early = [job for job in facts["job_list"] if job["ended_early"]]
     assert early and all(job["epoch"] in rungs(EPOCHS) and job["state"] == "finished" for job in early)
     best = max(facts["job_list"], key=lambda job: job["score"])
@@ -150,11 +191,12 @@ def test_a_random_search_of_eight_that_ends_the_hopeless_ones(digits_house: Hous
 
 def test_a_population_of_eight(digits_house: House) -> None:
     house = digits_house
-    house.start_worker(), house.start_worker()
+    two_workers(house)
     task = create(house, "population", "jobs=8")
     kill_three_times(house, task, 8 * EPOCHS)
     facts = house.wait(task, seconds=600)
     assert_finished(facts, 8)
+    assert_losses(house, task)
     house.assert_trained_once(task, EPOCHS)
     unbroken = create(house, "population", "jobs=8")
     calm = house.wait(unbroken, seconds=600)
@@ -201,7 +243,7 @@ def press_stop(house: House, task: str, mode: str) -> None:
 def test_stopped_at_any_moment_with_a_worker_lost_at_the_same_time(house: House, mode: str) -> None:
     """Between slices, while copying, while training: wherever the two workers are just then."""
     chance = random.Random(mode)
-    house.start_worker(), house.start_worker()
+    two_workers(house)
     for kill in (False, True, True):
         task = population(house)
         start = chance.uniform(9, 4 * FEW_EPOCHS)
@@ -209,9 +251,7 @@ def test_stopped_at_any_moment_with_a_worker_lost_at_the_same_time(house: House,
         time.sleep(chance.random() / 5)
         press_stop(house, task, mode)
         if kill:
-            house.workers[0].kill()
-            house.workers.pop(0).wait()
-            house.start_worker()
+            kill_at(house, chance.randrange(2))
         facts = house.wait(task)
         assert facts["state"] == "stopped"
         assert facts["jobs"] == {"total": 8, "waiting": 0, "running": 0, "finished": 0, "stopped": 8, "failed": 0}
@@ -235,25 +275,26 @@ def test_a_worker_lost_while_it_copies_leaves_the_copy_to_the_next(house: House)
         worker.wait()
         seen = len(facts["lineage"])
         worker = house.start_worker()
+    with house.database.read() as session:
+        decided = session.execute(select(Job.number, Lineage).join(Lineage, Lineage.job_id == Job.id).where(Lineage.task_id == task)).all()
+    assert len(decided) >= 3
+    for number, copy in decided:
+        facts = house.wait(task, lambda facts, number=number, copy=copy: facts["job_list"][number - 1]["epoch"] > copy.epoch)  # type: ignore[misc]
+        assert facts["state"] == "running", "checkpoints go with the end of the task"
+        state = newest_state(house.storage, f"{checkpoints_of(task)}/{number}/checkpoint")["state"]
+        assert state["copied"] >= copy.generation, "it went on with the weights of another"
     facts = house.wait(task, seconds=300)
     assert_finished(facts, 8)
     house.assert_trained_once(task, FEW_EPOCHS)
     with house.database.read() as session:
-        jobs = {job.number: job for job in session.scalars(select(Job).where(Job.task_id == task))}
+        jobs = {job.number: job.id for job in session.scalars(select(Job).where(Job.task_id == task))}
         for copy in descents(session, task):
-            rates = dict(
-                session.execute(
-                    select(Epoch.number, Epoch.values).where(Epoch.job_id == jobs[copy.number].id, Epoch.number == copy.epoch + 1)
-                )
-                .tuples()
-                .all()
-            )
-            trained = rates[copy.epoch + 1]
+            trained = session.get_one(Epoch, (jobs[copy.number], copy.epoch + 1)).values
             assert trained["learning_rate"] == pytest.approx(copy.after["learning_rate"]), "its next epoch was trained with the new values"
 
 
 def test_the_last_job_s_worker_is_lost_while_it_makes_the_model(house: House) -> None:
-    house.start_worker(), house.start_worker()
+    two_workers(house)
     given = ("learning_rate=0.003,0.01", "epochs=6", "early_stop=off", "batch_size=8")
     task = create(house, "grid", *given, dataset="stripes")
 
@@ -265,6 +306,7 @@ def test_the_last_job_s_worker_is_lost_while_it_makes_the_model(house: House) ->
     for worker in house.workers:
         worker.kill()
         worker.wait()
+    assert house.facts(task)["state"] == "running", "the model is not yet made"
     house.workers.clear()
     house.start_worker()
     facts = house.wait(task)
