@@ -174,7 +174,9 @@ async def test_the_product_of_a_grid_is_told_as_soon_as_its_dialog_is_sent(world
     await world.ada.submit_modal(opened, typed)
     assert "2 learning rates × 1 weight decay × 3 momenta = 6 training jobs" in world.words() and "at most 48" not in world.words()
     again = await world.click("Values to try…")
-    await world.ada.submit_modal(again, typed | {"grid_learning_rate": "1, 0.5, 0.1, 0.05, 0.01, 0.005", "grid_weight_decay": "0, 0.01, 0.1"})
+    await world.ada.submit_modal(
+        again, typed | {"grid_learning_rate": "1, 0.5, 0.1, 0.05, 0.01, 0.005", "grid_weight_decay": "0, 0.01, 0.1"}
+    )
     refused = "6 learning rates × 3 weight decays × 3 momenta = 54 training jobs; a task has at most 48. Give fewer values to try."
     assert refused in world.words()
     await world.click("Next")
