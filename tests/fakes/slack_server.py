@@ -22,6 +22,7 @@ from aiohttp import ClientSession, WSMsgType, web
 from slack_rules import message_problems, options_problems, view_problems
 from slack_schema import answer_problems, argument_problems, payload_problems, result_problems
 
+SLACK_WAITS = 3.0  # seconds, for an acknowledgement, and for the use of a trigger
 TEAM = "T0000FAKE"
 BOT_USER = "U0000BOT"
 BOT = "B0000BOT"
@@ -641,7 +642,7 @@ class FakeSlack:
         began = self.triggers.pop(trigger, None)
         if began is None:
             raise SlackRefusalError("invalid_trigger_id" if trigger else "invalid_arguments")
-        if time.monotonic() - began > 3:
+        if time.monotonic() - began > SLACK_WAITS:
             raise SlackRefusalError("expired_trigger_id")
 
     def _view(self, arguments: dict[str, Any]) -> dict[str, Any]:

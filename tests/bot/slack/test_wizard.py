@@ -1,6 +1,7 @@
 """The wizard in Slack, over real HTTP and a real WebSocket: one message that changes, from /train to Start."""
 
 from slack_person import Person, labels, read
+from slack_server import SLACK_WAITS
 
 
 def to_review(person: Person, dataset: str) -> None:
@@ -25,5 +26,5 @@ def test_from_train_to_start_in_one_message_of_a_thread(person: Person, add_data
     thread = person.slack.messages(person.channel, person.thread())
     assert len(thread) == 1
     assert len(person.slack.messages(person.channel)) == 1
-    assert all(item.seconds < 1 for item in person.acknowledged)
+    assert all(item.seconds < SLACK_WAITS for item in person.acknowledged)
     assert "pets" in read(person.screen())

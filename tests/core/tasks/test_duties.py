@@ -108,24 +108,28 @@ def test_a_chore_that_fails_keeps_nobody_waiting(database: Database, redis: Redi
 def test_duties_outlive_the_queue(
     database: Database, settings: Settings, make_task: MakeTask, jobs_of: Callable[[Task], list[Job]], caplog: pytest.LogCaptureFixture
 ) -> None:
+    def said_away() -> int:
+        return sum("away" in record.message for record in caplog.records)
+
     duties = Duties(settings, database, [])
     duties.start()
     server = EmbeddedValkey(settings)
     try:
         task = make_task()
-        time.sleep(2.5)
+        eventually(lambda: said_away() == 1)
+        time.sleep(2 * module.ROUND_SECONDS)  # to say it again
         server.start()
         redis = connect(settings)
         eventually(lambda: queue_length(redis, settings, "gpu") == 1)
         redis.flushall()
         server.stop()
-        time.sleep(2)
+        eventually(lambda: said_away() == 2)
         server.start()
         # A server that was away may have lost everything: repaired at once, not at the next of the regular rounds.
         eventually(
             lambda: jobs_of(task)[0].generation == 2 and queue_length(connect(settings), settings, "gpu") == 1, module.RECONCILE_SECONDS - 2
         )
-        assert sum("away" in record.message for record in caplog.records) == 2, "said once each time"
+        assert said_away() == 2, "said once each time"
     finally:
         duties.stop()
         server.stop()
