@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from installation import wait_until
 from pydantic import SecretStr
 
 from bot import faces
@@ -28,7 +29,6 @@ class Pager:
 
     def __init__(self) -> None:
         self.poster = self
-        self.connected = threading.Event()
         self.works = True
         self.stopped = False
 
@@ -57,7 +57,6 @@ def pager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pager]:
     module = ModuleType("pager_for_tests")
 
     def start(_settings: Settings, _database: Database, _storage: Storage) -> Pager:
-        connection.connected.set()
         return connection
 
     vars(module)["start"] = start
@@ -86,10 +85,9 @@ def test_a_face_runs_until_told_to_end(pager: Pager, settings: Settings) -> None
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert pager.connected.wait(10)
-    assert any(thread.name == "notifier" for thread in threading.enumerate())
+    wait_until(lambda: any(thread.name == "notifier" for thread in threading.enumerate()), 60)
     stop.set()
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
     assert pager.stopped
     assert faults == []

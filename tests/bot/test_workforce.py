@@ -9,6 +9,7 @@ from core.settings import Settings
 
 
 def test_without_a_queue_it_cannot_be_told_and_without_a_worker_there_is_none(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workforce, "LASTS_SECONDS", 3600.0)
     workers = TrainingWorkers(settings)
     assert workers() is None
     valkey = EmbeddedValkey(settings)

@@ -1,8 +1,9 @@
 """A workbench for real small trainings: datasets of drawn images, tiny networks, and a link that writes down what it is told."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,22 @@ import numpy as np
 import pytest
 from PIL import Image
 from small_networks import CLASSIFIER
+from sqlalchemy import select
 
 from core.datasets import masks
 from core.datasets.importing import import_dataset
 from core.db.session import Database
-from core.db.tables import AnnotationSet, Dataset
+from core.db.tables import AnnotationSet, Dataset, LightJob
 from core.events import Progress
 from core.settings import Settings
 from core.storage import Storage
 from core.tasks.hyperparameters import TrainingPlan
 from core.vocabulary import AnnotationKind, TaskType
 from core.zoo.spec import ModelSpec
+from worker import light
 from worker.engine.training import train
 from worker.link import Ask, TrainingJob, TrainingResult
+from worker.workplace import Workplace
 
 PLAN: dict[str, Any] = {
     "batch_size": 16,
@@ -163,6 +167,18 @@ class Workbench:
         (folder / "instances.json").write_text(json.dumps(document))
         return self.import_folder(folder, name)
 
+    def serve_a_light_job(self) -> None:
+        """As the light worker does it, once somebody asks; in a thread."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with self.database.read() as session:
+                job = session.scalar(select(LightJob))
+            if job is not None:
+                light._run(Workplace(self.settings, self.database, self.storage), job.id, job.generation)
+                return
+            time.sleep(0.05)
+        raise AssertionError("nobody has asked for anything")
+
     def job(
         self, dataset: Dataset, *, task: str = "task1", generation: int = 1, spec: ModelSpec = CLASSIFIER, kind: str = "", **plan: Any
     ) -> TrainingJob:
@@ -202,8 +218,3 @@ def bench(database: Database, storage: Storage, settings: Settings, tmp_path: Pa
 @pytest.fixture
 def recording_link() -> type[RecordingLink]:
     return RecordingLink
-
-
-@pytest.fixture
-def other_generation() -> Callable[[TrainingJob, int], TrainingJob]:
-    return lambda job, generation: replace(job, generation=generation)

@@ -22,6 +22,7 @@ from core.tasks.hyperparameters import TrainingPlan
 from core.tasks.journal import FencedError
 from core.tasks.lifecycle import claim_job, hand_back
 from core.vocabulary import TaskType
+from worker import database_link
 from worker.database_link import DatabaseLink, is_database_away
 from worker.failures import explain
 from worker.link import Ask
@@ -155,7 +156,10 @@ def told(database: Database) -> list[tuple[str, object]]:
     return [(event.kind, event.payload.get("epoch") or event.payload.get("message")) for event in events][2:]
 
 
-def test_progress_is_thinned_and_never_comes_after_its_epoch(link: DatabaseLink, database: Database) -> None:
+def test_progress_is_thinned_and_never_comes_after_its_epoch(
+    link: DatabaseLink, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_link, "PROGRESS_SECONDS", 3600.0)
     link.start()
     for _ in range(1000):
         link.progress(progress(1))

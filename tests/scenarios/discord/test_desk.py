@@ -59,6 +59,13 @@ def jobs(world: Any) -> list[LightJob]:
         return list(session.query(LightJob).all())
 
 
+async def first_job(world: Any) -> LightJob:
+    async with asyncio.timeout(60):
+        while not jobs(world):
+            await asyncio.sleep(0.02)
+    return jobs(world)[0]
+
+
 async def end_import(world: Any, job: LightJob, dataset: Any = None, error: str = "") -> None:
     """What the light worker does, without its images."""
     with world.database.write() as session:
@@ -186,9 +193,7 @@ async def test_a_model_is_tested_on_an_image_and_answers_where_it_was_asked(worl
     assert opened.modal["components"][0]["component"]["type"] == 19
 
     async def work() -> None:
-        while not jobs(world):
-            await asyncio.sleep(0.02)
-        (job,) = jobs(world)
+        job = await first_job(world)
         world.storage.write("inference/p/picture.png", png())
         with world.database.write() as session:
             assert claim_light_job(session, job.id, 1, worker="w")
@@ -209,9 +214,7 @@ async def test_what_a_worker_has_to_do_is_seen_to_be_under_way(world: Any, add_d
     shown = await world.open(listed, pets.id)
 
     async def work() -> None:
-        while not jobs(world):
-            await asyncio.sleep(0.02)
-        (job,) = jobs(world)
+        job = await first_job(world)
         world.storage.write("statistics/s.png", png())
         world.storage.write("statistics/s.json", b'{"images": 100, "cut_off": 0.5, "labels": []}')
         with world.database.write() as session:

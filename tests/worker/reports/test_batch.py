@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from io import BytesIO
 from typing import Any
 
@@ -12,12 +11,11 @@ import torch
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
 from small_networks import BOXES, INSTANCES, REGIONS
-from sqlalchemy import select
 
 from bot.desk.desk import Desk
 from core.access import Actor, Place
 from core.datasets.records import Record
-from core.db.tables import LightJob, Model
+from core.db.tables import Model
 from core.errors import InvalidInputError
 from core.tasks.light import submit_light_job
 from core.vocabulary import AnnotationKind
@@ -76,7 +74,7 @@ def test_a_chat_chooses_the_dataset_and_is_told(bench: Any) -> None:
     assert "model:batch" in [control.action for control in desk.press(person, place, "model:show", model.id).controls]
     offered = desk.press(person, place, "model:batch", model.id).controls
     assert [(control.action, control.value) for control in offered] == [("model:test-on", f"{model.id} {dataset.id}")]
-    worker = threading.Thread(target=serve_one_light_job, args=[bench])
+    worker = threading.Thread(target=bench.serve_a_light_job)
     worker.start()
     reply = desk.press(person, place, "model:test-on", offered[0].value)
     worker.join()
@@ -86,17 +84,6 @@ def test_a_chat_chooses_the_dataset_and_is_told(bench: Any) -> None:
     assert any(title == "Accuracy" for title, _ in rows)
     assert "sensitivity" in next(value for title, value in rows if title == "direction 0")
     assert json.loads(bench.storage.read(reply.files[0].key))["images"] == 16
-
-
-def serve_one_light_job(bench: Any) -> None:
-    """As the light worker does it, in a thread."""
-    for _ in range(200):
-        with bench.database.read() as session:
-            job = session.scalar(select(LightJob))
-        if job is not None:
-            light._run(Workplace(bench.settings, bench.database, bench.storage), job.id, job.generation)
-            return
-        time.sleep(0.05)
 
 
 def test_one_label_an_image_with_classes_that_the_model_does_not_know(bench: Any) -> None:

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,17 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
-from sqlalchemy import select
 
 from bot.desk.desk import Desk
 from core.access import Actor, Place
-from core.db.tables import LightJob, Model
+from core.db.tables import Model
 from core.errors import UnavailableError
 from core.models.exporting import ExportFormat
-from worker import light
 from worker.engine.data import decode
 from worker.reports import export
 from worker.reports.export import export_model
 from worker.reports.inference import load_model, predict
 from worker.reports.model_files import write_model
-from worker.workplace import Workplace
 
 
 def make_model(bench: Any, dataset: Any, **plan: Any) -> None:
@@ -139,7 +135,7 @@ def test_a_chat_is_sent_the_export_and_the_storage_keeps_none(bench: Any) -> Non
     )
     with bench.database.write() as session:
         session.add(model)
-    worker = threading.Thread(target=serve_one_light_job, args=[bench])
+    worker = threading.Thread(target=bench.serve_a_light_job)
     worker.start()
     desk = Desk(bench.database, bench.storage, bench.settings)
     person, place = Actor("default", "slack:U1", "Ada"), Place("slack", "T1", "C1")
@@ -150,14 +146,3 @@ def test_a_chat_is_sent_the_export_and_the_storage_keeps_none(bench: Any) -> Non
     assert [file.name for file in reply.files] == ["Stripes.pt"]
     assert torch.jit.load(io.BytesIO(reply.files[0].data))(torch.zeros(1, 32, 32, 3, dtype=torch.uint8)).shape == (1, 2)
     assert bench.storage.list("exports") == []
-
-
-def serve_one_light_job(bench: Any) -> None:
-    """As the light worker does it, in a thread."""
-    for _ in range(200):
-        with bench.database.read() as session:
-            job = session.scalar(select(LightJob))
-        if job is not None:
-            light._run(Workplace(bench.settings, bench.database, bench.storage), job.id, job.generation)
-            return
-        time.sleep(0.05)
