@@ -51,6 +51,7 @@ class Findings:
 
     def __init__(self, source: str = "") -> None:
         self.source = source  # what findings about the whole are said of
+        self.left_out: set[str] = set()  # files that an error names, those of findings that are not listed too
         self._kept: list[Finding] = []
         self._counts: Counter[tuple[str, str]] = Counter()
 
@@ -58,6 +59,8 @@ class Findings:
         """Note one finding."""
         if not finding.file:
             finding = replace(finding, file=self.source)
+        if finding.severity == "error":
+            self.left_out.add(finding.file)
         key = (finding.code, finding.severity)
         self._counts[key] += 1
         if self._counts[key] <= MOST_PER_CODE:

@@ -113,7 +113,7 @@ def _notice_unlisted(parsed: Parsed, source: Source, findings: Findings) -> None
     """Say how many images nothing was said of, where what is said of images stands in files of its own."""
     if parsed.format not in (label_csv.NAME, coco.NAME, labelme.NAME, csv_tables.NAME):
         return
-    listed = {image.path for image in parsed.images} | {finding.file for finding in findings if finding.severity == "error"}
+    listed = {image.path for image in parsed.images} | findings.left_out
     unlisted = sorted(path for path in images_of(source) if path not in listed)
     if unlisted:
         images = "image is" if len(unlisted) == 1 else "images are"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from core.datasets import findings
 from core.errors import BadDataError
 
 Picture = Callable[..., bytes]
@@ -65,6 +66,15 @@ def test_an_image_whose_rows_were_all_refused_is_left_out(home: Any, bring: Any,
     left_out = home.finding(dataset, "nothing-usable")
     assert (left_out.severity, left_out.file) == ("error", "b.jpg") and "left out" in left_out.message
     assert "unlisted-image" not in home.codes(dataset), "it is listed, only not rightly"
+
+
+def test_images_left_out_beyond_the_findings_that_are_listed_are_not_called_unlisted(
+    home: Any, bring: Any, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(findings, "MOST_PER_CODE", 1)
+    table = "filename,class,xmin,ymin,xmax,ymax\na.jpg,cat,1,2,11,14\nb.jpg,cat,x,2,3,4\nc.jpg,cat,x,2,3,4\n"
+    dataset = bring(pictures(picture, "a.jpg", "b.jpg", "c.jpg", "d.jpg") | {"boxes.csv": table})
+    assert home.finding(dataset, "unlisted-image").message.startswith("1 image is not named")
 
 
 def test_boxes_by_sizes_in_a_spreadsheets_csv(home: Any, bring: Any, picture: Picture) -> None:
