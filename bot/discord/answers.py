@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-UNKNOWN_MESSAGE, UNKNOWN_WEBHOOK, UNKNOWN_INTERACTION, TOKEN_EXPIRED = 10008, 10015, 10062, 50027
+UNKNOWN_MESSAGE, UNKNOWN_WEBHOOK, TOKEN_EXPIRED = 10008, 10015, 50027
 ACKNOWLEDGED = 40060
 OLD_MESSAGE = 30046  # too many edits of a message over an hour old
 PAUSES = (0.5, 1.0, 2.0)  # seconds between tries; a press can wait little longer

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 from bot.terminal.pictures import PictureShelf
-from core.wizard.screens import Block, Button, Facts, Form, Menu, Message, Picture, ProgressBar, Screen, StepMark, Text, Tone
+from core.wizard.screens import Block, Button, Facts, Menu, Message, Picture, ProgressBar, Screen, StepMark, Text, Tone
 
 BOT = "Stationmaster"
 TONES = {Tone.PLAIN: "", Tone.HEADING: "bold", Tone.HINT: "dim", Tone.GOOD: "bold green", Tone.WARNING: "yellow", Tone.ERROR: "bold red"}
@@ -123,8 +123,3 @@ def button(item: Button) -> RichText:
 def row(labels: Iterable[RichText]) -> RichText:
     """Labels side by side, wrapped where they must be."""
     return RichText("  ").join(labels)
-
-
-def form_facts(form: Form) -> Facts:
-    """A form's values as facts, for showing what was typed."""
-    return Facts(tuple((field.label, field.value or "–") for field in form.fields), title=form.title)

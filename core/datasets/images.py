@@ -11,7 +11,6 @@ from PIL import (  # the plugins register themselves; named here so that Pillow 
     GifImagePlugin,  # noqa: F401
     Image,
     ImageFile,
-    ImageOps,
     JpegImagePlugin,  # noqa: F401
     MpoImagePlugin,  # noqa: F401
     PngImagePlugin,  # noqa: F401
@@ -253,13 +252,3 @@ def _encode(image: Image.Image, image_format: str) -> bytes:
         image.info.clear()
         image.save(out, "PNG", compress_level=3)
     return out.getvalue()
-
-
-def open_upright(data: bytes) -> Image.Image:
-    """A stored image, or one that a person sends, as RGB and upright. For pictures that people look at.
-
-    Raises:
-        ImageError: when it cannot be decoded.
-    """
-    stored = read_image(data, 1 << 40)
-    return flattened(ImageOps.exif_transpose(Image.open(BytesIO(stored.data))))

@@ -37,9 +37,8 @@ PHOTOGRAPHS = (
     "motorcycle_left.png",
     "rocket.jpg",
 )
-_PEN = (
-    1 / 42
-)  # of a digit's side, by which its strokes are broadened on each side: as if by a felt pen, for a network sees scenes far smaller than they are
+# Of a digit's side, by which its strokes are broadened on each side: as if by a felt pen, for a network sees scenes far smaller than they are.
+_PEN = 1 / 42
 _CONTRAST = 120  # wanted difference, of 255 and on average of the channels, between a digit and four fifths of what lies behind it
 _MARGIN = 2  # px between the boxes of two digits
 _TRIES = 40
@@ -159,10 +158,9 @@ def _piece(random: np.random.Generator, photograph: Image.Image, width: int, hei
 
 def _scaled(picture: Pixels, side: int) -> NDArray[np.float32]:
     """A digit as opacities 0–1, drawn with a broad pen and cut to the rows and columns that it covers at least half."""
-    drawn = (
-        Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC).filter(ImageFilter.MaxFilter(2 * round(_PEN * side) + 1))
-    )
-    opacity = np.asarray(drawn, np.float32) / np.float32(255)
+    drawn = Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC)
+    broad = drawn.filter(ImageFilter.MaxFilter(2 * round(_PEN * side) + 1))
+    opacity = np.asarray(broad, np.float32) / np.float32(255)
     rows, columns = np.flatnonzero((opacity >= 0.5).any(1)), np.flatnonzero((opacity >= 0.5).any(0))
     return opacity[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 

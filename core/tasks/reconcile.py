@@ -49,17 +49,6 @@ def reconcile(database: Database, redis: "Redis", settings: Settings, *, judge_s
     return mended + _settle(database)
 
 
-def lose_jobs_of(database: Database, settings: Settings, worker_is: str, reason: str) -> int:
-    """Give up all running jobs of one worker process known to have died; returns how many."""
-    count = 0
-    for model in (Job, LightJob):
-        with database.read() as session:
-            held = session.execute(select(model.id, model.generation).where(model.state.in_(ACTIVE), model.worker == worker_is)).all()
-        for job_id, generation in held:
-            count += _lose(database, settings, model, job_id, generation, reason)
-    return count
-
-
 def _lose_dead(database: Database, settings: Settings, model: type[Job] | type[LightJob], judge_silence: bool) -> int:
     with database.read() as session:
         held = session.execute(select(model.id, model.generation, model.worker, model.heartbeat_at).where(model.state.in_(ACTIVE))).all()

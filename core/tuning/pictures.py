@@ -79,10 +79,12 @@ def _places(axes: Axes, name: str, jobs: Sequence[JobStanding]) -> dict[int, flo
     tried = sorted({job.values[name] for job in jobs})
     if not 1 <= len(tried) <= _COLUMNS:
         positive = [value for value in tried if value > 0]
-        if (
-            positive and tried[0] >= 0 and positive[-1] > _WIDE * positive[0]
-        ):  # tried by magnitude: on an even axis most would lie on each other
-            axes.set_xscale("symlog" if tried[0] == 0 else "log", **({"linthresh": positive[0]} if tried[0] == 0 else {}))
+        if positive and tried[0] >= 0 and positive[-1] > _WIDE * positive[0]:
+            # Tried by magnitude: on an even axis most would lie on each other. Of 0 a logarithmic one knows nothing.
+            if tried[0] == 0:
+                axes.set_xscale("symlog", linthresh=positive[0])
+            else:
+                axes.set_xscale("log")
             axes.xaxis.set_minor_locator(NullLocator())
         else:
             axes.xaxis.set_major_locator(MaxNLocator(5))

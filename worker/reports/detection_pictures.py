@@ -20,7 +20,7 @@ from worker.objectives.places import Objects
 from worker.reports.object_drawings import Drawn, draw_objects
 from worker.reports.pictures import class_bars
 
-RIGHT, WRONG, MISSED = (0, 158, 115), (213, 94, 0), (240, 228, 66)  # of Okabe and Ito, as in `core.datasets.previews`
+RIGHT, WRONG, MISSED = (0, 158, 115), (213, 94, 0), (240, 228, 66)  # of Okabe and Ito, as in `core.datasets.legend`
 _INK = (29, 33, 41)
 _IMAGES = 5  # in each of the two rows
 _SIDE, _GAP = 250, 10  # px
@@ -52,9 +52,8 @@ def precision_recall(precision: NDArray[np.float32], what: str) -> bytes:
     figure, (axes,) = new_figure(6.4, 4.6, 1)
     plain_axes(axes, f"Precision over recall, mean of the classes ({what})")
     recall = np.linspace(0, 1, precision.shape[1])
-    for values, overlap, colour, width in zip(
-        precision, ("0.5", "0.75"), (TRAINING, VALIDATION), (4, 1.8), strict=True
-    ):  # both seen where equal
+    # The second line is thinner, so that both are seen where they are equal.
+    for values, overlap, colour, width in zip(precision, ("0.5", "0.75"), (TRAINING, VALIDATION), (4, 1.8), strict=True):
         axes.plot(recall, values, color=colour, linewidth=width, label=f"overlap {overlap}: AP {100 * float(values.mean()):.1f} %")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)

@@ -42,9 +42,8 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str], what: st
     longest = max(len(name) for name in names)
     crowded = longest > (12 if number <= 3 else 5 if number <= 8 else 2)
     side = max(2.4, 0.5 * number) if number <= _NUMBERS_UP_TO else min(13.0, 4 + 0.16 * number)
-    beside = (
-        0.0085 * size * longest
-    )  # inches that the longest name takes: a letter is about 0.6 of its size wide, which is in 1/72 of an inch
+    # Inches that the longest name takes: a letter is about 0.6 of its size wide, which is in 1/72 of an inch.
+    beside = 0.0085 * size * longest
     figure, (axes,) = new_figure(max(5.4, side + beside + 2.1), side + (beside if crowded else 0.2) + 1.3, 1)
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")  # few errors are seen, too
     axes.set_xlabel("The network said", color=QUIET)
@@ -121,9 +120,8 @@ def best_and_worst(best: Sequence[Case], worst: Sequence[Case]) -> bytes:
             case = cases[place]
             smooth = "nearest" if max(case.image.size) < 96 else "antialiased"
             axes.imshow(np.asarray(_on_square(case.image)), interpolation=smooth)
-            axes.add_patch(
-                Rectangle((0, 0), 1, 1, transform=axes.transAxes, fill=False, edgecolor=GRID, linewidth=1)
-            )  # white images end there
+            # Where a white image ends is seen by this.
+            axes.add_patch(Rectangle((0, 0), 1, 1, transform=axes.transAxes, fill=False, edgecolor=GRID, linewidth=1))
             text = shortened(case.said, 24) if case.right else f"said {shortened(case.said, 20)}\nis {shortened(case.truth, 22)}"
             axes.text(
                 0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=8, color=INK if case.right else VALIDATION

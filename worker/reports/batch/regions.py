@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -23,8 +22,6 @@ from worker.reports.batch.cases import CASE_SIDE, COLOURS, SAMPLES, Case, fitted
 from worker.reports.batch.outputs import Progress, outputs_of
 from worker.reports.batch.report import PerClass, Report, by_errors, report_of, share
 from worker.reports.inference import LoadedModel
-
-Map = NDArray[np.bool_]
 
 
 @torch.inference_mode()
