@@ -299,10 +299,9 @@ def pinned(made: dict[str, Any]) -> dict[str, Any]:
 
     definitions |= answered
     methods = {method: shared_first(schema) for method, schema in group(METHODS).items()}
-    answers = group({method: f"{result_of(method)}.{result_of(method)}" for method in METHODS})
     roots = {
         "methods": methods,
-        "results": answers,
+        "results": group({method: f"{result_of(method)}.{result_of(method)}" for method in METHODS}),
         "payloads": group(PAYLOADS),
         "events": group(EVENTS),
         "answers": group(ANSWERS),

@@ -44,10 +44,8 @@ def payload_problems(kind: str, payload: Mapping[str, Any]) -> list[str]:
             else [f"{kind} is none of the events of the schema"]
         )
     kind = kind if kind == "slash_commands" else str(payload["type"])
-    # Slack says null of an enterprise that there is not; the types know undefined only, which JSON has not.
-    given = {key: value for key, value in payload.items() if key != "enterprise" or value is not None}
     return (
-        _problems(f"payloads/{kind}", json.dumps(given))
+        _problems(f"payloads/{kind}", json.dumps(_without_enterprise(payload)))
         if kind in SCHEMA["payloads"]
         else [f"{kind} is none of the payloads of the schema"]
     )

@@ -71,7 +71,7 @@ def test_up_runs_watches_and_ends_everything(installation: Installation) -> None
 
 def test_nothing_outlives_an_up_that_is_killed(installation: Installation) -> None:
     up = installation.start("up")
-    wait_until(lambda: "The gpu worker started" in installation.said())
+    wait_until(lambda: set(_family(up)) == {"valkey", "gpu", "light"})
     family = _family(up)
     up.kill()
     up.wait()
@@ -82,6 +82,7 @@ def test_a_worker_alone_brings_the_queue_and_ends_in_order(installation: Install
     worker = installation.start("worker", "--kind", "light")
     wait_until(lambda: "light worker started" in installation.said() and installation.workers() == {"gpu": 0, "light": 1})
     family = _family(worker)
+    assert "valkey" in family
     worker.terminate()
     assert worker.wait(120) == 0
     assert not any(_lives(child) for child in family.values())
