@@ -58,7 +58,7 @@ async def test_single_label_with_everything_that_befalls_a_bot(world: Any, journ
     await journey.network("MobileNet", "mobilenetv3_small_050")
     await world.env.advance_time(7200)
     world.env.inject_error("PATCH", "/webhooks/*", status=429, code=30046, message=OLD, times=1)
-    await journey.values(epochs="4", batch_size="8", image_size="32")
+    await journey.values(epochs="80", batch_size="8", image_size="32")  # longer than the pauses between edits on any machine
     await journey.start("Dark or bright")
     await journey.until(lambda: "Training has started" in world.words() or "epoch" in world.words())
     refused = await world.click("Stop and discard", who=world.bob)

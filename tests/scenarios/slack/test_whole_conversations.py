@@ -13,6 +13,8 @@ from drawn_archives import archive_of, image_of
 from slack_bot import Bot
 from slack_person import Person, labels, pictures, read
 
+import bot.notifier
+from bot.slack.poster import SlackPoster
 from core.vocabulary import TaskType
 
 pytestmark = [pytest.mark.usefixtures("engine_room"), pytest.mark.timeout(600)]
@@ -89,7 +91,12 @@ def trained(person: Person, running: Bot, name: str, *, long_enough_for_a_bar: b
     return found
 
 
-def test_single_label_from_an_archive_to_a_model_that_is_tried_and_downloaded(person: Person, running: Bot) -> None:
+def test_single_label_from_an_archive_to_a_model_that_is_tried_and_downloaded(
+    person: Person, running: Bot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that the training is seen at work, however quick the machine is.
+    monkeypatch.setattr(bot.notifier, "EDIT_SECONDS", 0.0)
+    monkeypatch.setattr(SlackPoster, "edits_per_minute", 0)
     bring_in(person, running, "lights", TaskType.SINGLE_LABEL)
     person.command("/train", "classification lights")
     assert "Which dataset?" in person.read() and len(pictures(person.screen())) == 1

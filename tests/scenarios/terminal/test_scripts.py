@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from installation import Installation
+from installation import Installation, wait_until
 
 from bot.terminal.commands.app import main
 
@@ -94,11 +94,11 @@ def test_a_task_from_creation_to_prediction(run: Run, stripes: Path) -> None:
 @pytest.mark.parametrize(("discard", "kept"), [((), True), (("--discard",), False)], ids=["keep", "discard"])
 def test_stop(run: Run, discard: tuple[str, ...], kept: bool) -> None:
     task = create(run, f"Endless {kept}", "--tuning", "manual", "--set", "epochs=200", "--set", "early_stop=off")
-    while run("task", "show", task["id"], "--json")["epoch"] < 2:
-        pass
+    wait_until(lambda: run("task", "show", task["id"], "--json")["epoch"] >= 2)
     assert run("task", "stop", task["id"], *discard, "--json")["state"] in ("stopping", "stopped")
-    while (task := run("task", "show", task["id"], "--json"))["state"] != "stopped":
-        assert task["state"] == "stopping"
+    wait_until(lambda: run("task", "show", task["id"], "--json")["state"] != "stopping")
+    task = run("task", "show", task["id"], "--json")
+    assert task["state"] == "stopped"
     assert (task["model_id"] is not None) == kept
     assert "stopped" in run("task", "stop", task["id"], code=1)
 
