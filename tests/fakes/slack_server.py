@@ -290,9 +290,9 @@ class FakeSlack:
         """Close every WebSocket, as Slack does every few hours."""
 
         async def close() -> None:
-            for socket in self._sockets:
+            dropped, self._sockets = self._sockets, []  # first: a bot may be back while they are being closed
+            for socket in dropped:
                 await socket.close()
-            self._sockets.clear()
 
         asyncio.run_coroutine_threadsafe(close(), self._loop).result(10)
 

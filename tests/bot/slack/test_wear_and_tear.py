@@ -1,7 +1,6 @@
 """What happens to bots in real life: double clicks, redelivery, restarts, other people, lost messages, limits, hostile names."""
 
-import time
-
+from installation import wait_until
 from slack_person import Person, labels, read
 from sqlalchemy import func, select
 
@@ -183,9 +182,7 @@ def test_the_connection_comes_back(start_bot, slack, monkeypatch) -> None:
     monkeypatch.setattr(bot.slack.connections, "PING_SECONDS", 1)
     person = Person(slack, start_bot().settle)
     slack.drop_connections()
-    deadline = time.monotonic() + 40
-    while not slack.connected() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_until(slack.connected, 60)
     person.command("/train")
     assert "What kind of training?" in person.read()
 

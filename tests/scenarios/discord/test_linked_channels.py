@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from discord_world import Training
+from installation import wait_until
 from pydantic import SecretStr
 from slack_person import Person
 from slack_server import APP_TOKEN, BOT_TOKEN, TEAM, FakeSlack
@@ -50,6 +51,7 @@ def both(world: Any, slack: FakeSlack, settings: Settings, monkeypatch: pytest.M
     stop = threading.Event()
     running = threading.Thread(target=faces.run_faces, args=(settings, world.database, world.storage, stop))
     running.start()
+    wait_until(lambda: started and slack.connected(), 60)
     yield Person(slack, lambda: started[0].board.settle(30))
     stop.set()
     running.join(30)
@@ -103,7 +105,6 @@ async def test_what_is_trained_from_slack_is_announced_in_discord(
         both.press("Next")
         both.press("Start")
 
-    await until(slack.connected)
     await asyncio.to_thread(converse)
     train()
     await until(lambda: any("98.6" in post for post in of_slack(slack, both.thread())))
@@ -117,7 +118,6 @@ async def test_what_is_trained_from_slack_is_announced_in_discord(
 async def test_what_is_trained_from_discord_is_announced_in_slack(
     world: Any, both: Person, slack: FakeSlack, add_dataset: Any, train: Callable[[], Training]
 ) -> None:
-    await until(slack.connected)
     await world.to_review(add_dataset("pets"))
     await world.click("Start")
     training = train()
