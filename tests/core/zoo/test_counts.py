@@ -48,6 +48,7 @@ def test_every_pretraining_says_where_it_comes_from_and_what_it_has_seen():
         assert spec.parameters > 0, spec.name
         assert spec.gmacs > 0, spec.name
         assert spec.memory_mb, spec.name
+        assert spec.images_per_second and spec.speed_source, spec.name
         assert (spec.accuracy is None) == (not spec.accuracy_source), spec.name
         assert spec.accepts_size(spec.input_size), spec.name
 
