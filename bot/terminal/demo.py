@@ -58,7 +58,7 @@ SAMPLES = {
         "faster_rcnn-tf_efficientnet_lite0",
         "Find handwritten digits",
         typed={
-            "Data loader": {"batch_size": "4", "epochs": "2", "image_size": "192"},
+            "Data loader": {"batch_size": "4", "epochs": "2", "image_size": "160"},
             "Manual assignment": {"learning_rate": "0.02", "learning_rate_schedule": "one-cycle", "weight_decay": "0.0001"},
             "Augmentation": {"horizontal_flip": "off", "resized_crop": "off", "rotation": "off", "colour_jitter": "off"},
         },
@@ -70,8 +70,8 @@ SAMPLES = {
         "Mark handwritten digits",
         annotations="regions",
         typed={
-            "Data loader": {"batch_size": "4", "epochs": "7", "image_size": "96"},
-            "Manual assignment": {"learning_rate": "0.05", "learning_rate_schedule": "one-cycle", "weight_decay": "0.0001"},
+            "Data loader": {"batch_size": "8", "epochs": "9", "image_size": "96"},
+            "Manual assignment": {"learning_rate": "0.07", "learning_rate_schedule": "one-cycle", "weight_decay": "0.0001"},
             "Augmentation": {"horizontal_flip": "off", "resized_crop": "off", "rotation": "off", "colour_jitter": "off"},
         },
     ),
