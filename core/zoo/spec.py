@@ -60,6 +60,11 @@ class ModelSpec:
         return f"{self.min_size} px or more" + (f", in steps of {self.size_multiple}" if self.size_multiple > 1 else "")
 
     @property
+    def speed_is_of_cpu(self) -> bool:
+        """Whether `images_per_second` is of one core of a CPU, as measured ones are; published ones are of GPUs."""
+        return "one core" in self.speed_source
+
+    @property
     def name(self) -> str:
         """`network.pretraining`."""
         return f"{self.network}.{self.pretraining}"

@@ -240,20 +240,23 @@ def _rate(images_per_second: float) -> str:
 
 
 # What `_line` tells, in its order; chats cut lines after 75 characters, so it has no room for words.
-LINE_HINT = "Lines in the menus: published accuracy · million parameters · work per image · images/s · MB an image in training · licence."
+LINE_HINT = (
+    "Lines in the menus: published accuracy · million parameters · work per image · images/s on a GPU, or on one core of a CPU where "
+    "it says so · memory an image in training · licence."
+)
 
 
 def _line(spec: ModelSpec, state: str = "") -> str:
     """One line to compare entries by: whether it can be had, accuracy, size, work, speed, memory, licence."""
     parts = [state] if state else []
     parts += [f"{100 * spec.accuracy:.1f} %"] if spec.accuracy is not None else []
-    parts += [f"{spec.parameters / 1e6:.1f} M", gmacs_text(spec.gmacs)]
+    parts += [f"{spec.parameters / 1e6:.{1 if spec.parameters < 1e8 else 0}f} M", gmacs_text(spec.gmacs)]
     if spec.images_per_second:
-        parts.append(_rate(spec.images_per_second))
+        parts.append(_rate(spec.images_per_second) + (" CPU" if spec.speed_is_of_cpu else ""))
     if spec.memory_mb is not None:
-        parts.append(f"{spec.memory_mb:,.0f} MB")
+        parts.append(f"{spec.memory_mb:.0f} MB" if spec.memory_mb < 1000 else f"{spec.memory_mb / 1000:.1f} GB")
     if spec.licence:
-        parts.append(spec.licence)
+        parts.append(spec.licence.removesuffix("-Clause"))
     return " · ".join(parts)
 
 

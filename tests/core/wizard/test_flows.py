@@ -10,7 +10,7 @@ from core.settings import Settings
 from core.storage import Storage
 from core.wizard.conversation import Conversation, Press
 from core.wizard.screens import Facts, Screen, Text
-from core.wizard.steps.model import _line
+from core.wizard.steps.model import LINE_HINT, _line
 from core.zoo import catalogue, weights
 
 
@@ -198,3 +198,9 @@ def test_every_line_to_compare_by_fits_a_menu_of_slack() -> None:
     for spec in catalogue.entries():
         if spec.licence in weights.ALLOWED_LICENCES or not spec.licence:
             assert len(_line(spec, "not at hand")) <= 75, spec.name
+
+
+def test_a_line_tells_speeds_of_gpus_from_those_of_a_cpu() -> None:
+    published, measured = catalogue.find_spec("resnet50.none"), catalogue.find_spec("unet-resnet50.none")
+    assert "CPU" not in _line(published) and "/s CPU" in _line(measured)
+    assert "GPU" in LINE_HINT and "CPU" in LINE_HINT
