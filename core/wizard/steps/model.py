@@ -236,7 +236,7 @@ def _published(spec: ModelSpec) -> tuple[tuple[str, str], ...]:
 
 
 def _rate(images_per_second: float) -> str:
-    return f"{images_per_second:,.0f}/s" if images_per_second >= 10 else f"{images_per_second:.2g}/s"
+    return f"{images_per_second:,.0f}/s" if images_per_second >= 10 else f"{images_per_second:.{2 if images_per_second >= 1 else 1}g}/s"
 
 
 # What `_line` tells, in its order; chats cut lines after 75 characters, so it has no room for words.
