@@ -93,7 +93,17 @@ RECIPES: dict[str, Recipe] = {
     ),
     # On 800 images of scattered digits (96 px, a feature pyramid on lite0's weights, batches of 4) 2e-3 had a mean Dice of 0.80 after four epochs.
     "segmenter": Recipe(
-        "adamw", 2e-3, 1e-3, 0.01, batch_size=8, images_seen=12_000, scratch_factor=4, gradient_clip=5.0, fewest_epochs=8, most_epochs=80
+        "adamw",
+        2e-3,
+        1e-3,
+        0.01,
+        batch_size=8,
+        images_seen=12_000,
+        scratch_factor=4,
+        gradient_clip=5.0,
+        whole_factor=0.3,
+        fewest_epochs=8,
+        most_epochs=80,
     ),
     # Over ConvNeXt, CAFormer and PVT. Their authors take 1e-4 in batches of 16 (Liu et al. 2022, appendix A.3; Wang et al. 2022).
     "modern-segmenter": Recipe(

@@ -100,6 +100,14 @@ def test_detectors_learn_in_small_batches_and_gently_where_they_know_objects_alr
     assert whole.learning_rate == pytest.approx(0.3 * over_features.learning_rate)
 
 
+def test_networks_for_regions_learn_gently_where_they_know_regions_already_or_have_a_modern_encoder():
+    scenes = DatasetFacts(600, 10, 209, 207, object_side=0.15)
+    names = ("fpn-tf_efficientnet_lite0", "fcn_resnet50.coco-voc", "fpn-convnext_tiny")
+    over_features, whole, modern = (auto_plan(spec_of(name), TaskType.OBJECT_SEGMENTATION, scenes).learning_rate for name in names)
+    assert whole == pytest.approx(0.3 * over_features)
+    assert modern < whole
+
+
 def test_a_model_that_learns_on_does_not_begin_anew():
     """A network that once began from scratch has learnt such a task by now: fewer images, a lower rate."""
     facts = DatasetFacts(images=1_000, classes=3, width=200, height=200)
