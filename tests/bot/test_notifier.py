@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from new_tasks import training_of
 from PIL import Image
 from sqlalchemy import select
 
@@ -20,11 +21,10 @@ from core.events import Noticed, Progress
 from core.settings import Settings
 from core.storage import Storage
 from core.tasks.actions import stop_task
-from core.tasks.creation import NewTask, create_task
+from core.tasks.creation import create_task
 from core.tasks.hyperparameters import TrainingPlan
 from core.tasks.lifecycle import NewModel, claim_job, complete_task, fail_job, finish_job, record_event
 from core.tasks.light import claim_light_job, fail_light_job, heartbeat_light_job, submit_light_job
-from core.vocabulary import TaskType
 from core.wizard.screens import Facts, Message, Picture, ProgressBar, Text
 
 
@@ -115,15 +115,11 @@ class Thread:
 def thread(database: Database, storage: Storage, settings: Settings, ada: Actor, add_dataset) -> Thread:
     pets = add_dataset("pets")
     with database.write() as session:
-        new = NewTask(
+        new = training_of(
+            pets,
             workspace=ada.workspace,
             person=ada.person,
             name="Pets",
-            task_type=TaskType.SINGLE_LABEL,
-            dataset_id=pets.id,
-            annotation_set_id=pets.annotation_sets[0].id,
-            network="resnet18",
-            pretraining="none",
             plans=[TrainingPlan(image_size=64)],
             place=Place("slack", "C1", "T1"),
         )
@@ -335,15 +331,11 @@ def test_where_threads_share_a_quota_each_changes_the_more_rarely_the_more_there
     pets = add_dataset("pets")
     for number in range(8):
         with database.write() as session:
-            new = NewTask(
+            new = training_of(
+                pets,
                 workspace=ada.workspace,
                 person=ada.person,
                 name=f"Pets {number}",
-                task_type=TaskType.SINGLE_LABEL,
-                dataset_id=pets.id,
-                annotation_set_id=pets.annotation_sets[0].id,
-                network="resnet18",
-                pretraining="none",
                 plans=[TrainingPlan(image_size=64)],
                 place=Place("slack", "T/C", f"{number}"),
             )

@@ -7,6 +7,7 @@ from io import BytesIO
 from typing import Any
 
 import pytest
+from new_tasks import training_of
 from PIL import Image
 from search_jobs import Search
 
@@ -20,10 +21,9 @@ from core.events import Noticed
 from core.settings import Settings
 from core.storage import Storage
 from core.tasks.actions import stop_task
-from core.tasks.creation import NewTask
 from core.tasks.hyperparameters import value_text
 from core.tasks.lifecycle import fail_job, record_event
-from core.vocabulary import TaskType, Tuning
+from core.vocabulary import Tuning
 from core.wizard.screens import Facts, Menu, Message, Picture, ProgressBar, Text
 
 THREAD = Place("slack", "C1", "T1")
@@ -73,18 +73,7 @@ def search(database: Database, settings: Settings, ada: Actor, add_dataset: Call
     pets = add_dataset("pets")
 
     def make(tuning: Tuning = Tuning.RANDOM, jobs: int = 4, **plan: Any) -> Search:
-        new = NewTask(
-            workspace=ada.workspace,
-            person=ada.person,
-            name="Pets",
-            task_type=TaskType.SINGLE_LABEL,
-            dataset_id=pets.id,
-            annotation_set_id=pets.annotation_sets[0].id,
-            network="resnet18",
-            pretraining="none",
-            plans=(),
-            place=THREAD,
-        )
+        new = training_of(pets, workspace=ada.workspace, person=ada.person, name="Pets", plans=(), place=THREAD)
         return Search(database, settings, new, tuning, jobs, **plan)
 
     return make

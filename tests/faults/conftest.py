@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from new_tasks import training_of
 from PIL import Image
 from redis import Redis
 from sqlalchemy import select
@@ -26,12 +27,11 @@ from core.db.tables import Dataset, Epoch, Event, Job, Model, Task
 from core.queue import connect
 from core.settings import Settings
 from core.storage import Storage
-from core.tasks.creation import NewTask, create_task
+from core.tasks.creation import create_task
 from core.tasks.dispatcher import nudge
 from core.tasks.hyperparameters import TrainingPlan
 from core.tasks.listing import task_json
 from core.tasks.states import State
-from core.vocabulary import TaskType
 
 ROOT = Path(__file__).parents[2]
 ADA = Actor("default", "cli:ada", "Ada")
@@ -69,15 +69,11 @@ class House:
     def create(self, name: str = "cells", *, jobs: int = 1, **values: Any) -> str:
         usual = {"epochs": 30, "batch_size": 8, "image_size": 32, "early_stop": False, "learning_rate": 0.01}
         plan = TrainingPlan(**usual | values)
-        new = NewTask(
-            workspace="default",
+        new = training_of(
+            self.dataset,
             person=ADA.person,
             name=name,
-            task_type=TaskType.SINGLE_LABEL,
-            dataset_id=self.dataset.id,
-            annotation_set_id=self.dataset.annotation_sets[0].id,
             network="mobilenetv3_small_050",
-            pretraining="none",
             plans=[plan.model_copy(update={"seed": seed}) for seed in range(jobs)],
         )
         with self.database.write() as session:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from new_tasks import training_of
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
@@ -17,11 +18,9 @@ from core.db.tables import Dataset, Event, Job, Task
 from core.errors import BadDataError, UnavailableError
 from core.events import Progress
 from core.settings import Settings
-from core.tasks.creation import NewTask, create_task
-from core.tasks.hyperparameters import TrainingPlan
+from core.tasks.creation import create_task
 from core.tasks.journal import FencedError
 from core.tasks.lifecycle import claim_job, hand_back
-from core.vocabulary import TaskType
 from worker import database_link
 from worker.database_link import DatabaseLink, is_database_away
 from worker.failures import explain
@@ -117,17 +116,7 @@ def progress(epoch: int, *, ended: bool = False) -> Progress:
 @pytest.fixture
 def job(settings: Settings, database: Database, add_dataset: Callable[..., Dataset]) -> Job:
     dataset = add_dataset("cells")
-    new = NewTask(
-        workspace="default",
-        person="p",
-        name="cells",
-        task_type=TaskType.SINGLE_LABEL,
-        dataset_id=dataset.id,
-        annotation_set_id=dataset.annotation_sets[0].id,
-        network="resnet18",
-        pretraining="none",
-        plans=[TrainingPlan()],
-    )
+    new = training_of(dataset, person="p")
     with database.write() as session:
         task = create_task(session, settings, new)
     with database.write() as session:

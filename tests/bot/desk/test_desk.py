@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from new_tasks import training_of
 from sqlalchemy import select
 
 from bot.desk.desk import HANDLERS, Desk
@@ -17,9 +18,8 @@ from core.db.tables import Dataset, DatasetFinding, LightJob, Model, Task
 from core.errors import ConflictError, InvalidInputError, NotAllowedError, NotFoundError
 from core.settings import Settings
 from core.storage import Storage
-from core.tasks.creation import NewTask, create_task
+from core.tasks.creation import create_task
 from core.tasks.hyperparameters import TrainingPlan
-from core.vocabulary import TaskType
 from core.wizard.screens import Facts, Text
 
 
@@ -32,15 +32,11 @@ def desk(database: Database, storage: Storage, settings: Settings) -> Desk:
 def task(database: Database, settings: Settings, ada: Actor, add_dataset) -> Task:
     pets = add_dataset("pets")
     with database.write() as session:
-        new = NewTask(
+        new = training_of(
+            pets,
             workspace=ada.workspace,
             person=ada.person,
             name="Tell <pets> & *friends* apart",
-            task_type=TaskType.SINGLE_LABEL,
-            dataset_id=pets.id,
-            annotation_set_id=pets.annotation_sets[0].id,
-            network="resnet18",
-            pretraining="none",
             plans=[TrainingPlan(image_size=64, epochs=7)],
         )
         return create_task(session, settings, new)

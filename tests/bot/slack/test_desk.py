@@ -3,6 +3,7 @@
 import io
 import zipfile
 
+from new_tasks import training_of
 from slack_person import Person, labels, read
 from sqlalchemy import select
 
@@ -10,10 +11,9 @@ from core.access import Place
 from core.db.session import Database
 from core.db.tables import Dataset, Job, LightJob, Task
 from core.settings import Settings
-from core.tasks.creation import NewTask, create_task
+from core.tasks.creation import create_task
 from core.tasks.hyperparameters import TrainingPlan
 from core.tasks.lifecycle import claim_job
-from core.vocabulary import TaskType
 
 
 def add_task(
@@ -23,19 +23,7 @@ def add_task(
         return create_task(
             session,
             settings,
-            NewTask(
-                workspace="default",
-                person=person,
-                person_name="Ada",
-                name=name,
-                task_type=TaskType.SINGLE_LABEL,
-                dataset_id=dataset.id,
-                annotation_set_id=dataset.annotation_sets[0].id,
-                network="resnet18",
-                pretraining="none",
-                plans=[TrainingPlan(image_size=64)],
-                place=place,
-            ),
+            training_of(dataset, person=person, person_name="Ada", name=name, plans=[TrainingPlan(image_size=64)], place=place),
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from new_tasks import training_of
 from pydantic import SecretStr
 from slack_bot import Bot
 from slack_person import Person, labels, read
@@ -22,9 +23,8 @@ from core.db.tables import Draft, SlackInstallation, Task
 from core.errors import UnavailableError
 from core.settings import Settings
 from core.storage import Storage
-from core.tasks.creation import NewTask, create_task
+from core.tasks.creation import create_task
 from core.tasks.hyperparameters import TrainingPlan
-from core.vocabulary import TaskType
 
 OVER_HTTP = {"slack_app_token": SecretStr(""), "slack_signing_secret": SecretStr(SIGNING_SECRET), "slack_port": 0}
 FOR_MANY = OVER_HTTP | {
@@ -202,15 +202,11 @@ def test_threads_of_each_team_are_told_with_its_own_token(
         dataset = add_dataset("pets", workspace=f"slack:{team}")
         places.append(Place("slack", f"{team}/{channel}", slack.say(channel, user, "go")["ts"]))
         with database.write() as session:
-            new = NewTask(
+            new = training_of(
+                dataset,
                 workspace=f"slack:{team}",
                 person=f"slack:{user}",
                 name=f"Pets of {team}",
-                task_type=TaskType.SINGLE_LABEL,
-                dataset_id=dataset.id,
-                annotation_set_id=dataset.annotation_sets[0].id,
-                network="resnet18",
-                pretraining="none",
                 plans=[TrainingPlan(image_size=64)],
                 place=places[-1],
             )

@@ -4,6 +4,7 @@ import itertools
 import time
 
 import pytest
+from new_tasks import training_of
 from slack_person import Person, elements, labels, pictures, read
 
 import bot.notifier
@@ -14,10 +15,9 @@ from core.db.tables import Delivery, Job, Task
 from core.events import Progress
 from core.settings import Settings
 from core.storage import Storage
-from core.tasks.creation import NewTask, create_task
+from core.tasks.creation import create_task
 from core.tasks.hyperparameters import TrainingPlan
 from core.tasks.lifecycle import NewModel, claim_job, complete_task, fail_job, finish_job, record_event
-from core.vocabulary import TaskType
 
 
 @pytest.fixture(autouse=True)
@@ -43,15 +43,10 @@ class Training:
         self.ticks = itertools.count()
         self.root = person.slack.say(person.channel, person.user, "go")["ts"]
         with database.write() as session:
-            new = NewTask(
-                workspace="default",
+            new = training_of(
+                dataset,
                 person="slack:U0000ADA",
                 name="Pets <!channel>",
-                task_type=TaskType.SINGLE_LABEL,
-                dataset_id=dataset.id,
-                annotation_set_id=dataset.annotation_sets[0].id,
-                network="resnet18",
-                pretraining="none",
                 plans=[TrainingPlan(image_size=64)],
                 place=Place("slack", f"T0000FAKE/{person.channel}", self.root),
             )

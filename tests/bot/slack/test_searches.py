@@ -2,31 +2,20 @@
 
 from typing import Any
 
+from new_tasks import training_of
 from search_jobs import Search
 from slack_person import Person, pictures, read
 
 from core.access import Place
 from core.db.session import Database
 from core.settings import Settings
-from core.tasks.creation import NewTask
-from core.vocabulary import TaskType, Tuning
+from core.vocabulary import Tuning
 
 
 def test_from_the_thread_to_a_job_s_curves(person: Person, running: Any, add_dataset: Any, database: Database, settings: Settings) -> None:
     pets = add_dataset("pets")
     root = person.mention("hello")
-    new = NewTask(
-        workspace="default",
-        person="slack:U0000ADA",
-        name="Pets",
-        task_type=TaskType.SINGLE_LABEL,
-        dataset_id=pets.id,
-        annotation_set_id=pets.annotation_sets[0].id,
-        network="resnet18",
-        pretraining="none",
-        plans=(),
-        place=Place("slack", f"T0000FAKE/{person.channel}", root["ts"]),
-    )
+    new = training_of(pets, person="slack:U0000ADA", name="Pets", plans=(), place=Place("slack", f"T0000FAKE/{person.channel}", root["ts"]))
     search = Search(database, settings, new, Tuning.RANDOM, 8)
     for number in (1, 2, 3):
         search.claim(number)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from new_tasks import training_of
 from PIL import Image
 from search_jobs import Search
 from sqlalchemy import select
@@ -17,10 +18,9 @@ from core.db.session import Database
 from core.db.tables import Job, Task
 from core.events import Noticed
 from core.settings import Settings
-from core.tasks.creation import NewTask
 from core.tasks.journal import add_event
 from core.tasks.lifecycle import fail_job
-from core.vocabulary import TaskType, Tuning
+from core.vocabulary import Tuning
 
 
 @dataclass
@@ -188,17 +188,7 @@ def test_show_lists_every_job_and_one_job_its_epochs(
     run: Any, add_dataset: Any, database: Database, settings: Settings, ada: Actor, tmp_path: Path
 ) -> None:
     pets = add_dataset("pets")
-    new = NewTask(
-        workspace=ada.workspace,
-        person=ada.person,
-        name="Pets",
-        task_type=TaskType.SINGLE_LABEL,
-        dataset_id=pets.id,
-        annotation_set_id=pets.annotation_sets[0].id,
-        network="resnet18",
-        pretraining="none",
-        plans=(),
-    )
+    new = training_of(pets, workspace=ada.workspace, person=ada.person, name="Pets", plans=())
     population = Search(database, settings, new, Tuning.POPULATION, 5)
     for number, score in enumerate((0.1, 0.5, 0.9, 0.6, 0.7), 1):
         population.slice(number, score)

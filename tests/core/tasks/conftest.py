@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from new_tasks import training_of
 from redis import Redis
 from sqlalchemy import create_engine, select, text
 
@@ -18,7 +19,6 @@ from core.queue import connect, valkey_socket
 from core.settings import Settings
 from core.tasks.creation import NewTask, create_task
 from core.tasks.hyperparameters import TrainingPlan
-from core.vocabulary import TaskType
 
 
 @pytest.fixture(scope="session")
@@ -109,16 +109,12 @@ def new_task(dataset: Dataset) -> Callable[..., NewTask]:
     def new(
         jobs: int = 1, *, person: str = "terminal:ada", name: str = "cells", place: Place | None = None, draft_id: str | None = None
     ) -> NewTask:
-        return NewTask(
-            workspace="default",
+        return training_of(
+            dataset,
             person=person,
             person_name=person.partition(":")[2].title(),
             name=name,
-            task_type=TaskType.SINGLE_LABEL,
-            dataset_id=dataset.id,
-            annotation_set_id=dataset.annotation_sets[0].id,
             network="mobilenetv3_small_050",
-            pretraining="none",
             plans=[TrainingPlan(seed=number) for number in range(jobs)],
             place=place,
             draft_id=draft_id,

@@ -1,11 +1,11 @@
 """What has to be asked over the network is asked while nobody waits for the database."""
 
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from serving import serving
 
 from core.access import Actor, Place
 from core.db.session import Database
@@ -49,13 +49,9 @@ class Hub(ThreadingHTTPServer):
 def hub(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     weights._probed.clear()
     server = Hub(database)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(server) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        yield server
     weights._probed.clear()
 
 

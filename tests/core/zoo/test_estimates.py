@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from new_tasks import training_of
 from sqlalchemy import insert
 
 from core.clock import now
@@ -12,9 +13,8 @@ from core.db.session import Database
 from core.db.tables import Epoch, Job
 from core.identifiers import new_id
 from core.settings import Settings
-from core.tasks.creation import NewTask, create_task
+from core.tasks.creation import create_task
 from core.tasks.hyperparameters import TrainingPlan
-from core.vocabulary import TaskType
 from core.zoo import catalogue
 from core.zoo.estimates import PAST_JOBS, RECENT_JOBS, Experience, learn, planned_rate, work
 from core.zoo.facts import DeviceFacts
@@ -30,17 +30,7 @@ class Past:
 
     def __init__(self, database: Database, settings: Settings, dataset: Any) -> None:
         self.database, self._numbers, self._start = database, itertools.count(2), now() - timedelta(days=9)
-        new = NewTask(
-            workspace="default",
-            person="terminal:ada",
-            name="cells",
-            task_type=TaskType.SINGLE_LABEL,
-            dataset_id=dataset.id,
-            annotation_set_id=dataset.annotation_sets[0].id,
-            network="resnet18",
-            pretraining="none",
-            plans=[PLAN],
-        )
+        new = training_of(dataset, plans=[PLAN])
         with database.write() as session:
             self._task_id = create_task(session, settings, new).id
 

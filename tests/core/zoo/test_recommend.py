@@ -3,12 +3,13 @@
 import itertools
 
 import pytest
+from new_tasks import training_of
 
 from core.clock import now
 from core.db.tables import Annotation, AnnotationSet, Dataset, DatasetImage, Epoch
 from core.errors import InvalidInputError
 from core.settings import Settings
-from core.tasks.creation import NewTask, create_task
+from core.tasks.creation import create_task
 from core.tasks.hyperparameters import TrainingPlan
 from core.vocabulary import DataType, TaskType
 from core.zoo import catalogue, weights
@@ -160,17 +161,7 @@ def test_estimates_follow_what_past_tasks_took(database, settings, add_dataset):
     facts = DATASETS["20,000 photographs"]
     before = estimate(spec, facts, LAPTOP)
     dataset = add_dataset("cells")
-    new = NewTask(
-        workspace="default",
-        person="terminal:ada",
-        name="cells",
-        task_type=TaskType.SINGLE_LABEL,
-        dataset_id=dataset.id,
-        annotation_set_id=dataset.annotation_sets[0].id,
-        network="resnet18",
-        pretraining="none",
-        plans=[TrainingPlan(image_size=128, batch_size=32, epochs=1)],
-    )
+    new = training_of(dataset, plans=[TrainingPlan(image_size=128, batch_size=32, epochs=1)])
     twice = 2 * planned_rate(LAPTOP) / work(spec, 128, LAPTOP.kind)
     estimates = [before.seconds]
     for _ in range(2):

@@ -1,11 +1,11 @@
 """Weights: allowed by licence, found where people put them, fetched once and whole, never the wrong file."""
 
 import hashlib
-import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from serving import serving
 
 from core.errors import UnavailableError
 from core.settings import Settings
@@ -56,13 +56,9 @@ class Hub(BaseHTTPRequestHandler):
 def hub(monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.asked, server.break_after, server.digest = [], None, DIGEST
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(server) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ import simcord.http.client
 from discord_permissions import apply_rules_of_threads
 from discord_rules import problems
 from discord_world import Clock, Sent, Training, World, laboratory, words
+from new_tasks import training_of
 from simcord.env import Env
 
 import bot.discord.poster
@@ -19,9 +20,8 @@ from core.db.session import Database
 from core.db.tables import Job
 from core.settings import Settings
 from core.storage import Storage
-from core.tasks.creation import NewTask, create_task
+from core.tasks.creation import create_task
 from core.tasks.hyperparameters import TrainingPlan
-from core.vocabulary import TaskType
 
 
 @pytest.fixture(autouse=True)
@@ -80,18 +80,7 @@ def started(world: Any, add_dataset: Callable[..., Any], clock: Clock) -> Callab
             await world.click("Cancel")
             place = Place("discord", str(world.channel.id), str(world.thread.id))
         with world.database.write() as session:
-            new = NewTask(
-                workspace="default",
-                person=f"discord:{world.ada.id}",
-                name="Pets",
-                task_type=TaskType.SINGLE_LABEL,
-                dataset_id=pets.id,
-                annotation_set_id=pets.annotation_sets[0].id,
-                network="resnet18",
-                pretraining="none",
-                plans=[TrainingPlan(image_size=64)],
-                place=place,
-            )
+            new = training_of(pets, person=f"discord:{world.ada.id}", name="Pets", plans=[TrainingPlan(image_size=64)], place=place)
             task = create_task(session, world.settings, new)
             job = session.query(Job).one()
         return Training(world, task, job, clock)

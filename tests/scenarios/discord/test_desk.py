@@ -8,14 +8,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from new_tasks import training_of
 from PIL import Image
 from search_jobs import Search
 
 from core.clock import now
 from core.db.tables import Dataset, Draft, LightJob, Model, Task
-from core.tasks.creation import NewTask
 from core.tasks.light import claim_light_job, fail_light_job, finish_light_job
-from core.vocabulary import TaskType, Tuning
+from core.vocabulary import Tuning
 
 pytestmark = pytest.mark.asyncio
 
@@ -279,17 +279,7 @@ async def test_servers_never_see_each_others_data(world: Any, add_dataset: Calla
 
 async def test_a_search_shows_its_leaderboard_and_the_curves_of_a_job(world: Any, add_dataset: Callable[..., Any], said: Any) -> None:
     pets = add_dataset("pets")
-    new = NewTask(
-        workspace="default",
-        person=f"discord:{world.ada.id}",
-        name="Pets",
-        task_type=TaskType.SINGLE_LABEL,
-        dataset_id=pets.id,
-        annotation_set_id=pets.annotation_sets[0].id,
-        network="resnet18",
-        pretraining="none",
-        plans=(),
-    )
+    new = training_of(pets, person=f"discord:{world.ada.id}", name="Pets", plans=())
     search = Search(world.database, world.settings, new, Tuning.RANDOM, 8)
     for number in (1, 2, 3):
         search.claim(number)

@@ -15,6 +15,17 @@ def pets(add_dataset: Callable[..., Any]) -> Any:
     return add_dataset("pets")
 
 
+async def to_tuning(world: Any, pets: Any) -> None:
+    """As far as the tuning of a network that was picked by hand."""
+    await world.ada.slash(world.channel, "train", task_type="single-label", dataset=pets.id)
+    await world.click("Next")
+    await world.choose("manual", "selection")
+    await world.choose("DenseNet", "family")
+    await world.choose("densenet121", "network")
+    await world.choose("none", "pretraining")
+    await world.click("Next")
+
+
 async def test_from_train_to_start_in_one_message(world: Any, pets: Any, said: Any) -> None:
     begun = await world.ada.slash(world.channel, "train")
     assert begun.ephemeral and f"<#{world.thread.id}>" in said(begun)
@@ -127,13 +138,7 @@ async def test_a_dialog_that_was_open_during_a_restart_is_taken(world: Any, pets
 
 
 async def test_hyperparameters_come_in_dialogs_of_five_and_wrong_ones_come_back(world: Any, pets: Any) -> None:
-    await world.ada.slash(world.channel, "train", task_type="single-label", dataset=pets.id)
-    await world.click("Next")
-    await world.choose("manual", "selection")
-    await world.choose("DenseNet", "family")
-    await world.choose("densenet121", "network")
-    await world.choose("none", "pretraining")
-    await world.click("Next")
+    await to_tuning(world, pets)
     await world.choose("manual", "tuning")
     labels = list(world.controls())
     assert [label for label in labels if label.startswith("Augmentation")] == [f"Augmentation {part} of 3…" for part in (1, 2, 3)]
@@ -160,13 +165,7 @@ async def test_hyperparameters_come_in_dialogs_of_five_and_wrong_ones_come_back(
 
 async def test_the_product_of_a_grid_is_told_as_soon_as_its_dialog_is_sent(world: Any, pets: Any) -> None:
     """Discord's dialogs say nothing while they are open: the message does, right after, and above 48 goes no further."""
-    await world.ada.slash(world.channel, "train", task_type="single-label", dataset=pets.id)
-    await world.click("Next")
-    await world.choose("manual", "selection")
-    await world.choose("DenseNet", "family")
-    await world.choose("densenet121", "network")
-    await world.choose("none", "pretraining")
-    await world.click("Next")
+    await to_tuning(world, pets)
     await world.choose("grid", "tuning")
     assert "1 learning rate × 1 weight decay × 1 momentum = 1 training job" in world.words()
     opened = await world.click("Values to try…")

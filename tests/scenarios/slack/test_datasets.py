@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from drawn_archives import archive_of
+from new_tasks import training_of
 from slack_bot import Bot, StartBot
 from slack_person import Person, labels, pictures, read
 from slack_server import FakeSlack
@@ -18,7 +19,7 @@ from sqlalchemy import select
 from core.db.session import Database
 from core.db.tables import Dataset, LightJob
 from core.settings import Settings
-from core.tasks.creation import NewTask, create_task
+from core.tasks.creation import create_task
 from core.tasks.hyperparameters import TrainingPlan
 from core.vocabulary import TaskType
 from worker.light import run_light
@@ -172,17 +173,7 @@ def test_one_that_a_task_uses_stays(
         create_task(
             session,
             settings,
-            NewTask(
-                workspace="default",
-                person="slack:U0000ADA",
-                name="Uses it",
-                task_type=TaskType.SINGLE_LABEL,
-                dataset_id=dataset.id,
-                annotation_set_id=dataset.annotation_sets[0].id,
-                network="resnet18",
-                pretraining="none",
-                plans=[TrainingPlan(image_size=64)],
-            ),
+            training_of(dataset, person="slack:U0000ADA", name="Uses it", plans=[TrainingPlan(image_size=64)]),
         )
     person.command("/datasets", "in use")
     person.press("in use", answers(person)[-1])
