@@ -57,7 +57,9 @@ class Hyperparameters(BaseModel):
         Field(0, ge=0, le=0.1)
     )
     momentum: Annotated[float, FieldText("Manual assignment", "Momentum", "How much of the last step is kept")] = Field(0.9, ge=0, le=0.99)
-    early_stop: Annotated[bool, FieldText("Manual assignment", "Early stop", "Stop when the validation loss stops falling")] = True
+    early_stop: Annotated[bool, FieldText("Manual assignment", "Early stop", "Stop when neither validation loss nor score gets better")] = (
+        True
+    )
     horizontal_flip: Annotated[bool, FieldText("Augmentation", "Random horizontal flip", "Mirror half of the images (probability 0.5)")] = (
         True
     )
@@ -93,7 +95,7 @@ class TrainingPlan(Hyperparameters):
     class_balance: float = Field(
         0, ge=0, le=1, description="How much rare classes count for more: an image weighs as (images of its class) to the power of −this"
     )
-    patience: int = Field(10, ge=1, description="Early stop after so many epochs without a lower validation loss")
+    patience: int = Field(10, ge=1, description="Early stop after so many epochs without a lower validation loss or a better score")
 
 
 @dataclass(frozen=True)

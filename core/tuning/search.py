@@ -107,7 +107,7 @@ def fields_of(tuning: Tuning) -> dict[str, HyperparameterField]:
         del single["early_stop"]
     elif tuning in SEARCHES:
         single["early_stop"] = replace(
-            FIELDS["early_stop"], hint="End a job when its validation loss stops falling, or the others leave it behind"
+            FIELDS["early_stop"], hint="End a job when neither validation loss nor score gets better, or the others leave it behind"
         )
     return {**single, **SEARCH_FIELDS.get(tuning, {})}
 

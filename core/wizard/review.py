@@ -29,7 +29,7 @@ def _training(plan: TrainingPlan, search: Search | None = None) -> tuple[tuple[s
     """Every value but those of the augmentation; of a search's jobs those that they share."""
     schedule = plan.learning_rate_schedule
     warmup = f", {value_text(plan.warmup_epochs)} epochs warm-up" if plan.warmup_epochs else ""
-    fewer = "if the validation loss stops falling" + (", or where a job falls far behind" if search is not None else "")
+    fewer = "if neither validation loss nor score gets better" + (", or where a job falls far behind" if search is not None else "")
     rows = [
         ("Input size", f"{plan.image_size} × {plan.image_size} px"),
         ("Batch size", "auto: what fits the device" if plan.batch_size == "auto" else str(plan.batch_size)),

@@ -29,7 +29,7 @@ _LOOK_EVERY = 16  # steps between two looks at the loss on a GPU: each look make
 
 
 def fit(run: Run) -> Ask:
-    """Train until the plan is fulfilled, the validation loss stops falling, the slice is over, or somebody asks to stop; says who ended it.
+    """Train until the plan is fulfilled, nothing gets better, the slice is over, or somebody asks to stop; says who ended it.
 
     Raises:
         DivergedError: when the loss is not finite.
@@ -199,6 +199,10 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
     state.epoch += 1
     is_best = (evaluation.score, -evaluation.loss) > (state.best_score, -state.best_loss)
     best = None
+    trained_loss = evaluation.loss if evaluation.trained_loss is None else evaluation.trained_loss
+    gets_better = trained_loss < state.lowest_loss or evaluation.score > state.best_score
+    state.epochs_since_lowest = 0 if gets_better else state.epochs_since_lowest + 1
+    state.lowest_loss = min(state.lowest_loss, trained_loss)
     if is_best:
         state.best_epoch, state.best_score, state.best_loss, state.best_metrics = (
             state.epoch,
@@ -212,8 +216,6 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
             run.checkpoints.drain()
             details = run.copies.of(evaluation.details, "details")
             best = Best(state.epoch, evaluation.score, dict(evaluation.metrics), best_weights(run), details)
-    state.epochs_since_lowest = 0 if evaluation.loss < state.lowest_loss else state.epochs_since_lowest + 1
-    state.lowest_loss = min(state.lowest_loss, evaluation.loss)
     stops_early = plan.early_stop and state.epochs_since_lowest >= plan.patience
     state.over = state.epoch >= plan.epochs or stops_early
     last_rate = plan.learning_rate * learning_rate_factor(plan, state.epoch * run.steps - 1, run.steps)
@@ -248,7 +250,8 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
             run.link.noticed(what, remedy)
         if stops_early and state.epoch < plan.epochs:
             run.link.noticed(
-                f"Stopped early: the validation loss has not fallen for {plan.patience} epochs. The best epoch, {state.best_epoch}, is the model."
+                f"Stopped early: for {plan.patience} epochs the validation loss has not fallen, nor has the score risen. "
+                f"The best epoch, {state.best_epoch}, is the model."
             )
 
     write_checkpoint(run, best, told)

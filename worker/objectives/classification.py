@@ -1,6 +1,6 @@
 """Classification with one label an image, or several: softmax or sigmoid, cross-entropy, and the numbers people expect."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,8 +60,7 @@ class SingleLabel:
         """See `Objective`; moving an image does not change its label."""
         targets = self._on_device[torch.from_numpy(rows).to(images.device, non_blocking=True)]
         logits = network(images).float()
-        losses = functional.cross_entropy(logits, targets, label_smoothing=self._smoothing, reduction="none")
-        loss = losses.mean() if self._weights is None else (losses * self._weights[targets]).mean()
+        loss = self._loss(logits, targets)
         with torch.no_grad():
             changed = self._smoothing or self._weights is not None
             plain = functional.cross_entropy(logits.detach(), targets) if changed else loss.detach()
@@ -75,12 +74,19 @@ class SingleLabel:
 
     def evaluator(self) -> "_SingleLabelEvaluator":
         """A fresh evaluator."""
-        return _SingleLabelEvaluator(self._labels, self.classes, self.baseline)
+        return _SingleLabelEvaluator(self._labels, self.classes, self.baseline, self._loss)
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The mean over the images, with label smoothing and class weights."""
+        losses = functional.cross_entropy(logits, targets, label_smoothing=self._smoothing, reduction="none")
+        return losses.mean() if self._weights is None else (losses * self._weights.to(losses.device)[targets]).mean()
 
 
 class _SingleLabelEvaluator:
-    def __init__(self, labels: Tensor, classes: tuple[str, ...], baseline: float | None) -> None:
-        self._labels, self._classes, self._baseline = labels, classes, baseline
+    def __init__(
+        self, labels: Tensor, classes: tuple[str, ...], baseline: float | None, trained_loss: Callable[[Tensor, Tensor], Tensor]
+    ) -> None:
+        self._labels, self._classes, self._baseline, self._trained_loss = labels, classes, baseline, trained_loss
         self._logits: list[Tensor] = []
         self._rows: list[NDArray[np.int64]] = []
 
@@ -123,7 +129,14 @@ class _SingleLabelEvaluator:
             "confusion": confusion[: len(self._classes), : len(self._classes)],
         }
         never = [name for index, name in enumerate(self._classes) if bool(present[index]) and int(confusion[:, index].sum()) == 0]
-        return Evaluation(float(losses.mean()), accuracy, metrics, details, _never_predicted(never))
+        return Evaluation(
+            float(losses.mean()),
+            accuracy,
+            metrics,
+            details,
+            _never_predicted(never),
+            trained_loss=float(self._trained_loss(logits, labels)),
+        )
 
 
 class MultiLabel:
@@ -151,7 +164,7 @@ class MultiLabel:
         targets = self._on_device[torch.from_numpy(rows).to(images.device, non_blocking=True)]
         logits = network(images).float()
         wanted = targets.float()
-        loss = functional.binary_cross_entropy_with_logits(logits, wanted * (1 - self._smoothing) + self._smoothing / 2)
+        loss = self._loss(logits, wanted)
         with torch.no_grad():
             plain = functional.binary_cross_entropy_with_logits(logits.detach(), wanted)
             correct = ((logits > 0) == targets).float().mean()
@@ -164,12 +177,18 @@ class MultiLabel:
 
     def evaluator(self) -> "_MultiLabelEvaluator":
         """A fresh evaluator."""
-        return _MultiLabelEvaluator(self._labels, self.classes, self.baseline)
+        return _MultiLabelEvaluator(self._labels, self.classes, self.baseline, self._loss)
+
+    def _loss(self, logits: Tensor, wanted: Tensor) -> Tensor:
+        """The mean over images and classes, with label smoothing."""
+        return functional.binary_cross_entropy_with_logits(logits, wanted * (1 - self._smoothing) + self._smoothing / 2)
 
 
 class _MultiLabelEvaluator:
-    def __init__(self, labels: Tensor, classes: tuple[str, ...], baseline: float | None) -> None:
-        self._labels, self._classes, self._baseline = labels, classes, baseline
+    def __init__(
+        self, labels: Tensor, classes: tuple[str, ...], baseline: float | None, trained_loss: Callable[[Tensor, Tensor], Tensor]
+    ) -> None:
+        self._labels, self._classes, self._baseline, self._trained_loss = labels, classes, baseline, trained_loss
         self._logits: list[Tensor] = []
         self._rows: list[NDArray[np.int64]] = []
 
@@ -219,7 +238,8 @@ class _MultiLabelEvaluator:
         never = [
             name for index, name in enumerate(self._classes) if bool(present[index]) and not bool((probabilities[:, index] > 0.5).any())
         ]
-        return Evaluation(float(losses.mean()), score, metrics, details, _never_predicted(never))
+        trained_loss = float(self._trained_loss(logits, labels.float()))
+        return Evaluation(float(losses.mean()), score, metrics, details, _never_predicted(never), trained_loss=trained_loss)
 
 
 def class_weights(images: Tensor, balance: float) -> Tensor:

@@ -23,10 +23,11 @@ class StepOutcome:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The validation set judged once. `score` is what the best epoch is chosen by, higher is better.
+    """The validation set judged once. `score` is what the best epoch is chosen by, higher is better; `loss` is for people, as `plain_loss`.
 
     `metrics` are flat fractions; `details` tensors on the host that the report draws from; `remarks` by a code sentences worth telling:
-    what, and the likely remedy.
+    what, and the likely remedy. `trained_loss` is the loss that training lowers, label smoothing and class weights included, where that is
+    another than `loss`: smoothing forbids certainty, so that after a while it falls while `loss` rises.
     """
 
     loss: float
@@ -34,6 +35,7 @@ class Evaluation:
     metrics: dict[str, Any]
     details: dict[str, Tensor]
     remarks: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    trained_loss: float | None = None
 
 
 class Evaluator(Protocol):

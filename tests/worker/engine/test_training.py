@@ -174,24 +174,46 @@ def test_a_job_that_was_taken_over_writes_nothing_more(bench: Any, recording_lin
     assert before and result.score is not None
 
 
-def test_early_stop_once_the_validation_loss_falls_no_more(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = bench.job(
-        bench.stripes(), epochs=30, early_stop=True, patience=2, learning_rate=1e-6, learning_rate_schedule="constant", ema_decay=0
-    )
-    losses = iter([1.0, 0.8, 0.9, 0.85, 0.1])
+@pytest.mark.parametrize(
+    ("losses", "scores", "trained"),
+    [
+        ([1.0, 0.8, 0.9, 0.85, 0.1], [0.5, 0.5, 0.5, 0.5, 0.5], 4),
+        ([1.0, 1.2, 1.4, 1.5, 1.6, 1.7], [0.5, 0.6, 0.7, 0.7, 0.6, 0.9], 5),  # surer and surer, also where wrong, and oftener right
+    ],
+)
+def test_early_stop_once_neither_loss_nor_score_gets_better(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, losses: list[float], scores: list[float], trained: int
+) -> None:
+    job = bench.job(bench.stripes(per_class=8), epochs=30, early_stop=True, patience=2)
+    told = iter(zip(losses, scores, strict=True))
     real = loop.evaluate
-    monkeypatch.setattr(loop, "evaluate", lambda run: replace(real(run), loss=next(losses)))
+
+    def evaluate(run: Any) -> Any:
+        loss, score = next(told)
+        return replace(real(run), loss=loss, trained_loss=None, score=score)
+
+    monkeypatch.setattr(loop, "evaluate", evaluate)
     result, link = bench.train(job)
-    assert [number for number, _ in link.epochs] == [1, 2, 3, 4]
+    assert [number for number, _ in link.epochs] == list(range(1, trained + 1))
     assert any("Stopped early" in notice for notice in link.notices)
     assert result.asked is Ask.GO_ON
+
+
+def test_early_stop_minds_the_loss_that_is_trained(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Label smoothing forbids certainty: the loss without it, which people see, has its minimum long before the training is at its end."""
+    job = bench.job(bench.stripes(per_class=8), epochs=5, early_stop=True, patience=1, label_smoothing=0.1)
+    shown, trained = iter([0.05, 0.06, 0.07, 0.08, 0.09]), iter([0.9, 0.8, 0.7, 0.6, 0.5])
+    real = loop.evaluate
+    monkeypatch.setattr(loop, "evaluate", lambda run: replace(real(run), loss=next(shown), trained_loss=next(trained), score=0.5))
+    _, link = bench.train(job)
+    assert [values["val_loss"] for _, values in link.epochs] == [0.05, 0.06, 0.07, 0.08, 0.09]
 
 
 def test_without_early_stop_all_epochs_are_trained(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     job = bench.job(bench.stripes(per_class=8), epochs=4, early_stop=False, patience=1)
     real = loop.evaluate
     losses = iter([1.0, 2.0, 3.0, 4.0])
-    monkeypatch.setattr(loop, "evaluate", lambda run: replace(real(run), loss=next(losses)))
+    monkeypatch.setattr(loop, "evaluate", lambda run: replace(real(run), loss=next(losses), trained_loss=None, score=0.5))
     _, link = bench.train(job)
     assert len(link.epochs) == 4
 

@@ -65,6 +65,20 @@ def test_smoothing_is_learnt_from_but_not_shown() -> None:
     assert plain.correct == 1
 
 
+def test_smoothing_and_weights_are_judged_besides_as_they_are_trained() -> None:
+    """Too sure for smoothing, not for people: of surer outputs the shown loss is lower and the trained one higher."""
+    labels = records([0, 1, 1, 0, 1, 1, 1], "label")
+    objective = SingleLabel(labels, range(3), ["rare", "common"], TrainingPlan(label_smoothing=0.2, class_balance=1.0), CPU)
+    modest, sure = (evaluated(objective, [[side, -side], [-side, side], [-side, side]]) for side in (1.1, 3.0))
+    assert sure.loss < modest.loss and sure.trained_loss > modest.trained_loss
+    doubtful = evaluated(objective, [[0.0, 0.0], [-1.1, 1.1], [-1.1, 1.1]]), evaluated(objective, [[1.1, -1.1], [0.0, 0.0], [-1.1, 1.1]])
+    assert doubtful[0].loss == pytest.approx(doubtful[1].loss)
+    assert doubtful[0].trained_loss > doubtful[1].trained_loss, "the rare class counts for more"
+    several = MultiLabel(records([[0], [1]], "labels"), range(2), ["a", "b"], TrainingPlan(label_smoothing=0.2), CPU)
+    modest, sure = (evaluated(several, [[side, -side], [-side, side]]) for side in (2.2, 5.0))
+    assert sure.loss < modest.loss and sure.trained_loss > modest.trained_loss
+
+
 def test_numbers_of_several_labels() -> None:
     objective = MultiLabel(records([[0, 1], [0], [], [1]], "labels"), range(4), ["a", "b", "never shown"], TrainingPlan(), CPU)
     judged = evaluated(objective, [[2, 2, -2], [2, -2, -2], [-2, -2, -2], [-2, 2, -2]])
