@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.datasets.deriving import derive
@@ -37,19 +37,30 @@ def load_images(session: Session, dataset_id: str, *, offset: int = 0, limit: in
     return [Record(*row, {}) for row in session.execute(query)]
 
 
+def split_counts(session: Session, dataset_id: str, annotation_set_id: str) -> dict[str, int]:
+    """How many of an annotation set's images the source put into each split: "", train, val or test.
+
+    Raises:
+        NotFoundError: when the dataset has no such annotation set.
+    """
+    stored = _stored(session, _wanted(session, dataset_id, annotation_set_id))
+    query = (
+        select(DatasetImage.split, func.count())
+        .join(Annotation, (DatasetImage.dataset_id == dataset_id) & (DatasetImage.position == Annotation.position))
+        .where(Annotation.annotation_set_id == stored.id)
+        .group_by(DatasetImage.split)
+    )
+    return dict(session.execute(query).all())
+
+
 def load_records(session: Session, dataset_id: str, annotation_set_id: str, *, offset: int = 0, limit: int | None = None) -> list[Record]:
     """The records of an annotation set in the order of positions; derived sets are derived here.
 
     `offset` and `limit` count records. Raises:
         NotFoundError: when the dataset has no such annotation set.
     """
-    wanted = session.get(AnnotationSet, annotation_set_id)
-    if wanted is None or wanted.dataset_id != dataset_id:
-        raise NotFoundError("The dataset has no such annotation set.", "`stationmaster dataset show` lists them.")
-    stored_id, stored_kind = wanted.id, wanted.kind
-    if wanted.derived_from:
-        origin = session.get_one(AnnotationSet, wanted.derived_from)
-        stored_id, stored_kind = origin.id, origin.kind
+    wanted = _wanted(session, dataset_id, annotation_set_id)
+    stored = _stored(session, wanted)
     query = (
         select(
             DatasetImage.position,
@@ -62,13 +73,25 @@ def load_records(session: Session, dataset_id: str, annotation_set_id: str, *, o
             Annotation.value,
         )
         .join(DatasetImage, (DatasetImage.dataset_id == dataset_id) & (DatasetImage.position == Annotation.position))
-        .where(Annotation.annotation_set_id == stored_id)
+        .where(Annotation.annotation_set_id == stored.id)
         .order_by(Annotation.position)
         .offset(offset)
         .limit(limit)
     )
     rows = session.execute(query)
-    if stored_kind == wanted.kind:
+    if stored.kind == wanted.kind:
         return [Record(*row) for row in rows.all()]
-    source, target = AnnotationKind(stored_kind), AnnotationKind(wanted.kind)
+    source, target = AnnotationKind(stored.kind), AnnotationKind(wanted.kind)
     return [Record(row[0], row[1], row[2], row[3], row[4], row[5], row[6], derive(row[7], source, target, row[3], row[4])) for row in rows]
+
+
+def _wanted(session: Session, dataset_id: str, annotation_set_id: str) -> AnnotationSet:
+    wanted = session.get(AnnotationSet, annotation_set_id)
+    if wanted is None or wanted.dataset_id != dataset_id:
+        raise NotFoundError("The dataset has no such annotation set.", "`stationmaster dataset show` lists them.")
+    return wanted
+
+
+def _stored(session: Session, wanted: AnnotationSet) -> AnnotationSet:
+    """The set whose annotations are kept: itself, or the one it is derived from."""
+    return session.get_one(AnnotationSet, wanted.derived_from) if wanted.derived_from else wanted

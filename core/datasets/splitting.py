@@ -3,7 +3,7 @@
 import json
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from core.datasets.deriving import classes_in
@@ -19,6 +19,16 @@ class Split:
 
     train: tuple[int, ...]
     validation: tuple[int, ...]
+
+
+def sides_of(present: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which of the splits that a source has images in ("", train, val, test) train and which validate; where none validates all are divided.
+
+    `val` validates, `test` only where there is no `val`, and `train` trains, with all that is in none.
+    """
+    validation = next(((name,) for name in ("val", "test") if name in present), ())
+    train = tuple(name for name in ("train", "") if name in present)
+    return (train, validation) if train and validation else (train or validation, ())
 
 
 @dataclass(slots=True)
@@ -39,14 +49,11 @@ def split_records(records: Sequence[Record], kind: AnnotationKind, validation_pe
     Raises:
         BadDataError: when there are not even two images, or two groups, to divide.
     """
-    by_split: dict[str, list[Record]] = {"": [], "train": [], "val": [], "test": []}
-    for record in records:
-        by_split[record.split].append(record)
-    validation = by_split["val"] or by_split["test"]
-    train = by_split["train"] + by_split[""]
-    if validation and train:
-        return Split(_positions(train), _positions(validation))
-    return _drawn(train or validation, kind, validation_percent, seed)
+    training, validating = sides_of({record.split for record in records})
+    train = [record for record in records if record.split in training]
+    if not validating:
+        return _drawn(train, kind, validation_percent, seed)
+    return Split(_positions(train), _positions(record for record in records if record.split in validating))
 
 
 def _positions(records: Iterable[Record]) -> tuple[int, ...]:

@@ -175,6 +175,7 @@ def training_jobs(context: StepContext, spec: ModelSpec) -> JobsChoice:
     tuning = chosen_tuning(context)
     if tuning == Tuning.AUTO:
         # In the wizard auto asks for nothing; values given in a script with auto overrule the recipe one by one.
+        device = workers_device(context.session)
         own = context.preset.recipe if context.preset is not None else {}
         if context.auto_selected and suggestion_is_current(context):  # of candidates measured on these images, the size that showed best
             own = own | {"image_size": choices.suggestion.get("image_size", "auto")}
@@ -184,9 +185,11 @@ def training_jobs(context: StepContext, spec: ModelSpec) -> JobsChoice:
             facts,
             {**own, **(entered if choices.overrides_recipe else {})},
             seed=seed,
+            data_type=choices.data_type or DataType.OTHER,
+            device=device.kind,
             learns_on=choices.flow == Flow.RETRAINING,
         )
-        device, budget = workers_device(context.session), context.settings.auto_gpu_hours
+        budget = context.settings.auto_gpu_hours
         return auto_choice(recipe, spec, facts, device, budget, learn(context.session, device) if budget > 0 else NOTHING_YET)
     if tuning == Tuning.MANUAL:
         return JobsChoice([manual_plan(spec, facts, Hyperparameters(**entered))], None, "")

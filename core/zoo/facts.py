@@ -7,7 +7,8 @@ from statistics import median
 from sqlalchemy.orm import Session
 
 from core.datasets import masks
-from core.datasets.records import Record, load_records
+from core.datasets.records import Record, load_records, split_counts
+from core.datasets.splitting import sides_of
 from core.db.tables import AnnotationSet, Dataset
 from core.vocabulary import AnnotationKind
 
@@ -18,7 +19,8 @@ LOOKED_AT = 100  # images for the size of objects
 class DatasetFacts:
     """`images` and `classes` are counts, `width` and `height` medians in pixels; `object_side` the median side of objects as a share of the image's.
 
-    `train_images` is the training part where it is known, else 80 % of all are assumed.
+    `images` are those that training and validation share. `train_images` of them are trained on where the source itself says which; where
+    it does not, as `core.datasets.splitting` has it, it is 0 and `validation_percent` of the images are kept back.
     """
 
     images: int
@@ -27,13 +29,14 @@ class DatasetFacts:
     height: int
     object_side: float = 0.0
     train_images: int = 0
+    validation_percent: int = 20
     smallest_class: int = 0
     largest_class: int = 0
 
     @property
     def training(self) -> int:
         """Images trained on in an epoch."""
-        return self.train_images or max(1, round(self.images * 0.8))
+        return self.train_images or max(1, round(self.images * (1 - self.validation_percent / 100)))
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,10 @@ class DeviceFacts:
 def facts_of(session: Session, dataset: Dataset, annotation_set: AnnotationSet) -> DatasetFacts:
     """The facts of an imported dataset under one of its annotation sets; the size of objects from the first images."""
     counts = [int(count) for count in annotation_set.class_counts]
+    images, train_images = _sides(session, dataset, annotation_set)
     return DatasetFacts(
-        images=annotation_set.image_count or dataset.image_count,
+        images=images,
+        train_images=train_images,
         classes=len(annotation_set.classes),
         width=dataset.median_width,
         height=dataset.median_height,
@@ -65,6 +70,16 @@ def facts_of(session: Session, dataset: Dataset, annotation_set: AnnotationSet) 
         smallest_class=min(counts, default=0),
         largest_class=max(counts, default=0),
     )
+
+
+def _sides(session: Session, dataset: Dataset, annotation_set: AnnotationSet) -> tuple[int, int]:
+    """The images that training and validation share, and how many of them the source gives to training; 0 where they are to be divided."""
+    if not dataset.statistics.get("splits"):
+        return annotation_set.image_count or dataset.image_count, 0
+    counts = split_counts(session, dataset.id, annotation_set.id)
+    training, validating = sides_of(counts)
+    train_images = sum(counts[name] for name in training)
+    return train_images + sum(counts[name] for name in validating), train_images if validating else 0
 
 
 def _object_side(records: Iterable[Record]) -> float:

@@ -1,21 +1,22 @@
 """The recipe of each network family, and the plan that a job trains by: recipe and data for *auto*, what was typed for *manual*."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.errors import InvalidInputError
 from core.tasks.hyperparameters import Hyperparameters, TrainingPlan, parse_fields
-from core.vocabulary import TaskType
+from core.vocabulary import DataType, TaskType
 from core.zoo.facts import DatasetFacts
 from core.zoo.spec import ModelSpec
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a family is fine-tuned. `learning_rate` holds at `batch_size`; `images_seen` is how many images a fine-tuning looks at in all.
+    """How a family is fine-tuned. `learning_rate` holds at `batch_size`; `images_seen` is how many images a fine-tuning looks at in all on a CPU.
 
-    From scratch it looks at `scratch_factor` times as many, at `scratch_learning_rate`.
+    From scratch it looks at `scratch_factor` times as many, at `scratch_learning_rate`; on a GPU at `ON_GPU` times as many.
     """
 
     optimizer: str
@@ -78,6 +79,20 @@ RECIPES: dict[str, Recipe] = {
         fewest_epochs=8,
         most_epochs=80,
     ),
+    # Over ConvNeXt, CAFormer and PVT. Their authors take 1e-4 to 2e-4 in batches of 16 (Liu et al. 2022, appendix A.3; Wang et al. 2021), which
+    # the square-root rule makes 1e-4 in batches of 4 at most.
+    "modern-detector": Recipe(
+        "adamw",
+        1e-4,
+        5e-4,
+        0.05,
+        batch_size=4,
+        images_seen=16_000,
+        scratch_factor=4,
+        gradient_clip=1.0,
+        fewest_epochs=8,
+        most_epochs=80,
+    ),
     "detection-transformer": Recipe(
         "adamw",
         1e-4,
@@ -117,15 +132,61 @@ RECIPES: dict[str, Recipe] = {
 SMALLEST_SIDE = 48
 UPSCALE = 1.75
 SIDE_STEP = 16
+# Fine-tuning gains from more than a CPU can show in a sitting; on a GPU three times as many are still minutes. Kornblith et al. (2019) let
+# networks see 5 million images, BiT (Kolesnikov et al. 2020) 256,000 of a set of less than 20,000.
+ON_GPU = 3
+# From scratch nothing is known yet: a few passes are too few, however many images there are. torchvision's references take 90 to 600.
+SCRATCH_EPOCHS = 20
 # Where the commonest class has so many times the images of the rarest, rare ones count for more in the loss: by the square root of their rarity,
 # half way between no weights and weights that would let each class count the same (Mahajan et al. 2018 resample by the square root).
 IMBALANCE = 10
 CLASS_BALANCE = 0.5
 # Recipes of networks that answer with places: their images are scenes, whose objects are smaller than they.
 REGIONS = ("segmenter", "modern-segmenter")
-PLACES = ("detector", "detection-transformer", *REGIONS)
+DETECTORS = ("detector", "modern-detector")
+PLACES = (*DETECTORS, "detection-transformer", *REGIONS)
 SMALLEST_SCENE = 128
 SMALLEST_OBJECT = 16
+# Of large images with small objects more is seen than the network's own side: the object in the middle keeps so many pixels, as long as the
+# image has them and the side stays within what anybody may type. COCO calls what is below 32 px small, and all detectors find half of it only.
+KEPT_OBJECT = 24
+LARGEST_SCENE = 1024
+
+# What cannot change a label, whatever the images show: a mirrored or turned digit is another digit.
+SMALL_SHIFTS: dict[str, Any] = {
+    "horizontal_flip": False,
+    "resized_crop": False,
+    "translation": True,
+    "translation_percent": 5,
+    "rotation": False,
+    "colour_jitter": False,
+}
+_LIGHT = {"colour_jitter": True, "brightness": 0.2, "contrast": 0.2}
+# What besides cannot where somebody has said what the images show. Left and right are alike in photographs, as torchvision's references have it
+# for all tasks, and no side is up under a microscope or from above; in a body left and right are not, and light is measured.
+BY_DATA_TYPE: dict[DataType, dict[str, Any]] = {
+    DataType.PHOTO: {"horizontal_flip": True, "saturation": 0.2, "hue": 0.0, **_LIGHT},
+    DataType.MICROSCOPY: {"horizontal_flip": True, "rotation": True, "rotation_degrees": 180, "saturation": 0.2, "hue": 0.02, **_LIGHT},
+    DataType.AERIAL: {"horizontal_flip": True, "rotation": True, "rotation_degrees": 180, "saturation": 0.2, "hue": 0.0, **_LIGHT},
+    DataType.FUNDUS: {"horizontal_flip": True, "rotation": True, "rotation_degrees": 15, "saturation": 0.1, "hue": 0.0, **_LIGHT},
+    DataType.CT: {"rotation": True, "rotation_degrees": 7},
+    DataType.MRI: {"rotation": True, "rotation_degrees": 7},
+    DataType.X_RAY: {"rotation": True, "rotation_degrees": 7},
+}
+
+
+def augmentation(task_type: TaskType, data_type: DataType) -> dict[str, Any]:
+    """The augmentation of *auto*, as hyperparameters, for images of which somebody has said what they show.
+
+    Photographs with one label are cropped, for their one subject fills them; where several things are to be found a crop would lose some.
+    Boxes are not turned far: around a turned object they are larger than it.
+    """
+    values = SMALL_SHIFTS | BY_DATA_TYPE.get(data_type, {})
+    if data_type is DataType.PHOTO and task_type is TaskType.SINGLE_LABEL:
+        values |= {"resized_crop": True, "translation": False}
+    if task_type is TaskType.OBJECT_DETECTION and values.get("rotation_degrees", 0) > 15:
+        values |= {"rotation": False}
+    return values
 
 
 def auto_plan(
@@ -135,21 +196,23 @@ def auto_plan(
     overrides: Mapping[str, Any] | None = None,
     seed: int = 0,
     *,
+    data_type: DataType = DataType.OTHER,
+    device: str = "cpu",
     learns_on: bool = False,
 ) -> TrainingPlan:
-    """The family's recipe fitted to the data, with what the person insisted on.
+    """The family's recipe fitted to the data and to the kind of `device` (cpu, cuda, mps), with what the person insisted on.
 
-    No transform that could change a label (a mirrored or turned digit is another digit): small shifts only. Where a finished model `learns_on`, the
-    whole network has learnt such a task already, whatever it once began from.
+    Where a finished model `learns_on`, the whole network has learnt such a task already, whatever it once began from.
 
     Raises:
         InvalidInputError: for an override out of its range, or an image size that the network does not take.
     """
     given = parse_fields(overrides or {})
+    facts = replace(facts, validation_percent=given.get("validation_percent", facts.validation_percent))
     recipe = RECIPES[spec.recipe]
     scratch = spec.pretraining == "none" and not learns_on
     batch_size = given.get("batch_size", auto_batch_size(spec, facts))
-    epochs = given.get("epochs") or auto_epochs(spec, facts, scratch=scratch)
+    epochs = given.get("epochs") or auto_epochs(spec, facts, device, scratch=scratch)
     rate = recipe.scratch_learning_rate if scratch else recipe.learning_rate * (recipe.whole_factor if learns_on or is_whole(spec) else 1.0)
     # The square-root rule for Adam (Malladi et al. 2022).
     factor = (batch_size / recipe.batch_size) ** 0.5 if isinstance(batch_size, int) else 1.0
@@ -161,12 +224,7 @@ def auto_plan(
         "weight_decay": recipe.weight_decay,
         "early_stop": True,
         "patience": max(5, epochs // 3),
-        "horizontal_flip": False,
-        "resized_crop": False,
-        "translation": True,
-        "translation_percent": 5,
-        "rotation": False,
-        "colour_jitter": False,
+        **augmentation(task_type, data_type),
         "optimizer": recipe.optimizer,
         "warmup_epochs": round(min(2.0, epochs * recipe.warmup_share), 2),
         "label_smoothing": recipe.label_smoothing if task_type is TaskType.SINGLE_LABEL else 0.0,
@@ -224,8 +282,20 @@ def resolve_image_size(spec: ModelSpec, facts: DatasetFacts, asked: int | str) -
         if spec.recipe not in PLACES
         else max(SMALLEST_SCENE, _scene_upscale(facts, longest) * longest)
     )
+    if (
+        spec.recipe in PLACES
+        and facts.object_side * spec.input_size < KEPT_OBJECT
+        and (kept := _keeping_objects(facts, longest, step)) > spec.input_size
+    ):
+        return kept
     # Larger images are shrunk to the network's own side; smaller ones get the nearest step, where the network takes it.
     return spec.input_size if wanted >= spec.input_size else max(round(wanted / step) * step, smallest)
+
+
+def _keeping_objects(facts: DatasetFacts, longest: int, step: int) -> int:
+    """The side at which the object in the middle has `KEPT_OBJECT` pixels, or the most that there are; 0 where nothing is known of objects."""
+    wanted = min(KEPT_OBJECT / facts.object_side, longest) if facts.object_side else 0
+    return min(math.ceil(wanted / step), LARGEST_SCENE // step) * step
 
 
 def _scene_upscale(facts: DatasetFacts, longest: int) -> float:
@@ -243,10 +313,11 @@ def auto_batch_size(spec: ModelSpec, facts: DatasetFacts) -> int:
     return size * 2 if facts.training > 50_000 and recommended >= 64 else size
 
 
-def auto_epochs(spec: ModelSpec, facts: DatasetFacts, *, scratch: bool | None = None) -> int:
-    """So many that the recipe's number of images is seen; from scratch, as the entry says unless told otherwise, more."""
+def auto_epochs(spec: ModelSpec, facts: DatasetFacts, device: str = "cpu", *, scratch: bool | None = None) -> int:
+    """So many that the recipe's number of images is seen; from scratch, as the entry says unless told otherwise, more, and on a GPU."""
     recipe = RECIPES[spec.recipe]
     scratch = spec.pretraining == "none" if scratch is None else scratch
-    factor = recipe.scratch_factor if scratch else 1.0
+    factor = (recipe.scratch_factor if scratch else 1.0) * (1 if device == "cpu" else ON_GPU)
+    fewest = max(recipe.fewest_epochs, SCRATCH_EPOCHS) if scratch else recipe.fewest_epochs
     most = recipe.most_epochs * (2 if scratch else 1)
-    return int(min(max(round(recipe.images_seen * factor / facts.training), recipe.fewest_epochs), most, 200))
+    return int(min(max(round(recipe.images_seen * factor / facts.training), fewest), most, 200))

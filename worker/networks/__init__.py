@@ -9,7 +9,7 @@ from core.errors import InvalidInputError
 from core.settings import Settings
 from core.vocabulary import TaskType
 from core.zoo import weights
-from core.zoo.recipes import REGIONS
+from core.zoo.recipes import DETECTORS, REGIONS
 from core.zoo.spec import ModelSpec
 from worker.networks import classification
 
@@ -63,7 +63,7 @@ def library_of(spec: ModelSpec) -> ModuleType:
     """The module of this package that builds an entry. They are imported when they are needed: some of their libraries take seconds."""
     if spec.library == "transformers":
         return importlib.import_module("worker.networks.detection_transformers")
-    if spec.recipe == "detector":
+    if spec.recipe in DETECTORS:
         return importlib.import_module("worker.networks.detection")
     if spec.recipe in REGIONS:
         return importlib.import_module("worker.networks.segmentation")

@@ -302,7 +302,7 @@ def _pyramid_row(
         library="torchvision over timm",
         family=family,
         task_types=task_types,
-        recipe="detector",
+        recipe="detector" if backbone.recipe == "convolutional" else "modern-detector",
         instances_only=instances,
     )
     return row, backbone_weights(network, weights, 3)

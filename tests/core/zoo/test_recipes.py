@@ -1,11 +1,13 @@
 """Plans: what auto makes of family and data, and that manual stays as typed."""
 
+from dataclasses import replace
+
 import pytest
 
 from core.errors import InvalidInputError
 from core.settings import Settings
 from core.tasks.hyperparameters import Hyperparameters
-from core.vocabulary import TaskType
+from core.vocabulary import DataType, TaskType
 from core.zoo import catalogue
 from core.zoo.facts import DatasetFacts
 from core.zoo.recipes import RECIPES, auto_plan, manual_plan
@@ -26,6 +28,28 @@ def test_auto_uses_no_transform_that_could_change_a_label(network):
     plan = auto_plan(spec_of(network), TaskType.SINGLE_LABEL, DIGITS)
     assert not (plan.horizontal_flip or plan.rotation or plan.resized_crop or plan.colour_jitter)
     assert plan.translation_percent <= 10
+
+
+@pytest.mark.parametrize(
+    ("task_type", "data_type", "changes"),
+    [
+        (TaskType.SINGLE_LABEL, DataType.PHOTO, {"horizontal_flip", "resized_crop", "colour_jitter"}),
+        (TaskType.MULTI_LABEL, DataType.PHOTO, {"horizontal_flip", "translation", "colour_jitter"}),
+        (TaskType.OBJECT_DETECTION, DataType.PHOTO, {"horizontal_flip", "translation", "colour_jitter"}),
+        (TaskType.OBJECT_SEGMENTATION, DataType.MICROSCOPY, {"horizontal_flip", "translation", "rotation", "colour_jitter"}),
+        (TaskType.OBJECT_DETECTION, DataType.AERIAL, {"horizontal_flip", "translation", "colour_jitter"}),
+        (TaskType.SINGLE_LABEL, DataType.X_RAY, {"translation", "rotation"}),  # the heart stays on its side
+        (TaskType.SINGLE_LABEL, DataType.DOCUMENT, {"translation"}),
+        (TaskType.SINGLE_LABEL, DataType.INDUSTRIAL, {"translation"}),
+    ],
+)
+def test_auto_augments_by_what_the_images_show(task_type, data_type, changes):
+    plan = auto_plan(spec_of("tf_efficientnet_lite0"), task_type, DIGITS, data_type=data_type)
+    assert {
+        name for name in ("horizontal_flip", "resized_crop", "translation", "rotation", "colour_jitter") if getattr(plan, name)
+    } == changes
+    own = auto_plan(spec_of("tf_efficientnet_lite0"), task_type, DIGITS, {"horizontal_flip": "off"}, data_type=data_type)
+    assert not own.horizontal_flip
 
 
 def test_digits_train_small():
@@ -52,6 +76,34 @@ def test_every_automatic_size_is_one_the_network_takes():
 @pytest.mark.parametrize(("images", "epochs"), [(6, 60), (500, 60), (5_000, 6), (2_000_000, 5)])
 def test_few_images_are_seen_often_and_many_seldom(images, epochs):
     assert auto_plan(spec_of("tf_efficientnet_lite0"), TaskType.SINGLE_LABEL, DatasetFacts(images, 2, 200, 200)).epochs == epochs
+
+
+def test_a_gpu_shows_more_and_a_start_from_scratch_takes_many_epochs():
+    lite, scratch = spec_of("tf_efficientnet_lite0"), spec_of("resnet18.none")
+    on_cpu, on_gpu = (auto_plan(lite, TaskType.SINGLE_LABEL, DIGITS, device=device).epochs for device in ("cpu", "cuda"))
+    assert on_gpu == 3 * on_cpu
+    assert auto_plan(scratch, TaskType.SINGLE_LABEL, DatasetFacts(60_000, 10, 32, 32)).epochs == 20
+
+
+def test_epochs_and_batch_follow_the_images_that_are_trained_on():
+    lite = spec_of("tf_efficientnet_lite0")
+    few = DatasetFacts(images=8_189, classes=102, width=500, height=600, train_images=1_020)  # as the source of Flowers-102 divides them
+    assert auto_plan(lite, TaskType.SINGLE_LABEL, few).epochs == round(24_000 / 1_020)
+    kept_back = auto_plan(lite, TaskType.SINGLE_LABEL, DatasetFacts(1_000, 2, 64, 64), {"validation_percent": 80})
+    assert (kept_back.epochs, kept_back.batch_size) == (60, 16)
+
+
+def test_small_objects_on_large_images_keep_their_pixels():
+    scenes = DatasetFacts(images=600, classes=3, width=4000, height=3000, object_side=0.03)
+    for name, task_type in (
+        ("faster_rcnn-tf_efficientnet_lite0", TaskType.OBJECT_DETECTION),
+        ("fpn-tf_efficientnet_lite0", TaskType.OBJECT_SEGMENTATION),
+    ):
+        spec = spec_of(name)
+        assert spec.input_size < auto_plan(spec, task_type, scenes).image_size == 800
+        assert auto_plan(spec, task_type, replace(scenes, object_side=0.01)).image_size == 1024
+        assert auto_plan(spec, task_type, replace(scenes, object_side=0.2)).image_size == spec.input_size
+        assert auto_plan(spec, task_type, replace(scenes, width=700, height=600)).image_size <= 704, "no more than the image has"
 
 
 def test_overrides_win_and_bad_ones_are_answered():
@@ -98,6 +150,9 @@ def test_detectors_learn_in_small_batches_and_gently_where_they_know_objects_alr
     assert over_features.batch_size == whole.batch_size == 4
     assert over_features.image_size == 224 and over_features.gradient_clip > 0
     assert whole.learning_rate == pytest.approx(0.3 * over_features.learning_rate)
+    modern = auto_plan(spec_of("faster_rcnn-convnext_tiny"), TaskType.OBJECT_DETECTION, scenes)
+    assert (modern.batch_size, modern.weight_decay) == (4, 0.05)
+    assert RECIPES["modern-detector"].learning_rate == pytest.approx(0.1 * RECIPES["detector"].learning_rate)
 
 
 def test_networks_for_regions_learn_gently_where_they_know_regions_already_or_have_a_modern_encoder():

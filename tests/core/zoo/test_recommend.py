@@ -6,12 +6,14 @@ import pytest
 from new_tasks import training_of
 
 from core.clock import now
+from core.datasets.records import load_records
+from core.datasets.splitting import split_records
 from core.db.tables import Annotation, AnnotationSet, Dataset, DatasetImage, Epoch
 from core.errors import InvalidInputError
 from core.settings import Settings
 from core.tasks.creation import create_task
 from core.tasks.hyperparameters import TrainingPlan
-from core.vocabulary import DataType, TaskType
+from core.vocabulary import AnnotationKind, DataType, TaskType
 from core.zoo import catalogue, weights
 from core.zoo.estimates import Experience, estimate, learn, memory, planned_rate, work
 from core.zoo.facts import DatasetFacts, DeviceFacts, facts_of
@@ -199,3 +201,37 @@ def test_the_size_of_objects_is_read_from_the_annotations(database):
     with database.read() as session:
         dataset = session.get(Dataset, dataset.id)
         assert facts_of(session, dataset, dataset.annotation_sets[0]).object_side == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("splits", "images", "training"),
+    [
+        (["train"] * 3 + ["val"] * 2 + ["test"] * 4, 5, 3),  # the test images are nobody's
+        (["train"] * 3 + ["test"] * 4, 7, 3),
+        (["train"] * 5, 5, 4),  # to be divided
+        ([""] * 10, 10, 8),
+    ],
+)
+def test_the_images_of_a_training_are_those_that_the_source_gives_to_it(database, splits, images, training):
+    dataset = Dataset(workspace="default", name="pets", state="ready", image_count=len(splits), created_by="ada")
+    dataset.statistics = {"splits": {name: splits.count(name) for name in set(splits) if name}}
+    labels = AnnotationSet(
+        position=0, name="labels", kind="single-label", classes=["cat"], class_counts=[len(splits)], image_count=len(splits)
+    )
+    dataset.annotation_sets = [labels]
+    with database.write() as session:
+        session.add(dataset)
+        session.flush()
+        for position, split in enumerate(splits):
+            session.add(
+                DatasetImage(
+                    dataset_id=dataset.id, position=position, path="a", key="a", width=9, height=9, sha256=str(position), split=split
+                )
+            )
+            session.add(Annotation(annotation_set_id=labels.id, position=position, value={"label": 0}))
+    with database.read() as session:
+        dataset = session.get(Dataset, dataset.id)
+        facts = facts_of(session, dataset, dataset.annotation_sets[0])
+        divided = split_records(load_records(session, dataset.id, labels.id), AnnotationKind.SINGLE_LABEL, 20, seed=0)
+    assert (facts.images, facts.training) == (images, training)
+    assert (len(divided.train), len(divided.train) + len(divided.validation)) == (training, images), "as a training divides them"

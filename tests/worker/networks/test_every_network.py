@@ -7,7 +7,7 @@ from torch import nn
 from core.settings import Settings
 from core.vocabulary import TaskType
 from core.zoo import catalogue
-from core.zoo.recipes import PLACES, REGIONS
+from core.zoo.recipes import DETECTORS, PLACES, REGIONS
 from core.zoo.spec import ModelSpec
 from worker.networks import build
 
@@ -46,7 +46,7 @@ def targets(side: int, *, with_masks: bool) -> list[dict[str, torch.Tensor]]:
 def run(network: nn.Module, spec: ModelSpec, side: int, images: int = 2) -> torch.Tensor:
     """A number to learn from."""
     batch = torch.randn(images, 3, side, side)
-    if spec.recipe in ("detector", "detection-transformer"):
+    if spec.recipe in (*DETECTORS, "detection-transformer"):
         losses = network(batch, targets(side, with_masks=spec.instances_only))
         return sum(losses.values())
     logits = network(batch)
@@ -69,7 +69,7 @@ def test_every_network_is_built_with_another_number_of_classes(settings, library
                 # The outputs alone may differ from the catalogue's, which were counted with seven classes.
                 if not 0.8 <= many / spec.parameters <= 1.05:
                     wrong[spec.network] = f"{many} parameters, {spec.parameters} in the catalogue"
-                if spec.recipe not in ("detector", "detection-transformer"):
+                if spec.recipe not in (*DETECTORS, "detection-transformer"):
                     run(network, spec, side, 1)
         except Exception as error:  # noqa: BLE001 - all are tried, then all failures are told
             wrong[spec.network] = f"{type(error).__name__}: {error}"[:200]
