@@ -27,14 +27,21 @@ _EXACT_CURVE = 20_000_000
 
 
 def classification_objective(
-    records: Sequence[Record], validation: Sequence[int], classes: Sequence[str], plan: TrainingPlan, device: torch.device, *, several: bool
+    records: Sequence[Record],
+    validation: Sequence[int],
+    classes: Sequence[str],
+    plan: TrainingPlan,
+    device: torch.device,
+    *,
+    several: bool,
+    thresholds: Tensor | None = None,
 ) -> Objective:
     """The objective of single-label (`several` false) or multi-label classification.
 
-    `validation` holds the rows of the validation set, from which the baseline is taken.
+    `validation` holds the rows of the validation set, from which the baseline is taken; `thresholds` are for `MultiLabel`.
     """
     if several:
-        return MultiLabel(records, validation, classes, plan, device)
+        return MultiLabel(records, validation, classes, plan, device, thresholds)
     return SingleLabel(records, validation, classes, plan, device)
 
 
@@ -140,15 +147,25 @@ class _SingleLabelEvaluator:
 
 
 class MultiLabel:
-    """Several labels an image: a sigmoid for each class, judged by mean average precision."""
+    """Several labels an image: a sigmoid for each class, judged by mean average precision.
+
+    `thresholds` [classes] are the probabilities from which on a finished model says its classes; without them, each judging finds its own.
+    """
 
     score_name = "map"
     padding = "reflection"
 
     def __init__(
-        self, records: Sequence[Record], validation: Sequence[int], classes: Sequence[str], plan: TrainingPlan, device: torch.device
+        self,
+        records: Sequence[Record],
+        validation: Sequence[int],
+        classes: Sequence[str],
+        plan: TrainingPlan,
+        device: torch.device,
+        thresholds: Tensor | None = None,
     ) -> None:
         self.classes = tuple(classes)
+        self._thresholds = thresholds
         self._smoothing = plan.label_smoothing
         self._labels = torch.zeros(len(records), len(classes), dtype=torch.bool)
         for row, record in enumerate(records):
@@ -177,7 +194,7 @@ class MultiLabel:
 
     def evaluator(self) -> "_MultiLabelEvaluator":
         """A fresh evaluator."""
-        return _MultiLabelEvaluator(self._labels, self.classes, self.baseline, self._loss)
+        return _MultiLabelEvaluator(self._labels, self.classes, self.baseline, self._loss, self._thresholds)
 
     def _loss(self, logits: Tensor, wanted: Tensor) -> Tensor:
         """The mean over images and classes, with label smoothing."""
@@ -185,10 +202,18 @@ class MultiLabel:
 
 
 class _MultiLabelEvaluator:
+    """What counts as said is what the model will say: what reaches the class's threshold, not one half."""
+
     def __init__(
-        self, labels: Tensor, classes: tuple[str, ...], baseline: float | None, trained_loss: Callable[[Tensor, Tensor], Tensor]
+        self,
+        labels: Tensor,
+        classes: tuple[str, ...],
+        baseline: float | None,
+        trained_loss: Callable[[Tensor, Tensor], Tensor],
+        thresholds: Tensor | None,
     ) -> None:
         self._labels, self._classes, self._baseline, self._trained_loss = labels, classes, baseline, trained_loss
+        self._thresholds = thresholds
         self._logits: list[Tensor] = []
         self._rows: list[NDArray[np.int64]] = []
 
@@ -201,45 +226,57 @@ class _MultiLabelEvaluator:
         rows = torch.from_numpy(np.concatenate(self._rows))
         labels = self._labels[rows]
         losses = functional.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none").mean(1)
-        probabilities, truth, count = logits.sigmoid(), labels.long(), max(2, labels.shape[1])
-        if labels.shape[1] == 1:  # the metrics want two classes; averages below leave out classes without images
-            probabilities, truth = functional.pad(probabilities, (0, 1)), functional.pad(truth, (0, 1))
+        probabilities = logits.sigmoid()
+        thresholds = best_thresholds(probabilities, labels) if self._thresholds is None else self._thresholds
+        said = probabilities >= thresholds
+        # The metrics want two classes; averages below leave out classes without images.
+        count = max(2, labels.shape[1])
+        wide, truth, decided = (functional.pad(part, (0, count - labels.shape[1])) for part in (probabilities, labels.long(), said.long()))
         present = truth.sum(0) > 0
-        thresholds_used = None if probabilities.numel() <= _EXACT_CURVE else 200
-        metrics: dict[str, Any] = {"accuracy": float(((probabilities > 0.5) == truth.bool())[:, : labels.shape[1]].float().mean())}
+        curve_points = None if wide.numel() <= _EXACT_CURVE else 200
+        metrics: dict[str, Any] = {"accuracy": float((said == labels).float().mean())}
         score = 0.0
+        never: list[str] = []
         if bool(present.any()):
-            precision = _without_warnings(
-                multilabel_average_precision, probabilities, truth, count, average="none", thresholds=thresholds_used
-            )
+            precision = _without_warnings(multilabel_average_precision, wide, truth, count, average="none", thresholds=curve_points)
             score = metrics["map"] = float(precision[present].mean())
-            f1 = multilabel_f1_score(probabilities, truth, count, average="none")
-            metrics["micro_f1"] = float(multilabel_f1_score(probabilities, truth, count, average="micro"))
+            f1 = multilabel_f1_score(decided, truth, count, average="none")
+            metrics["micro_f1"] = float(multilabel_f1_score(decided, truth, count, average="micro"))
             metrics["macro_f1"] = float(f1[present].mean())
+            never = [name for name, lost in zip(self._classes, no_better_than_chance(precision, truth).tolist(), strict=False) if lost]
         ranked = present & (truth.sum(0) < len(truth))
         if bool(ranked.any()):
             metrics["auroc"] = float(
-                _without_warnings(multilabel_auroc, probabilities, truth, count, average="none", thresholds=thresholds_used)[ranked].mean()
+                _without_warnings(multilabel_auroc, wide, truth, count, average="none", thresholds=curve_points)[ranked].mean()
             )
         if self._baseline is not None:
             metrics["baseline_map"] = self._baseline
-        thresholds = best_thresholds(probabilities[:, : labels.shape[1]], labels)
-        said = probabilities[:, : labels.shape[1]] >= thresholds
         counts = torch.stack([(said & labels).sum(0), (said & ~labels).sum(0), (~said & labels).sum(0), (~said & ~labels).sum(0)], 1)
         details = {
             "rows": rows,
             "labels": labels,
             "said": said,
-            "confidence": probabilities[:, : labels.shape[1]].half(),
+            "confidence": probabilities.half(),
             "losses": losses,
             "thresholds": thresholds,
             "counts": counts,  # per class: true positives, false positives, false negatives, true negatives
         }
-        never = [
-            name for index, name in enumerate(self._classes) if bool(present[index]) and not bool((probabilities[:, index] > 0.5).any())
-        ]
         trained_loss = float(self._trained_loss(logits, labels.float()))
-        return Evaluation(float(losses.mean()), score, metrics, details, _never_predicted(never), trained_loss=trained_loss)
+        return Evaluation(float(losses.mean()), score, metrics, details, _never_told_apart(never), trained_loss=trained_loss)
+
+
+def no_better_than_chance(precision: Tensor, truth: Tensor) -> Tensor:
+    """Of each class whether the network cannot tell images of it from others: its average `precision` is not above its share of the images.
+
+    That share is what equal scores for all images have. A threshold that is found on the same images always lets a class be said at least once, so
+    that nothing follows from a class being said. False where none of the images, or each of them, shows the class.
+
+    Args:
+        precision: average precision of each class.
+        truth: 1 where an image shows a class, [images, classes].
+    """
+    share = truth.float().mean(0)
+    return (share > 0) & (share < 1) & (precision <= share + 1e-6)
 
 
 def class_weights(images: Tensor, balance: float) -> Tensor:
@@ -273,6 +310,18 @@ def _never_predicted(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {
         "never-predicted": (
             f"The network never says {named(names)}, although the validation images show {'it' if len(names) == 1 else 'them'}.",
+            "Add images of the class, train longer, or look whether its labels are right.",
+        )
+    }
+
+
+def _never_told_apart(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    if not names:
+        return {}
+    return {
+        "never-predicted": (
+            f"The network does not tell {named(names)} from the rest: to images that show {'it' if len(names) == 1 else 'them'} "
+            "it gives no higher scores than to others.",
             "Add images of the class, train longer, or look whether its labels are right.",
         )
     }

@@ -100,6 +100,30 @@ def test_thresholds_are_the_best_cuts() -> None:
     assert float(best_thresholds(probabilities, torch.zeros(4, 1, dtype=torch.bool))[0]) == 0.5
 
 
+def test_several_labels_are_judged_by_what_will_be_said() -> None:
+    """A rare class whose scores never reach one half, but are told apart without a mistake."""
+    labels = [[0, 1] if row < 2 else [0] if row % 2 else [] for row in range(100)]
+    objective = MultiLabel(records(labels, "labels"), range(100), ["common", "rare"], TrainingPlan(), CPU)
+    logits = [[3.0 if 0 in said else -3.0, -0.4 if 1 in said else -2.0] for said in labels]
+    judged = evaluated(objective, logits)
+    assert judged.metrics["accuracy"] == judged.metrics["micro_f1"] == judged.metrics["macro_f1"] == 1
+    assert not judged.remarks
+    halves = MultiLabel(records(labels, "labels"), range(100), ["common", "rare"], TrainingPlan(), CPU, torch.tensor([0.5, 0.5]))
+    judged = evaluated(halves, logits)
+    assert judged.metrics["macro_f1"] == 0.5 and judged.metrics["accuracy"] == pytest.approx(0.99)
+    assert judged.details["thresholds"].tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(("rare", "others", "lost"), [(0.0, 0.0, True), (-1.0, 1.0, True), (-4.0, -4.1, False)])
+def test_a_class_that_is_not_told_apart_is_remarked(rare: float, others: float, lost: bool) -> None:
+    labels = [[0, 2], [1, 2], [1, 2], [1, 2]]  # the third class is shown everywhere, the fourth nowhere: nothing can be told of them
+    objective = MultiLabel(records(labels, "labels"), range(4), ["rare", "common", "all", "none"], TrainingPlan(), CPU)
+    judged = evaluated(objective, [[rare if 0 in shown else others, 1.0 if 1 in shown else -1.0, 0.0, 0.0] for shown in labels])
+    assert bool(judged.remarks) == lost
+    if lost:
+        assert "“rare”" in judged.remarks["never-predicted"][0] and "“all”" not in judged.remarks["never-predicted"][0]
+
+
 def test_rare_classes_count_for_more() -> None:
     weights = class_weights(torch.tensor([90, 10, 0]), 0.5)
     assert float(weights[1] / weights[0]) == pytest.approx(3)

@@ -40,7 +40,10 @@ def labels_report(model: LoadedModel, records: list[Record], storage: Storage, p
     """
     several = model.task_type is TaskType.MULTI_LABEL
     plan = TrainingPlan(**model.card["plan"])
-    objective = classification_objective(records, range(len(records)), model.classes, plan, torch.device("cpu"), several=several)
+    thresholds = torch.tensor(model.card.get("thresholds") or [0.5] * len(model.classes)) if several else None
+    objective = classification_objective(
+        records, range(len(records)), model.classes, plan, torch.device("cpu"), several=several, thresholds=thresholds
+    )
     evaluator = objective.evaluator()
     held: list[Tensor] = []
     for outputs, rows in outputs_of(model, records, storage, progress):
@@ -53,7 +56,7 @@ def labels_report(model: LoadedModel, records: list[Record], storage: Storage, p
     drawn: dict[str, bytes] = {}
     if several:
         probabilities = together.sigmoid()
-        said = probabilities >= torch.tensor(model.card.get("thresholds") or [0.5] * len(classes))
+        said = evaluation.details["said"]
         truth = labels
         counts = label_counts(said, truth, len(classes))
     else:
