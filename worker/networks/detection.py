@@ -71,15 +71,26 @@ class AsItComes(GeneralizedRCNNTransform):
 
 
 class Detector(nn.Module):
-    """One of torchvision's detectors behind the language of this module. Its own labels count from 1, 0 is the background."""
+    """One of torchvision's detectors behind the language of this module. Its own labels count from 1, 0 is the background.
 
-    def __init__(self, inner: nn.Module) -> None:
+    With `keep_statistics` no batch norm learns from the few images of a detector's batch: all keep what they were pre-trained with.
+    """
+
+    def __init__(self, inner: nn.Module, *, keep_statistics: bool = False) -> None:
         super().__init__()
         self.inner = inner
+        self.keep_statistics = keep_statistics
         self.inner.transform = AsItComes()
         for name in REGRESSING:
             if _has(inner, name):
                 inner.get_submodule(name).register_forward_hook(lambda _module, _inputs, outputs: _exact(outputs))
+
+    def train(self, mode: bool = True) -> "Detector":
+        """As of every module, but for batch norms that keep their statistics."""
+        super().train(mode)
+        if mode and self.keep_statistics:
+            pyramids.keep_batch_statistics(self.inner)
+        return self
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> Any:
         """Losses by name in training, detections by image in evaluation."""
@@ -109,7 +120,7 @@ def build(spec: ModelSpec, classes: int, image_size: int | None = None) -> Detec
     """The detector of an entry for so many classes, with random weights."""
     keep_statistics = spec.pretraining != "none"
     if spec.network in WHOLE:
-        return Detector(build_whole(spec.network, classes, keep_statistics=keep_statistics))
+        return Detector(build_whole(spec.network, classes, keep_statistics=keep_statistics), keep_statistics=keep_statistics)
     head, _, backbone = spec.network.partition("-")
     return Detector(BUILDERS[head](backbone, classes, keep_statistics=keep_statistics))
 
