@@ -126,10 +126,10 @@ def _beat(work: LightWork, job_id: str, generation: int, ended: threading.Event)
 
 
 def _predict(work: LightWork) -> dict[str, Any]:
-    """`model_id` and the storage key `image_key` → what `worker.reports.inference.predict` says."""
+    """`model_id`, the storage key `image_key` and the file's `name` → what `worker.reports.inference.predict` says."""
     model = _model(work)
     image = work.storage.read(str(work.payload["image_key"]))
-    return predict(model.key, image, storage=work.storage, settings=work.settings)
+    return predict(model.key, image, name=str(work.payload.get("name", "")), storage=work.storage, settings=work.settings)
 
 
 def _predict_all(work: LightWork) -> dict[str, Any]:

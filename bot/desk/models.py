@@ -76,7 +76,7 @@ def test(office: Office, request: Request) -> Reply:
     office.storage.write(key, upload.path.read_bytes())
     try:
         with office.database.write() as session:
-            payload = {"model_id": model.id, "image_key": key}
+            payload = {"model_id": model.id, "image_key": key, "name": upload.name}
             job = submit_light_job(session, workspace=model.workspace, person=request.actor.person, kind="predict", payload=payload)
         office.on_start()
         result = wait_light_job(office.database, job.id, seconds=ANSWER_SECONDS)
@@ -84,6 +84,8 @@ def test(office: Office, request: Request) -> Reply:
         office.storage.delete(key)
     rows = tuple((item["label"], percent(item["confidence"])) for item in result.get("labels", [])[:10])
     blocks: list[Block] = [Facts(rows, title=f"“{model.name}” on {upload.name}")] if rows else [Text("Nothing was recognised.")]
+    if int(result.get("frames", 1)) > 1:
+        blocks.append(Text(f"The file holds {result['frames']:,} pictures; this is the first one.", Tone.HINT))
     if result.get("picture_key"):
         blocks.append(Picture(f"What “{model.name}” looked at in {upload.name}", key=result["picture_key"]))
     return Reply(tuple(blocks))

@@ -13,10 +13,12 @@ from slack_sdk import WebClient
 from bot.desk.gathering import is_archive_name
 from bot.desk.reply import Upload
 from bot.slack.text import Json
+from core.datasets.reading import may_be_dicom
+from core.datasets.source import has_image_suffix
 from core.errors import InvalidInputError, UnavailableError
 from core.settings import Settings
 
-IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".dcm")
+UNKNOWN_TYPES = ("", "application/octet-stream", "application/dicom")  # what Slack says of a file that it does not know
 CHUNK = 1 << 20
 TIMEOUT_SECONDS = 60
 
@@ -27,8 +29,9 @@ def is_archive(file: Json) -> bool:
 
 
 def is_image(file: Json) -> bool:
-    """Whether a file is an image, by its type or its name."""
-    return str(file.get("mimetype") or "").startswith("image/") or name_of(file).lower().endswith(IMAGES)
+    """Whether a file is an image, by its type or its name; one without a suffix may be, because so scanners name DICOM files."""
+    mimetype, name = str(file.get("mimetype") or ""), name_of(file)
+    return mimetype.startswith("image/") or has_image_suffix(name) or (mimetype in UNKNOWN_TYPES and may_be_dicom(name))
 
 
 def name_of(file: Json) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 from core.datasets.findings import Finding
 from core.datasets.fitting import fit
-from core.datasets.images import MOST_BYTES, ImageError, StoredImage, is_dicom, read_image
+from core.datasets.images import MOST_BYTES, ImageError, StoredImage
 from core.datasets.parsed import ParsedImage, ParsedSet
+from core.datasets.reading import read_pictures
 from core.datasets.source import Source
 
 
@@ -80,13 +81,7 @@ def _load(source: Source, image: ParsedImage, max_pixels: int) -> list[StoredIma
         raise ImageError("too-large-file", f"The file cannot be taken in: {error}.", "Save it in a more compact format.") from error
     except (OSError, KeyError) as error:
         raise ImageError("unreadable", f"The file cannot be read ({error}).", "Check that it was copied whole and may be read.") from error
-    if not data:
-        raise ImageError("damaged-image", "The file is empty.", "Save it again, or take it out.")
-    if is_dicom(data) or image.path.lower().endswith((".dcm", ".dicom")):
-        from core.datasets.dicom import read_dicom  # pydicom takes long to import, and most datasets hold no DICOM
-
-        return read_dicom(data, max_pixels)
-    return [read_image(data, max_pixels)]
+    return read_pictures(data, image.path, max_pixels)
 
 
 def _embedded(source: Source, file: str) -> bytes:

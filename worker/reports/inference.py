@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import nn
 
-from core.datasets.images import read_image
+from core.datasets.reading import read_pictures
 from core.errors import BadDataError, NotFoundError
 from core.host_limits import usable_cores
 from core.identifiers import new_id
@@ -90,22 +90,25 @@ def load_model(model_key: str, *, storage: Storage, settings: Settings) -> Loade
     return LoadedModel(card, network.eval().to(memory_format=torch.channels_last), task_type)
 
 
-def predict(model_key: str, image: bytes, *, storage: Storage, settings: Settings) -> dict[str, Any]:
-    """What a model says of one image.
+def predict(model_key: str, image: bytes, *, name: str = "", storage: Storage, settings: Settings) -> dict[str, Any]:
+    """What a model says of one image file; of a DICOM file, which its `name` may tell, as its import would show it.
 
     Returns:
         `labels`: the five most confident, or for several labels an image all of them with `present` (at or above the class's threshold);
         of a detector one per object, with what `find_objects` says of it; for regions one per class that is seen, as `find_regions` says; each with `label` and `confidence`. `picture_key`: where a heat
-        map of the first label lies, or the drawing of objects or regions; missing where the network has no map.
+        map of the first label lies, or the drawing of objects or regions; missing where the network has no map. `frames`: how many pictures the
+        file holds, where it is more than the one that this is said of.
 
     Raises:
         BadDataError: when the image cannot be read.
         NotFoundError: when the model's files are gone.
     """
-    upright = read_image(image, settings.max_image_pixels).data
+    pictures = read_pictures(image, name, settings.max_image_pixels)
     torch.set_num_threads(usable_cores())
     model = load_model(model_key, storage=storage, settings=settings)
-    answer, picture = _said(model, upright)
+    answer, picture = _said(model, pictures[0].data)
+    if (frames := max(pictures[0].frames, len(pictures))) > 1:
+        answer["frames"] = frames
     if picture is not None:
         answer["picture_key"] = _kept(picture, storage)
     return answer
@@ -140,7 +143,8 @@ def predict_all(
     for done, (name, key) in enumerate(images.items()):
         progress(done, len(images))
         try:
-            answer, _ = _said(model, read_image(storage.read(key), settings.max_image_pixels).data, draw=False)
+            upright = read_pictures(storage.read(key), name, settings.max_image_pixels)[0].data
+            answer, _ = _said(model, upright, draw=False)
         except BadDataError as error:
             answer = {"error": error.what}
         answers.append({"file": name, **answer})

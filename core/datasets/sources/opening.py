@@ -19,6 +19,7 @@ import fsspec
 
 from core.datasets.findings import Findings
 from core.datasets.images import is_dicom
+from core.datasets.reading import may_be_dicom
 from core.datasets.source import Source
 from core.datasets.sources.folders import FolderSource
 from core.datasets.sources.limits import BOMB_BYTES, BOMB_RATIO, bomb
@@ -56,9 +57,7 @@ def open_source(location: str, settings: Settings, findings: Findings) -> Iterat
 def _find_dicom(source: Source) -> None:
     """Look into files without a suffix, or with a number for one: so scanners name DICOM files."""
     for path, member in source.members.items():
-        name = path.rpartition("/")[2]
-        suffix = name.rpartition(".")[2] if "." in name else ""
-        if member.size <= 132 or (suffix and not suffix.isdecimal()) or name.upper() == "DICOMDIR":
+        if member.size <= 132 or not may_be_dicom(path):
             continue
         try:
             with source.open(path) as file:

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from dicom_files import dicom, without_mark
 from PIL import Image
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 from sqlalchemy import select
 
 from core.datasets import masks
@@ -26,30 +25,6 @@ LIMIT = 1 << 30
 
 def pixels(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(BytesIO(data)))
-
-
-def dicom(values: np.ndarray, **tags: Any) -> bytes:
-    """A DICOM file of one or several frames."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    frames = values.ndim == 3
-    dataset.Rows, dataset.Columns = values.shape[-2:]
-    if frames:
-        dataset.NumberOfFrames = values.shape[0]
-    bits = values.dtype.itemsize * 8
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated = dataset.BitsStored = bits
-    dataset.HighBit, dataset.PixelRepresentation = bits - 1, int(values.dtype.kind == "i")
-    dataset.PixelData = values.tobytes()
-    for name, value in tags.items():
-        setattr(dataset, name, value)
-    out = BytesIO()
-    pydicom.dcmwrite(out, dataset, enforce_file_format=True)
-    return out.getvalue()
 
 
 RAMP = np.tile(np.arange(32, dtype=np.uint16) * 100, (20, 1))
@@ -194,13 +169,9 @@ def test_windows_and_rescaling_of_enhanced_multi_frame_objects() -> None:
 
 
 def test_dicom_of_before_its_mark(home: Any, tmp_path: Path) -> None:
-    whole = pydicom.dcmread(BytesIO(dicom(RAMP)))
-    plain = FileDataset("", {}, file_meta=FileMetaDataset())
-    plain.update({element.tag: element for element in whole if element.tag.group != 2})
-    out = BytesIO()
-    pydicom.dcmwrite(out, plain, implicit_vr=True, little_endian=True, enforce_file_format=False)
+    old = without_mark(dicom(RAMP))
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "old.dcm").write_bytes(out.getvalue())
+    (tmp_path / "in" / "old.dcm").write_bytes(old)
     (tmp_path / "in" / "none.dcm").write_bytes(b"no dicom at all" * 20)
     dataset = home.bring(tmp_path / "in")
     assert dataset.image_count == 1 and home.finding(dataset, "damaged-image").file == "none.dcm"
