@@ -7,6 +7,8 @@
     python benchmarks/training_accuracy.py --task-type object-segmentation   # the same as regions: mean Dice of at least 0.8 within four
     python benchmarks/training_accuracy.py --task-type object-detection --auto --set epochs=4 --network retinanet-tf_efficientnet_lite0
 
+    python benchmarks/training_accuracy.py --task-type single-label --source FOLDER --data-type photo   # images of your own
+
 Recipes are compared by it: `--auto` takes the network family's recipe, `--set` a hyperparameter as people type it, `--plan` a value that no form
 shows, `--repeat 2` trains twice and says whether the numbers are the same. The time is the job's own: decoding, training, judging.
 """
@@ -31,10 +33,11 @@ from core.events import Progress
 from core.settings import Settings
 from core.storage import Storage
 from core.tasks.hyperparameters import Hyperparameters, TrainingPlan, parse_fields
-from core.vocabulary import AnnotationKind, TaskType
+from core.vocabulary import AnnotationKind, DataType, TaskType
 from core.zoo.catalogue import find_spec
 from core.zoo.facts import facts_of
 from core.zoo.recipes import auto_plan, manual_plan
+from worker.engine.device import choose_device
 from worker.engine.training import train
 from worker.link import Ask, TrainingJob
 
@@ -73,48 +76,53 @@ class Link:
 def main() -> None:
     """Train and print the line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task-type", type=TaskType, default=TaskType.SINGLE_LABEL, choices=list(SAMPLES))
+    parser.add_argument("--task-type", type=TaskType, default=TaskType.SINGLE_LABEL, choices=list(TaskType))
+    parser.add_argument("--source", help="a folder or an archive to train on instead of the sample, by auto")
+    parser.add_argument("--data-type", type=DataType, default=DataType.OTHER, choices=list(DataType), help="what the images show, for auto")
     parser.add_argument("--network", help="instead of the demonstration's")
     parser.add_argument("--auto", action="store_true", help="the family's recipe instead of what the demonstration types")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a hyperparameter")
     parser.add_argument("--plan", action="append", default=[], metavar="NAME=JSON", help="a value of the plan that no form shows")
     parser.add_argument("--repeat", type=int, default=1, help="trainings with the same seed")
     arguments = parser.parse_args()
+    if not arguments.source and arguments.task_type not in SAMPLES:
+        parser.error(f"there is no sample of {arguments.task_type}: --source names images of your own")
     with tempfile.TemporaryDirectory(prefix="stationmaster-") as home:
         print(json.dumps(measure(arguments, Settings(home=Path(home)))))
 
 
-def measure(arguments: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+def measure(asked: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     """Import the sample, train, and tell."""
-    sample = SAMPLES[arguments.task_type]
+    sample = SAMPLES.get(asked.task_type, SAMPLES[TaskType.SINGLE_LABEL])  # with images of one's own only its network counts
     database, storage = Database.of(settings), Storage.of(settings)
     ensure_current(database)
-    source = write_sample(sample.dataset, settings.home / "source")
+    source = asked.source or write_sample(sample.dataset, settings.home / "source")
     made = import_dataset(database, storage, settings, workspace="default", person="benchmark", name="sample", source=str(source))
-    spec = find_spec(arguments.network or sample.network, settings=settings)
+    spec = find_spec(asked.network or sample.network, settings=settings)
     with database.read() as session:
         dataset = session.get_one(Dataset, made.id)
-        fitting = annotation_sets_for(dataset, arguments.task_type)
-        wanted = "instances" if spec.instances_only else sample.annotations
+        fitting = annotation_sets_for(dataset, asked.task_type)
+        wanted = "instances" if spec.instances_only else "" if asked.source else sample.annotations
         chosen = next(one for one in fitting if wanted in ("", one.kind, one.name))
         facts = facts_of(session, dataset, chosen)
-    typed = {name: value for form in sample.typed.values() for name, value in form.items()} if not arguments.auto else {}
-    typed |= dict(pair.split("=", 1) for pair in arguments.set)
+    by_hand = bool(sample.typed) and not asked.auto and not asked.source
+    typed = {name: value for form in sample.typed.values() for name, value in form.items()} if by_hand else {}
+    typed |= dict(pair.split("=", 1) for pair in asked.set)
     plan: TrainingPlan
-    if sample.typed and not arguments.auto:
+    if by_hand:
         plan = manual_plan(spec, facts, Hyperparameters(**parse_fields(typed)))
     else:
-        plan = auto_plan(spec, arguments.task_type, facts, typed)
-    plan = plan.model_copy(update={name: json.loads(value) for name, value in (pair.split("=", 1) for pair in arguments.plan)})
+        plan = auto_plan(spec, asked.task_type, facts, typed, data_type=asked.data_type, device=choose_device().torch.type)
+    plan = plan.model_copy(update={name: json.loads(value) for name, value in (pair.split("=", 1) for pair in asked.plan)})
     runs = []
-    for number in range(arguments.repeat):
+    for number in range(asked.repeat):
         job = TrainingJob(
             task_id=f"t{number}",
             job_id=f"j{number}",
             job_number=1,
             generation=1,
             task_name="benchmark",
-            task_type=arguments.task_type,
+            task_type=asked.task_type,
             spec=spec,
             plan=plan,
             dataset_id=dataset.id,
@@ -131,9 +139,9 @@ def measure(arguments: argparse.Namespace, settings: Settings) -> dict[str, Any]
         runs.append({"score": result.score, "metrics": result.metrics} | told)
     return {
         "benchmark": "training_accuracy",
-        "task_type": arguments.task_type.value,
+        "task_type": asked.task_type.value,
         "network": spec.network,
-        "tuning": "auto" if arguments.auto or not sample.typed else "as the demonstration",
+        "tuning": "as the demonstration" if by_hand else "auto",
         "plan": {name: getattr(plan, name) for name in SHOWN},
         **runs[0],
         "same_again": all(run["metrics"] == runs[0]["metrics"] for run in runs) if len(runs) > 1 else None,
