@@ -150,6 +150,7 @@ SMALLEST_OBJECT = 16
 # Of large images with small objects more is seen than the network's own side: the object in the middle keeps so many pixels, as long as the
 # image has them and the side stays within what anybody may type. COCO calls what is below 32 px small, and all detectors find half of it only.
 KEPT_OBJECT = 24
+TINY_OBJECT = 12  # px; the finest anchors of the detectors here reach down to about so much
 LARGEST_SCENE = 1024
 
 # What cannot change a label, whatever the images show: a mirrored or turned digit is another digit.
@@ -290,6 +291,18 @@ def resolve_image_size(spec: ModelSpec, facts: DatasetFacts, asked: int | str) -
         return kept
     # Larger images are shrunk to the network's own side; smaller ones get the nearest step, where the network takes it.
     return spec.input_size if wanted >= spec.input_size else max(round(wanted / step) * step, smallest)
+
+
+def tiny_objects_text(facts: DatasetFacts, image_size: int) -> str:
+    """What to know where half of the objects are too small to be found at that input size, and what to do; empty where they are not."""
+    seen = facts.object_side * image_size
+    if not 0 < seen < TINY_OBJECT:
+        return ""
+    larger = "choose a larger input size (manual tuning takes up to 1,024 px), or " if image_size < LARGEST_SCENE else ""
+    return (
+        f"At an input size of {image_size} px half of the objects are less than {math.ceil(seen)} px large: few of those will be found. "
+        f"To find them, {larger}cut the images into tiles before they are imported."
+    )
 
 
 def _keeping_objects(facts: DatasetFacts, longest: int, step: int) -> int:

@@ -6,13 +6,14 @@ from core.models.listing import class_changes
 from core.names import LONGEST, clean_name
 from core.tuning.search import Search
 from core.vocabulary import FLOW_TEXTS
-from core.wizard.composition import compose
+from core.wizard.composition import compose, dataset_facts
 from core.wizard.context import StepContext
 from core.wizard.draft import Choices
 from core.wizard.review import search_facts
 from core.wizard.screens import Button, Facts, Field, Form, OptionPage, Text, Tone
 from core.wizard.steps.hyperparameters import OFFERED
 from core.wizard.steps.step import Input, View, count
+from core.zoo.recipes import tiny_objects_text
 
 DESCRIPTION_LENGTH = 1000
 
@@ -123,10 +124,12 @@ class ReviewStep:
         if choices.description:
             rows.insert(1, ("Description", choices.description))
         one_class = one_class_text(annotation_set.kind, annotation_set.classes, annotation_set.class_counts)
+        tiny = tiny_objects_text(dataset_facts(context), new.plans[0].image_size)
         return View(
             (
                 Facts(tuple(rows), title="Review"),
                 *((Text(f"{one_class} {ONE_CLASS_REMEDY}", Tone.WARNING),) if one_class else ()),
+                *((Text(tiny, Tone.WARNING),) if tiny else ()),
                 *search_facts(new.plans[0], Search.from_json(new.search)),
                 Text("Start puts the training in the queue.", Tone.HINT),
             ),

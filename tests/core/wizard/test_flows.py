@@ -5,7 +5,7 @@ from sqlalchemy import select
 
 from core.access import Actor, Place
 from core.db.session import Database
-from core.db.tables import Job, Model, Task
+from core.db.tables import Annotation, DatasetImage, Job, Model, Task
 from core.settings import Settings
 from core.storage import Storage
 from core.wizard.conversation import Conversation, Press
@@ -204,3 +204,27 @@ def test_a_line_tells_speeds_of_gpus_from_those_of_a_cpu() -> None:
     published, measured = catalogue.find_spec("resnet50.none"), catalogue.find_spec("unet-resnet50.none")
     assert "CPU" not in _line(published) and "/s CPU" in _line(measured)
     assert "GPU" in LINE_HINT and "CPU" in LINE_HINT
+
+
+def test_the_review_warns_of_objects_too_small_to_be_found(walk: Walk, add_dataset, database: Database) -> None:
+    """Of 40 px on pictures of 8,000: at the largest side there is they are 5 px large."""
+    yard = add_dataset("yard", "boxes", classes=("car",))
+    with database.write() as session:
+        chosen = yard.annotation_sets[0]
+        session.add(DatasetImage(dataset_id=yard.id, position=0, path="a", key="a", width=8000, height=8000, sha256="0"))
+        session.add(Annotation(annotation_set_id=chosen.id, position=0, value={"boxes": [[0, 10, 10, 40, 40]]}))
+        session.merge(yard).median_width = 8000
+    walk.press("choose:flow", "general")
+    walk.press("next")
+    walk.press("choose:task-type", "object-detection")
+    walk.press("next")
+    walk.press("choose:dataset", yard.id)
+    while walk.screen.title != "Everything right?":
+        before = walk.screen.version
+        if "choose:data-type" in walk.menus():
+            walk.press("choose:data-type", "aerial")
+        walk.press("next")
+        assert walk.screen.version > before
+    assert "At an input size of 1024 px half of the objects are less than 6 px large" in walk.words
+    assert "Input size: 1024 × 1024 px" in walk.words
+    assert walk.press("start").task_id

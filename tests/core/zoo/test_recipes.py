@@ -10,7 +10,7 @@ from core.tasks.hyperparameters import Hyperparameters
 from core.vocabulary import DataType, TaskType
 from core.zoo import catalogue
 from core.zoo.facts import DatasetFacts
-from core.zoo.recipes import RECIPES, auto_plan, manual_plan
+from core.zoo.recipes import RECIPES, auto_plan, manual_plan, tiny_objects_text
 
 DIGITS = DatasetFacts(images=5000, classes=10, width=28, height=28)
 
@@ -104,6 +104,14 @@ def test_small_objects_on_large_images_keep_their_pixels():
         assert auto_plan(spec, task_type, replace(scenes, object_side=0.01)).image_size == 1024
         assert auto_plan(spec, task_type, replace(scenes, object_side=0.2)).image_size == spec.input_size
         assert auto_plan(spec, task_type, replace(scenes, width=700, height=600)).image_size <= 704, "no more than the image has"
+
+
+def test_objects_too_small_to_be_found_are_told_with_what_helps():
+    scenes = DatasetFacts(images=600, classes=3, width=4000, height=3000, object_side=0.01)
+    assert "less than 7 px large" in tiny_objects_text(scenes, 640) and "a larger input size" in tiny_objects_text(scenes, 640)
+    assert "tiles" in tiny_objects_text(scenes, 1024) and "larger input size" not in tiny_objects_text(scenes, 1024)
+    assert not tiny_objects_text(replace(scenes, object_side=0.02), 640)
+    assert not tiny_objects_text(DIGITS, 48), "labels have no objects"
 
 
 def test_overrides_win_and_bad_ones_are_answered():
