@@ -37,7 +37,7 @@ def drawn_curves(job: Job, score_name: str, history: Sequence[dict[str, Any]]) -
         history,
         score_name=score_name,
         score_title=METRIC_NAMES.get(score_name, "Score"),
-        baseline=next((float(value) for metric, value in job.metrics.items() if metric.startswith("baseline_")), None),
+        baseline=job.metrics.get(f"baseline_{score_name}"),
         best_epoch=best,
         reading="",
     )

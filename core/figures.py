@@ -66,10 +66,8 @@ def curves(
         if len(epochs) == 1:
             axes.set_xlim(0.5, 1.5)
         axes.axvline(best_epoch, color=GRID, linewidth=6, zorder=0, label=f"best epoch: {best_epoch}")
-    for axes, of_training, of_validation in (
-        (left, "train_loss", "val_loss"),
-        (right, "train_accuracy" if score_name == "accuracy" else "", "score"),
-    ):
+    training_score = "train_accuracy" if score_name == "accuracy" else ""
+    for axes, of_training, of_validation in ((left, "train_loss", "val_loss"), (right, training_score, "score")):
         if of_training and all(of_training in point for point in history):
             axes.plot(
                 epochs,
@@ -101,7 +99,7 @@ def curves(
     else:
         left.set_ylim(*_loss_range(values))
     right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-    low, high = _score_range(history, baseline)
+    low, high = _score_range(history, training_score, baseline)
     right.set_ylim(low, high)
     right.set_yticks([tick for tick in right.get_yticks() if max(low, -1e-9) <= tick <= min(high, 1 + 1e-9)])  # no score is negative
     for axes in (left, right):  # in a line above the curves: within, with few epochs it would cover them
@@ -132,10 +130,10 @@ def _loss_range(values: Sequence[float]) -> tuple[float, float]:
     return max(0.0, middle - 0.6 * span), middle + 0.6 * span
 
 
-def _score_range(history: Sequence[dict[str, Any]], baseline: float | None) -> tuple[float, float]:
+def _score_range(history: Sequence[dict[str, Any]], of_training: str, baseline: float | None) -> tuple[float, float]:
     scores = (
         [point["score"] for point in history]
-        + [point.get("train_accuracy", point["score"]) for point in history]
+        + [point.get(of_training, point["score"]) for point in history]
         + ([] if baseline is None else [baseline])
     )
     low, high = max(0.0, min(scores)), min(1.0, max(scores))

@@ -80,7 +80,7 @@ class TrainingResult:
     asked: Ask
     score: float | None = None  # of the best epoch, higher is better
     metrics: dict[str, Any] = field(default_factory=dict)  # of the best epoch, flat fractions
-    baseline: float | None = None  # accuracy of always saying the majority class, where that makes sense
+    baseline: float | None = None  # the score of always saying the majority class, where that makes sense
 
 
 class JobLink(Protocol):

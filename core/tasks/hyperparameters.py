@@ -93,7 +93,11 @@ class TrainingPlan(Hyperparameters):
     layer_decay: float = Field(1, gt=0, le=1, description="Learning rate factor per layer away from the head (BEiT, Bao et al. 2021)")
     gradient_clip: float = Field(0, ge=0, description="Largest norm of the gradient; 0 is no limit")
     class_balance: float = Field(
-        0, ge=0, le=1, description="How much rare classes count for more: an image weighs as (images of its class) to the power of −this"
+        0,
+        ge=0,
+        le=1,
+        description="How much rare classes count for more: an image weighs as (images of its class) to the power of −this; with several labels, "
+        "where it shows a class, as (images without it / images with it) to the power of this",
     )
     patience: int = Field(10, ge=1, description="Early stop after so many epochs without a lower validation loss or a better score")
 

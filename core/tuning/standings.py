@@ -124,8 +124,12 @@ def standings(session: Session, task: Task) -> Standings:
 
 
 def _score_name(metrics: dict[str, Any], score: float) -> str:
-    """The metric that is the score; others may happen to have the same value, so those that objectives judge by come first."""
-    return next((name for name in (*_SCORES, *metrics) if metrics.get(name) == score), "")
+    """The metric that is the score; others may happen to have the same value, so those that objectives judge by come first.
+
+    Where jobs are judged by balanced accuracy, its baseline is among the metrics.
+    """
+    first = ("balanced_accuracy",) if "baseline_balanced_accuracy" in metrics else ()
+    return next((name for name in (*first, *_SCORES, *metrics) if metrics.get(name) == score), "")
 
 
 def values_text(values: Values, names: Sequence[str] = TUNED) -> str:

@@ -230,7 +230,7 @@ def auto_plan(
         "warmup_epochs": round(min(2.0, epochs * recipe.warmup_share), 2),
         "label_smoothing": recipe.label_smoothing if task_type is TaskType.SINGLE_LABEL else 0.0,
         "ema_decay": recipe.ema_decay,
-        "class_balance": CLASS_BALANCE if task_type is TaskType.SINGLE_LABEL and is_imbalanced(facts) else 0.0,
+        "class_balance": CLASS_BALANCE if task_type in (TaskType.SINGLE_LABEL, TaskType.MULTI_LABEL) and is_imbalanced(facts) else 0.0,
         "layer_decay": 1.0 if scratch else recipe.layer_decay,
         "gradient_clip": recipe.gradient_clip,
         "seed": seed,

@@ -104,6 +104,8 @@ def train(
             state.begin_epoch(device.torch)
         else:
             state = unpack(saved, network, optimizer, average, device.torch)
+            # A version before may have chosen by another metric of the same judging: later epochs are compared with it by this one's.
+            state.best_score = state.best_metrics.get(objective.score_name, state.best_score)
         if job.copy is not None and state.copied < job.copy.generation:
             unpack_weights(newest_state(storage, job.checkpoint_folder_of(job.copy.source)), network, optimizer, average)
             state.copied = job.copy.generation

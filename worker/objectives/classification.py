@@ -45,23 +45,30 @@ def classification_objective(
     return SingleLabel(records, validation, classes, plan, device)
 
 
-class SingleLabel:
-    """One label an image: softmax cross-entropy, judged by accuracy."""
+# The most that an image of a rare class counts for more than another where images have several labels: beyond, a handful of images would decide.
+MOST_WEIGHT = 10.0
 
-    score_name = "accuracy"
+
+class SingleLabel:
+    """One label an image: softmax cross-entropy, judged by accuracy; by balanced accuracy where rare classes count for more in training, too."""
+
     padding = "reflection"
 
     def __init__(
         self, records: Sequence[Record], validation: Sequence[int], classes: Sequence[str], plan: TrainingPlan, device: torch.device
     ) -> None:
         self.classes = tuple(classes)
+        self.score_name = single_label_score(plan)
         self._smoothing = plan.label_smoothing
         self._labels = torch.tensor([int(record.value["label"]) for record in records])
         self._on_device = self._labels.to(device)
         counts = torch.bincount(self._labels[torch.as_tensor(list(validation), dtype=torch.int64)], minlength=len(classes))
         learnt = torch.bincount(self._labels, minlength=len(classes)) - counts
         self._weights = class_weights(learnt, plan.class_balance).to(device) if plan.class_balance else None
-        self.baseline: float | None = int(counts.max()) / max(1, int(counts.sum()))
+        self._baselines = {"baseline_accuracy": int(counts.max()) / max(1, int(counts.sum()))}
+        if self.score_name == "balanced_accuracy":
+            self._baselines["baseline_balanced_accuracy"] = 1 / max(1, int((counts > 0).sum()))
+        self.baseline: float | None = self._baselines[f"baseline_{self.score_name}"]
 
     def training_step(self, network: nn.Module, images: Tensor, rows: NDArray[np.int64], geometry: NDArray[np.float32]) -> StepOutcome:
         """See `Objective`; moving an image does not change its label."""
@@ -81,7 +88,7 @@ class SingleLabel:
 
     def evaluator(self) -> "_SingleLabelEvaluator":
         """A fresh evaluator."""
-        return _SingleLabelEvaluator(self._labels, self.classes, self.baseline, self._loss)
+        return _SingleLabelEvaluator(self._labels, self.classes, self.score_name, self._baselines, self._loss)
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The mean over the images, with label smoothing and class weights."""
@@ -89,11 +96,25 @@ class SingleLabel:
         return losses.mean() if self._weights is None else (losses * self._weights.to(losses.device)[targets]).mean()
 
 
+def single_label_score(plan: TrainingPlan) -> str:
+    """The metric by which the best epoch is chosen where an image has one label.
+
+    Plain accuracy would choose the epoch that serves the common classes best, against what the weights of the loss are for.
+    """
+    return "balanced_accuracy" if plan.class_balance else "accuracy"
+
+
 class _SingleLabelEvaluator:
     def __init__(
-        self, labels: Tensor, classes: tuple[str, ...], baseline: float | None, trained_loss: Callable[[Tensor, Tensor], Tensor]
+        self,
+        labels: Tensor,
+        classes: tuple[str, ...],
+        score_name: str,
+        baselines: dict[str, float],
+        trained_loss: Callable[[Tensor, Tensor], Tensor],
     ) -> None:
-        self._labels, self._classes, self._baseline, self._trained_loss = labels, classes, baseline, trained_loss
+        self._labels, self._classes, self._trained_loss = labels, classes, trained_loss
+        self._score_name, self._baselines = score_name, baselines
         self._logits: list[Tensor] = []
         self._rows: list[NDArray[np.int64]] = []
 
@@ -113,14 +134,12 @@ class _SingleLabelEvaluator:
         count = probabilities.shape[1]
         confusion = multiclass_confusion_matrix(said, labels, count)
         present = confusion.sum(1) > 0
-        accuracy = float((said == labels).float().mean())
         metrics = {
-            "accuracy": accuracy,
+            "accuracy": float((said == labels).float().mean()),
             "balanced_accuracy": float(multiclass_recall(said, labels, count, average="none")[present].mean()),
             "macro_f1": float(multiclass_f1_score(said, labels, count, average="macro")),
+            **self._baselines,
         }
-        if self._baseline is not None:
-            metrics["baseline_accuracy"] = self._baseline
         ranked = present & (confusion.sum(1) < len(labels))  # a curve needs images of the class and images of others
         if bool(ranked.any()):
             thresholds = None if probabilities.numel() <= _EXACT_CURVE else 200
@@ -138,7 +157,7 @@ class _SingleLabelEvaluator:
         never = [name for index, name in enumerate(self._classes) if bool(present[index]) and int(confusion[:, index].sum()) == 0]
         return Evaluation(
             float(losses.mean()),
-            accuracy,
+            metrics[self._score_name],
             metrics,
             details,
             _never_predicted(never),
@@ -172,6 +191,9 @@ class MultiLabel:
             self._labels[row, [int(label) for label in record.value["labels"]]] = True
         self._on_device = self._labels.to(device)
         held = self._labels[torch.as_tensor(list(validation), dtype=torch.int64)]
+        shown = self._labels.sum(0) - held.sum(0)
+        unshown = len(self._labels) - len(held) - shown
+        self._weights = positive_weights(shown, unshown, plan.class_balance).to(device) if plan.class_balance else None
         # Whoever says of every image the share of each class has that share as average precision.
         shares = held.float().mean(0)
         self.baseline: float | None = float(shares[shares > 0].mean()) if bool((shares > 0).any()) else None
@@ -197,8 +219,10 @@ class MultiLabel:
         return _MultiLabelEvaluator(self._labels, self.classes, self.baseline, self._loss, self._thresholds)
 
     def _loss(self, logits: Tensor, wanted: Tensor) -> Tensor:
-        """The mean over images and classes, with label smoothing."""
-        return functional.binary_cross_entropy_with_logits(logits, wanted * (1 - self._smoothing) + self._smoothing / 2)
+        """The mean over images and classes, with label smoothing and the weights of rare classes."""
+        smoothed = wanted * (1 - self._smoothing) + self._smoothing / 2
+        weights = self._weights.to(logits.device) if self._weights is not None else None
+        return functional.binary_cross_entropy_with_logits(logits, smoothed, pos_weight=weights)
 
 
 class _MultiLabelEvaluator:
@@ -283,6 +307,20 @@ def class_weights(images: Tensor, balance: float) -> Tensor:
     """What an image of each class weighs in the loss: as its class's number of `images` to the power of −`balance`, 1 on average of all images."""
     weights = images.clamp(min=1).double() ** -balance
     return (weights * (images.sum() / (weights * images).sum().clamp(min=1e-12))).float()
+
+
+def positive_weights(shown: Tensor, unshown: Tensor, balance: float) -> Tensor:
+    """What an image that shows a class weighs in the class's loss, where one that does not weighs 1: (`unshown` / `shown`) to the power of `balance`.
+
+    At most `MOST_WEIGHT`, at least its inverse; 1 where all images show the class or none does.
+
+    Args:
+        shown: how many images show each class, [classes].
+        unshown: how many do not.
+        balance: 0 (no weights) to 1 (both sides weigh the same in all).
+    """
+    weights = (unshown.clamp(min=1) / shown.clamp(min=1)) ** balance
+    return torch.where((shown > 0) & (unshown > 0), weights.clamp(1 / MOST_WEIGHT, MOST_WEIGHT), torch.tensor(1.0))
 
 
 def best_thresholds(probabilities: Tensor, labels: Tensor) -> Tensor:

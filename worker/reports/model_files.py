@@ -24,6 +24,7 @@ from worker.engine.checkpoint import Best, newest
 from worker.engine.data import decode
 from worker.engine.training import read_records
 from worker.link import TrainingJob, TrainingResult
+from worker.objectives.classification import single_label_score
 from worker.reports import pictures
 from worker.reports.detection_pictures import detection_pictures
 from worker.reports.reading import Reading, read_curves
@@ -31,7 +32,13 @@ from worker.reports.region_pictures import region_pictures
 from worker.reports.training_report import training_report
 
 CARD_FORMAT = 1
-SCORE_TITLES = {"accuracy": "Accuracy", "map": "Mean average precision", "ap": "Average precision (50:95)", "dice": "Dice"}
+SCORE_TITLES = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "map": "Mean average precision",
+    "ap": "Average precision (50:95)",
+    "dice": "Dice",
+}
 _CASES = 8
 _CASE_SIDE = 160  # px
 _SOFTWARE = ("stationmaster", "torch", "torchvision", "timm", "torchmetrics", "faster-coco-eval", "safetensors", "numpy", "pillow")
@@ -53,8 +60,8 @@ def write_model(
         raise ConflictError("The training has no finished epoch yet: there is no model to keep.", "Let it train for at least one epoch.")
     best, history = saved.best, saved.state["state"]["history"]
     records, fingerprint = read_records(job, database)
-    baseline = baseline_of(best.metrics) if result.baseline is None else result.baseline
     score_name = score_name_of(job)
+    baseline = best.metrics.get(f"baseline_{score_name}") if result.baseline is None else result.baseline
     reading = read_curves(history, score_name=SCORE_TITLES[score_name].lower(), baseline=baseline, planned_epochs=job.plan.epochs)
     drawn = {
         "curves": pictures.curves(
@@ -85,7 +92,7 @@ def write_model(
 def score_name_of(job: TrainingJob) -> str:
     """By what the best epoch of a job was chosen."""
     if job.task_type is TaskType.SINGLE_LABEL:
-        return "accuracy"
+        return single_label_score(job.plan)
     if job.task_type is TaskType.OBJECT_SEGMENTATION and not job.spec.instances_only:
         return "dice"
     return "map" if job.task_type is TaskType.MULTI_LABEL else "ap"
@@ -98,11 +105,6 @@ def task_pictures(job: TrainingJob, best: Best, records: Sequence[Record], stora
     if job.task_type is TaskType.OBJECT_SEGMENTATION and not job.spec.instances_only:
         return region_pictures(best.details, job.annotation_kind, job.classes, records, storage)
     return detection_pictures(best.details, job.classes, records, storage, instances=job.spec.instances_only)
-
-
-def baseline_of(metrics: dict[str, Any]) -> float | None:
-    """The score of always saying the most frequent thing, as the objective has measured it."""
-    return next((float(value) for name, value in metrics.items() if name.startswith("baseline_")), None)
 
 
 def model_card(

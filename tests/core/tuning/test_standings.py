@@ -3,7 +3,7 @@
 import pytest
 
 from core.tasks.states import State
-from core.tuning.standings import JobStanding, Standings
+from core.tuning.standings import JobStanding, Standings, _score_name
 
 
 def job(number: int, state: State, epoch: int = 0, score: float | None = None, seconds: float = 0.0, rate: float = 0.1) -> JobStanding:
@@ -49,3 +49,20 @@ def test_in_words() -> None:
     assert MIXED.outcome == "2 finished (1 of them early), 1 stopped, 1 failed"
     assert Standings((job(1, State.FINISHED, 10),)).outcome == "1 finished, 0 stopped, 0 failed"
     assert MIXED.varied == ("learning_rate",)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "name"),
+    [
+        ({"accuracy": 0.9, "balanced_accuracy": 0.9, "baseline_accuracy": 0.5}, "accuracy"),
+        ({"accuracy": 0.9, "balanced_accuracy": 0.9, "baseline_accuracy": 0.8, "baseline_balanced_accuracy": 0.5}, "balanced_accuracy"),
+        (
+            {"accuracy": 0.9, "balanced_accuracy": 0.8, "baseline_accuracy": 0.8, "baseline_balanced_accuracy": 0.5},
+            "accuracy",
+        ),  # of a version before
+        ({"auroc": 0.9, "map": 0.9}, "map"),
+        ({}, ""),
+    ],
+)
+def test_the_score_s_name(metrics: dict[str, float], name: str) -> None:
+    assert _score_name(metrics, 0.9) == name

@@ -145,9 +145,9 @@ def test_label_smoothing_only_where_one_label_holds():
 def test_rare_classes_count_for_more_only_where_the_set_is_strongly_imbalanced():
     spec = spec_of("tf_efficientnet_lite0")
     even, uneven = (DatasetFacts(1000, 2, 64, 64, smallest_class=fewest, largest_class=1000 - fewest) for fewest in (400, 40))
-    assert auto_plan(spec, TaskType.SINGLE_LABEL, even).class_balance == 0
-    assert auto_plan(spec, TaskType.SINGLE_LABEL, uneven).class_balance == 0.5
-    assert auto_plan(spec, TaskType.MULTI_LABEL, uneven).class_balance == 0
+    for task_type in (TaskType.SINGLE_LABEL, TaskType.MULTI_LABEL):
+        assert auto_plan(spec, task_type, even).class_balance == 0
+        assert auto_plan(spec, task_type, uneven).class_balance == 0.5
     assert manual_plan(spec, uneven, Hyperparameters()).class_balance == 0
 
 

@@ -8,7 +8,7 @@ import torch
 
 from core.datasets.records import Record
 from core.tasks.hyperparameters import TrainingPlan
-from worker.objectives.classification import MultiLabel, SingleLabel, best_thresholds, class_weights
+from worker.objectives.classification import MultiLabel, SingleLabel, best_thresholds, class_weights, positive_weights
 
 CPU = torch.device("cpu")
 
@@ -139,3 +139,29 @@ def test_the_loss_of_an_imbalanced_set_weighs_images_by_their_class() -> None:
     right, wrong = np.log1p(np.exp(-2)), np.log1p(np.exp(2))
     assert float(outcome.loss) == pytest.approx((right * 10 / 18 + wrong * 5) / 2, rel=1e-5)
     assert float(outcome.plain_loss) == pytest.approx((right + wrong) / 2, rel=1e-5)  # what people see has no weights
+
+
+def test_an_imbalanced_set_is_judged_by_balanced_accuracy() -> None:
+    labels, logits = [0, 0, 0, 1], [[2.0, 0.0, -2.0]] * 4
+    plain, balanced = single(labels, 3), single(labels, 3, class_balance=0.5)
+    assert (plain.score_name, plain.baseline) == ("accuracy", 0.75)
+    assert (balanced.score_name, balanced.baseline) == ("balanced_accuracy", 0.5), "the third class is not among the validation images"
+    assert evaluated(plain, logits).score == 0.75 and "baseline_balanced_accuracy" not in evaluated(plain, logits).metrics
+    judged = evaluated(balanced, logits)
+    assert judged.score == judged.metrics["balanced_accuracy"] == judged.metrics["baseline_balanced_accuracy"] == 0.5
+    assert judged.metrics["accuracy"] == judged.metrics["baseline_accuracy"] == 0.75
+
+
+def test_images_that_show_a_rare_class_count_for_more_among_several_labels() -> None:
+    shown = torch.tensor([10, 50, 90, 1, 0, 100])
+    assert positive_weights(shown, 100 - shown, 0.5).tolist() == pytest.approx([3, 1, 1 / 3, 99**0.5, 1, 1])
+    assert positive_weights(torch.tensor([1]), torch.tensor([9999]), 0.5).tolist() == [10]
+    labels = [[0]] + [[]] * 9 + [[0], []]  # the last two validate
+    objective = MultiLabel(records(labels, "labels"), [10, 11], ["rare"], TrainingPlan(class_balance=1.0), CPU)
+    logits = torch.tensor([[1.0], [1.0]])
+    outcome = objective.training_step(lambda images: logits, torch.zeros(2, 3, 4, 4), np.array([0, 1]), np.zeros((2, 3, 3), np.float32))  # type: ignore[arg-type]
+    right, wrong = np.log1p(np.exp(-1)), np.log1p(np.exp(1))
+    assert float(outcome.loss) == pytest.approx((9 * right + wrong) / 2, rel=1e-5)
+    assert float(outcome.plain_loss) == pytest.approx((right + wrong) / 2, rel=1e-5)
+    judged = evaluated(objective, [[0.0]] * 10 + [[-1.0], [-1.0]])
+    assert judged.trained_loss > judged.loss

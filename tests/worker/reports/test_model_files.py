@@ -48,6 +48,13 @@ def test_what_a_model_leaves_and_says(bench: Any) -> None:
     network.load_state_dict(load_safetensors(bench.storage.read("models/m1/model.safetensors")))
 
 
+def test_where_rare_classes_count_for_more_the_score_is_balanced_accuracy(bench: Any) -> None:
+    result, _ = make_model(bench, bench.job(bench.stripes(per_class=12), epochs=1, class_balance=0.5))
+    card = json.loads(bench.storage.read("models/m1/model_card.json"))
+    assert result.score == card["metrics"]["balanced_accuracy"]
+    assert card["baseline"] == result.baseline == card["metrics"]["baseline_balanced_accuracy"] == 0.5
+
+
 def test_predictions_agree_with_the_measured_accuracy(bench: Any) -> None:
     job = bench.job(bench.stripes(per_class=40), epochs=5)
     result, _ = make_model(bench, job)

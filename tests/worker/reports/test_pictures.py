@@ -84,7 +84,7 @@ def test_what_lies_beyond_the_axis_of_false_finds_is_not_drawn_back_into_it() ->
 
 
 def test_no_score_below_nought_is_on_the_axis() -> None:
-    low, high = figures._score_range([{"score": 0.0}] * 3, None)
+    low, high = figures._score_range([{"score": 0.0, "train_accuracy": 0.9}] * 3, "", None)
     assert -0.1 * high < low < 0 < high
 
 
