@@ -9,21 +9,17 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchmetrics.functional.classification import (
-    multiclass_auroc,
+    binary_auroc,
+    binary_average_precision,
     multiclass_confusion_matrix,
     multiclass_f1_score,
     multiclass_recall,
-    multilabel_auroc,
-    multilabel_average_precision,
     multilabel_f1_score,
 )
 
 from core.datasets.records import Record
 from core.tasks.hyperparameters import TrainingPlan
 from worker.objectives.objective import Evaluation, Objective, StepOutcome, named
-
-# Above so many probabilities the area under the ROC curve is taken from a histogram of thresholds instead of from each value.
-_EXACT_CURVE = 20_000_000
 
 
 def classification_objective(
@@ -142,10 +138,8 @@ class _SingleLabelEvaluator:
         }
         ranked = present & (confusion.sum(1) < len(labels))  # a curve needs images of the class and images of others
         if bool(ranked.any()):
-            thresholds = None if probabilities.numel() <= _EXACT_CURVE else 200
-            metrics["auroc"] = float(
-                _without_warnings(multiclass_auroc, probabilities, labels, count, average="none", thresholds=thresholds)[ranked].mean()
-            )
+            areas = of_each_class(binary_auroc, probabilities, lambda number: labels == number, ranked)
+            metrics["auroc"] = float(areas[ranked].mean())
         details = {
             "rows": rows,
             "labels": labels,
@@ -253,16 +247,15 @@ class _MultiLabelEvaluator:
         probabilities = logits.sigmoid()
         thresholds = best_thresholds(probabilities, labels) if self._thresholds is None else self._thresholds
         said = probabilities >= thresholds
-        # The metrics want two classes; averages below leave out classes without images.
+        # F1 wants two classes; averages below leave out classes without images.
         count = max(2, labels.shape[1])
-        wide, truth, decided = (functional.pad(part, (0, count - labels.shape[1])) for part in (probabilities, labels.long(), said.long()))
+        truth, decided = (functional.pad(part.long(), (0, count - labels.shape[1])) for part in (labels, said))
         present = truth.sum(0) > 0
-        curve_points = None if wide.numel() <= _EXACT_CURVE else 200
         metrics: dict[str, Any] = {"accuracy": float((said == labels).float().mean())}
         score = 0.0
         never: list[str] = []
         if bool(present.any()):
-            precision = _without_warnings(multilabel_average_precision, wide, truth, count, average="none", thresholds=curve_points)
+            precision = of_each_class(binary_average_precision, probabilities, lambda number: labels[:, number], present)
             score = metrics["map"] = float(precision[present].mean())
             f1 = multilabel_f1_score(decided, truth, count, average="none")
             metrics["micro_f1"] = float(multilabel_f1_score(decided, truth, count, average="micro"))
@@ -270,9 +263,8 @@ class _MultiLabelEvaluator:
             never = [name for name, lost in zip(self._classes, no_better_than_chance(precision, truth).tolist(), strict=False) if lost]
         ranked = present & (truth.sum(0) < len(truth))
         if bool(ranked.any()):
-            metrics["auroc"] = float(
-                _without_warnings(multilabel_auroc, wide, truth, count, average="none", thresholds=curve_points)[ranked].mean()
-            )
+            areas = of_each_class(binary_auroc, probabilities, lambda number: labels[:, number], ranked)
+            metrics["auroc"] = float(areas[ranked].mean())
         if self._baseline is not None:
             metrics["baseline_map"] = self._baseline
         counts = torch.stack([(said & labels).sum(0), (said & ~labels).sum(0), (~said & labels).sum(0), (~said & ~labels).sum(0)], 1)
@@ -365,11 +357,18 @@ def _never_told_apart(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     }
 
 
-def _without_warnings(metric: Any, *arguments: Any, **options: Any) -> Tensor:
-    """The metric per class; classes for which it is undefined are left out by the caller, so the warning about them says nothing new."""
-    import warnings
+def of_each_class(metric: Callable[..., Tensor], probabilities: Tensor, truth: Callable[[int], Tensor], counted: Tensor) -> Tensor:
+    """The area under a curve for each class that is `counted`, NaN for others, [classes]; exact: of each value, not of a few thresholds.
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning)
-        result: Tensor = metric(*arguments, **options)
-    return result
+    One class after another, which bounds the memory: torchmetrics' own averages keep the curves of all classes at once.
+
+    Args:
+        metric: of torchmetrics for two classes, such as `binary_auroc`.
+        probabilities: [images, classes].
+        truth: for the number of a class which images show it, [images].
+        counted: [classes]; of each that is counted there are images.
+    """
+    areas = torch.full(counted.shape, torch.nan)
+    for number in torch.nonzero(counted).flatten().tolist():
+        areas[number] = metric(probabilities[:, number], truth(number).long(), validate_args=False)
+    return areas

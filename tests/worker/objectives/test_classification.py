@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision, multiclass_auroc, multilabel_average_precision
 
 from core.datasets.records import Record
 from core.tasks.hyperparameters import TrainingPlan
-from worker.objectives.classification import MultiLabel, SingleLabel, best_thresholds, class_weights, positive_weights
+from worker.objectives.classification import MultiLabel, SingleLabel, best_thresholds, class_weights, of_each_class, positive_weights
 
 CPU = torch.device("cpu")
 
@@ -42,6 +43,27 @@ def test_numbers_of_one_label() -> None:
 def test_classes_without_validation_images_do_not_count() -> None:
     judged = evaluated(single([0, 1], 5), [[9, 0, 0, 0, 0], [0, 9, 0, 0, 0]])
     assert judged.metrics["balanced_accuracy"] == judged.metrics["auroc"] == judged.metrics["macro_f1"] == 1
+
+
+def test_curves_are_exact_however_many_classes_there_are() -> None:
+    """Of 4,500 classes each is as likely as 1 in 4,500: a histogram of 200 thresholds would tell none of them apart."""
+    labels = torch.arange(4500) % 3
+    logits = torch.zeros(4500, 4500)
+    logits[torch.arange(4500), labels] = 0.1
+    evaluator = single(labels.tolist(), 4500).evaluator()
+    evaluator.update(logits, np.arange(4500))
+    assert evaluator.compute().metrics["auroc"] == 1
+
+
+def test_curves_are_those_of_torchmetrics_for_all_classes_at_once() -> None:
+    draw = torch.Generator().manual_seed(0)
+    probabilities, labels = torch.rand(200, 7, generator=draw).half().float(), torch.randint(0, 7, (200,), generator=draw)
+    several = torch.rand(200, 7, generator=draw) < 0.2
+    counted = torch.ones(7, dtype=torch.bool)
+    areas = of_each_class(binary_auroc, probabilities, lambda number: labels == number, counted)
+    assert torch.allclose(areas, multiclass_auroc(probabilities, labels, 7, average="none"))
+    precision = of_each_class(binary_average_precision, probabilities, lambda number: several[:, number], counted)
+    assert torch.allclose(precision, multilabel_average_precision(probabilities, several.long(), 7, average="none"))
 
 
 def test_a_class_never_said_is_remarked() -> None:
