@@ -207,7 +207,7 @@ def build_objective(
         return Detection(records, job.classes, device.torch, instances=False)
     if job.spec.instances_only:
         return Detection(records, job.classes, device.torch, instances=True)
-    return RegionMasks(records, job.annotation_kind, job.classes, job.plan.image_size, device, settings, cancelled)
+    return RegionMasks(records, job.annotation_kind, job.classes, job.plan.image_size, device, settings, cancelled, validation=validation)
 
 
 def batch_size_of(job: TrainingJob, images: int, device: Device, devices: int = 1) -> int:

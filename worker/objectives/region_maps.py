@@ -1,4 +1,4 @@
-"""The masks of regions at training resolution, compact: maps of class numbers instead of one mask a class, cached beside the pixels.
+"""The masks of regions as maps of class numbers instead of one mask a class, compact, cached beside the pixels.
 
 Where no two classes of an image share a place, one map says it all: a byte a pixel, however many classes there are. Where they overlap,
 the overlapping masks go to further maps.
@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from core.datasets import masks
-from core.datasets.deriving import derive
+from core.datasets.deriving import classes_in, derive
 from core.datasets.records import Record
 from core.settings import Settings
 from core.vocabulary import AnnotationKind
@@ -25,8 +25,9 @@ from worker.engine.data import with_all_cores
 
 Maps = NDArray[np.uint8] | NDArray[np.uint16]
 Regions = list[tuple[int, str]]  # class index and run-length encoded mask
+Size = tuple[int, int]  # width and height in pixels
 
-_FORMAT = 1  # raise it when the maps of a cache change their meaning
+_FORMAT = 2  # raise it when what is cached changes its meaning
 BACKGROUND = 0
 FIRST_CLASS = 1  # class 0 is written as 1
 _MOST_IN_A_BYTE = 254
@@ -40,45 +41,129 @@ def regions_of(record: Record, kind: AnnotationKind) -> Regions:
     return [(int(number), str(rle)) for number, rle in value["masks"]]
 
 
-def cached_maps(
-    records: Sequence[Record],
-    regions: Sequence[Regions],
-    classes: int,
-    size: int,
-    *,
-    settings: Settings,
-    cancelled: Callable[[], bool] = lambda: False,
-) -> Maps:
-    """The maps of all records, [len(records), maps, size, size]: `BACKGROUND`, or `FIRST_CLASS` + class index; worked out now or before.
+class RegionMaps:
+    """The maps of all records: `BACKGROUND`, or `FIRST_CLASS` + class index.
 
-    Raises:
-        UnavailableError: when the disk has not enough room.
-        PreparationCancelledError: when `cancelled()` says so.
+    What they take to be drawn, on which map each mask goes and how much it covers, is worked out once and kept beside them: a later job of the
+    host reads that alone. Methods raise UnavailableError when the disk has not enough room, and PreparationCancelledError when `cancelled()`
+    says so while something is worked out.
     """
-    layers = [layers_of(found, record.width, record.height) for record, found in zip(records, regions, strict=True)]
-    count = 1 + max((max(numbers, default=0) for numbers in layers), default=0)
-    content = hashlib.sha256(json.dumps([[r.width, r.height, found] for r, found in zip(records, regions, strict=True)]).encode())
-    identity = identity_of(_FORMAT, content.hexdigest(), size, classes, positions=[record.position for record in records])
 
-    def fill(maps: Any) -> None:
-        def draw(index: int) -> None:
-            record = records[index]
-            for (number, rle), layer in zip(regions[index], layers[index], strict=True):
-                covered = covered_at(rle, record.width, record.height, (size, size))
-                map_ = maps[index, layer]
-                map_[covered & (map_ == BACKGROUND)] = number + FIRST_CLASS
+    def __init__(
+        self,
+        records: Sequence[Record],
+        kind: AnnotationKind,
+        classes: int,
+        settings: Settings,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Raises as the methods do."""
+        self._records, self._kind, self._classes = records, kind, classes
+        self._settings, self._cancelled = settings, cancelled
+        self._dtype: type[np.generic] = np.uint16 if classes > _MOST_IN_A_BYTE else np.uint8
+        numbers = [_numbers_in(record, kind) for record in records]
+        self._first = np.concatenate(([0], np.cumsum([len(found) for found in numbers]))).astype(np.int64)
+        self._numbers = np.array([number for found in numbers for number in found], np.int64)
+        content = hashlib.sha256(kind.encode())
+        for record in records:
+            content.update(json.dumps([record.width, record.height, record.value]).encode())
+        self._identity = identity_of(_FORMAT, content.hexdigest(), positions=[record.position for record in records])
+        # Of each mask the number of the map it is drawn on, and how many pixels of its image it covers.
+        self._layers_and_areas = self._cached("layers", (), (len(self._numbers), 2), self._look_at, range(len(records)), np.int64)
 
-        with_all_cores(len(records), draw, cancelled)
+    def at(self, size: int) -> Maps:
+        """The maps of all records stretched to a square, [records, maps, size, size]."""
+        shape = (len(self._records), int(self._layers_and_areas[:, 0].max(initial=0)) + 1, size, size)
 
-    wide = classes > _MOST_IN_A_BYTE
-    shape = (len(records), count, size, size)
-    return cached_array("masks", identity, shape, fill, dtype=np.uint16 if wide else np.uint8, settings=settings, cancelled=cancelled)
+        def draw(maps: Maps, row: int) -> None:
+            self._draw(maps[row], row, (size, size))
+
+        maps: Maps = self._cached("masks", (size, self._classes), shape, draw, range(len(self._records)), self._dtype)
+        return maps
+
+    def drawn(self, row: int, size: Size) -> Maps:
+        """The maps of one image at that size, [maps, height, width]: so many as it needs."""
+        maps: Maps = np.zeros(self._shape(row, size), self._dtype)
+        self._draw(maps, row, size)
+        return maps
+
+    def at_sizes(self, sizes: dict[int, Size]) -> Callable[[int], Maps]:
+        """What gives the maps of each of some rows at the size it has there, as `drawn`, from the cache."""
+        shapes = {row: self._shape(row, size) for row, size in sizes.items()}
+        ends = np.cumsum([int(np.prod(shape)) for shape in shapes.values()], dtype=np.int64).tolist()
+        place = {row: slice(end - int(np.prod(shape)), end) for (row, shape), end in zip(shapes.items(), ends, strict=True)}
+
+        def draw(flat: Maps, row: int) -> None:
+            flat[place[row]] = self.drawn(row, sizes[row]).reshape(-1)
+
+        flat = self._cached("judged", (self._classes, tuple(sizes.items())), (ends[-1] if ends else 0,), draw, list(sizes), self._dtype)
+
+        def kept(row: int) -> Maps:
+            maps: Maps = flat[place[row]].reshape(shapes[row])
+            return maps
+
+        return kept
+
+    def shares(self, rows: NDArray[np.int64]) -> Tensor:
+        """Of each class the share of the pixels of the images `rows` that it covers, [classes]."""
+        covered = np.zeros(self._classes)
+        for row in rows.tolist():
+            masks_of_row = self._of_row(row)
+            pixels = self._records[row].width * self._records[row].height
+            np.add.at(covered, self._numbers[masks_of_row], self._layers_and_areas[masks_of_row, 1] / pixels)
+        return torch.from_numpy(covered / max(1, len(rows))).float()
+
+    def _of_row(self, row: int) -> slice:
+        return slice(int(self._first[row]), int(self._first[row + 1]))
+
+    def _shape(self, row: int, size: Size) -> tuple[int, int, int]:
+        return int(self._layers_and_areas[self._of_row(row), 0].max(initial=0)) + 1, size[1], size[0]
+
+    def _look_at(self, found: Any, row: int) -> None:
+        record = self._records[row]
+        regions = regions_of(record, self._kind)
+        areas = [masks.area(rle, record.width, record.height) for _, rle in regions]
+        place = self._of_row(row)
+        found[place, 0] = layers_of(regions, areas, record.width, record.height)
+        found[place, 1] = areas
+
+    def _draw(self, maps: Maps, row: int, size: Size) -> None:
+        record = self._records[row]
+        layers = self._layers_and_areas[self._of_row(row), 0].tolist()
+        for (number, rle), layer in zip(regions_of(record, self._kind), layers, strict=True):
+            covered = covered_at(rle, record.width, record.height, size)
+            map_ = maps[layer]
+            map_[covered & (map_ == BACKGROUND)] = number + FIRST_CLASS
+
+    def _cached(
+        self,
+        folder: str,
+        further: tuple[Any, ...],
+        shape: tuple[int, ...],
+        fill_row: Callable[[Any, int], None],
+        rows: Sequence[int],
+        dtype: type[np.generic],
+    ) -> Any:
+        return cached_array(
+            folder,
+            identity_of(self._identity, *further, positions=rows),
+            shape,
+            lambda array: with_all_cores(len(rows), lambda place: fill_row(array, rows[place]), self._cancelled),
+            dtype=dtype,
+            settings=self._settings,
+            cancelled=self._cancelled,
+        )
 
 
-def layers_of(regions: Regions, width: int, height: int) -> list[int]:
-    """For each mask the number of the map it is drawn on: the first on which it covers no other."""
+def _numbers_in(record: Record, kind: AnnotationKind) -> list[int]:
+    """The class of each mask that `regions_of` gives, without making any."""
+    found = [int(number) for number in classes_in(record.value, kind)]
+    return sorted(set(found)) if kind is AnnotationKind.INSTANCES else found
+
+
+def layers_of(regions: Regions, areas: Sequence[int], width: int, height: int) -> list[int]:
+    """For each mask, of which `areas` says how many pixels it covers, the number of the map it is drawn on: the first on which it covers no other."""
     encoded = [rle for _, rle in regions]
-    areas = [masks.area(rle, width, height) for rle in encoded]
     if len(encoded) < 2 or masks.area(masks.unite(encoded, width, height), width, height) == sum(areas):
         return [0] * len(encoded)
     drawn: list[tuple[str, int]] = []  # of each map: all that is on it, and how much that covers

@@ -20,14 +20,13 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from core.datasets import masks
 from core.datasets.records import Record
 from core.settings import Settings
 from core.vocabulary import AnnotationKind
 from worker.engine.augment import resample
 from worker.engine.device import Device
 from worker.objectives.objective import Evaluation, StepOutcome, named
-from worker.objectives.region_maps import FIRST_CLASS, Regions, cached_maps, covered_at, regions_of, split_by_class
+from worker.objectives.region_maps import FIRST_CLASS, Maps, RegionMaps, Size, split_by_class
 
 Rows = NDArray[np.int64]
 _Shown = tuple[tuple[float, int], int, Tensor]  # how much it is worth showing, row, maps
@@ -57,16 +56,20 @@ class RegionMasks:
         settings: Settings,
         cancelled: Callable[[], bool] = lambda: False,
         *,
+        validation: Sequence[int] = (),
         exclusive: bool | None = None,
     ) -> None:
-        """Raises what `cached_maps` raises.
+        """Raises what `RegionMaps` raises.
 
-        `exclusive` says how a finished model was trained; where it is None, the masks decide whether classes exclude each other.
+        The rows `validation` are judged again and again: what is true of them is kept. `exclusive` says how a finished model was trained;
+        where it is None, the masks decide whether classes exclude each other.
         """
         self.classes = tuple(classes)
         self._records = records
-        self._regions = [regions_of(record, kind) for record in records]
-        self._maps = cached_maps(records, self._regions, len(classes), size, settings=settings, cancelled=cancelled)
+        self._truth = RegionMaps(records, kind, len(classes), settings, cancelled)
+        self._maps = self._truth.at(size)
+        self._kept_sizes = {row: self._judged_size(row) for row in validation}
+        self._kept = self._truth.at_sizes(self._kept_sizes)
         apart = self._maps.shape[1] == 1  # one map says it all where no two masks share a place
         self.exclusive = apart if exclusive is None else exclusive
         free = device.free_bytes()
@@ -75,12 +78,7 @@ class RegionMasks:
 
     def shares(self, rows: Rows) -> Tensor:
         """Of each class the share of the pixels of the images `rows` that it covers, [classes]."""
-        covered = torch.zeros(len(self.classes))
-        for row in rows.tolist():
-            record = self._records[row]
-            for number, rle in self._regions[row]:
-                covered[number] += masks.area(rle, record.width, record.height) / (record.width * record.height)
-        return covered / max(1, len(rows))
+        return self._truth.shares(rows)
 
     def training_step(self, network: nn.Module, images: Tensor, rows: Rows, geometry: NDArray[np.float32]) -> StepOutcome:
         """See `Objective`; the masks move as the images do, and places from beyond an image's edge do not count."""
@@ -102,14 +100,12 @@ class RegionMasks:
         """What is true of the images `rows` as they are, [n, classes, size, size]."""
         return split_by_class(self._maps_of(rows, device), len(self.classes))
 
-    def truth(self, row: int) -> tuple[tuple[int, int], Regions]:
-        """Width and height at which the image `row` is judged, and its masks at that size."""
-        record = self._records[row]
-        size = judged_size(record.width, record.height)
-        if size != (record.width, record.height) and self._regions[row]:
-            scaled = [(number, masks.encode(covered_at(rle, record.width, record.height, size))) for number, rle in self._regions[row]]
-            return size, scaled
-        return size, self._regions[row]
+    def truth(self, row: int) -> Maps:
+        """What is true of the image `row` at the size at which it is judged, [maps, height, width]: see `RegionMaps`."""
+        return self._kept(row) if row in self._kept_sizes else self._truth.drawn(row, self._judged_size(row))
+
+    def _judged_size(self, row: int) -> Size:
+        return judged_size(self._records[row].width, self._records[row].height)
 
     def _maps_of(self, rows: Rows, device: torch.device) -> Tensor:
         if self._on_device is not None:
@@ -117,7 +113,7 @@ class RegionMasks:
         return torch.from_numpy(self._maps[rows].astype(np.int16)).to(device, non_blocking=True)
 
 
-def judged_size(width: int, height: int) -> tuple[int, int]:
+def judged_size(width: int, height: int) -> Size:
     """The size at which an image of `width` × `height` px is judged: its own, at most `JUDGED_SIDE` on the longer side."""
     scale = min(1.0, JUDGED_SIDE / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
@@ -187,18 +183,10 @@ class RegionEvaluator:
 
     def _judge(self, logits: Tensor, row: int) -> Tensor:
         """True and false positives, false and true negatives of each class on one image at its own proportions, [classes, 4]."""
-        (width, height), regions = self._objective.truth(row)
-        scaled = functional.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)
+        truth = self._objective.truth(row)
+        scaled = functional.interpolate(logits[None], truth.shape[1:], mode="bilinear", align_corners=False)
         said = said_of(scaled, exclusive=self._objective.exclusive)[0]
-        counts = torch.zeros(len(said), 4, dtype=torch.int64)
-        positives = said.flatten(1).sum(1).cpu()
-        counts[:, 1], counts[:, 3] = positives, width * height - positives
-        for number, rle in regions:
-            true = torch.from_numpy(masks.decode(rle, width, height).astype(bool)).to(said.device)
-            hits, all_true = int((said[number] & true).sum()), int(true.sum())
-            # Several masks of a class would be united by the import; one is all there is.
-            counts[number, 0], counts[number, 1] = hits, counts[number, 1] - hits
-            counts[number, 2], counts[number, 3] = all_true - hits, counts[number, 3] - (all_true - hits)
+        counts = pixel_counts(said, truth)
         if self._look is not None:
             self._look(row, counts, said)
         return counts
@@ -253,6 +241,28 @@ def packed_maps(said: Tensor) -> Tensor:
             maps.append(free)
         free[said[number]] = number + FIRST_CLASS
     return torch.stack(maps).cpu() if maps else torch.zeros(1, *said.shape[1:], dtype=kind)
+
+
+def pixel_counts(said: Tensor, truth: Maps) -> Tensor:
+    """True and false positives, false and true negatives of each class on one image, [classes, 4], on the host.
+
+    Args:
+        said: [classes, height, width] of false and true.
+        truth: [maps, height, width] of class numbers as in `RegionMaps`; no class is on two maps.
+    """
+    classes, pixels = len(said), said[0].numel()
+    positives = torch.stack(
+        [torch.count_nonzero(one) for one in said]
+    )  # a tenth of the time of sum, which makes whole numbers of all first
+    true, hits = torch.zeros(2, FIRST_CLASS + classes, dtype=torch.int64, device=said.device)
+    for map_ in truth:
+        number = torch.from_numpy(map_.astype(np.int64)).to(said.device).flatten()
+        hit = said.flatten(1).gather(0, (number - FIRST_CLASS).clamp(min=0)[None])[0]
+        both = torch.bincount(number + (FIRST_CLASS + classes) * hit, minlength=2 * (FIRST_CLASS + classes)).view(2, -1)
+        hits += both[1]
+        true += both.sum(0)
+    true, hits = true[FIRST_CLASS:], hits[FIRST_CLASS:]
+    return torch.stack([hits, positives - hits, true - hits, pixels - positives - true + hits], 1).cpu()
 
 
 def _stacked(maps: Sequence[Tensor]) -> Tensor:

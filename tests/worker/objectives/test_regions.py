@@ -26,8 +26,9 @@ from core.tasks.hyperparameters import TrainingPlan
 from core.vocabulary import AnnotationKind, TaskType
 from worker.engine.augment import Augmentation, Normalisation
 from worker.engine.device import Device
-from worker.objectives.region_maps import cached_maps, layers_of, regions_of
-from worker.objectives.regions import RegionMasks, image_dice, probabilities_of, region_loss, region_metrics, said_of
+from worker.objectives import region_maps
+from worker.objectives.region_maps import RegionMaps, regions_of
+from worker.objectives.regions import RegionMasks, image_dice, pixel_counts, probabilities_of, region_loss, region_metrics, said_of
 from worker.reports.export import export_model
 from worker.reports.inference import predict
 from worker.reports.model_files import write_model
@@ -112,21 +113,43 @@ def test_places_from_beyond_an_images_edge_do_not_count(settings: Settings) -> N
 def test_classes_that_overlap_keep_their_places(settings: Settings) -> None:
     covers = {0: block(0, 0, 40, 40), 1: block(20, 20, 60, 60), 2: block(0, 50, 10, 60)}
     one = record(0, covers)
-    assert layers_of(regions_of(one, AnnotationKind.REGIONS), 64, 64) == [0, 1, 0]
+    maps = RegionMaps([one], AnnotationKind.REGIONS, 3, settings).drawn(0, (64, 64))
+    assert [{*np.unique(map_)} for map_ in maps] == [{0, 1, 3}, {0, 2}]
     made = objective(settings, [one, record(1, {})], classes=3)
     wanted = made.wanted(np.array([0, 1]), torch.device("cpu"))
     assert (wanted[0].numpy() == np.stack(list(covers.values())).astype(bool)).all() and not wanted[1].any()
 
 
-def test_maps_take_a_byte_a_pixel_and_are_worked_out_once(settings: Settings) -> None:
+def test_maps_take_a_byte_a_pixel_and_are_worked_out_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     records = [record(place, {place % 3: block(10, 10, 30, 30), 3: block(40, 0, 50, 64)}) for place in range(5)]
-    regions = [regions_of(one, AnnotationKind.REGIONS) for one in records]
-    maps = cached_maps(records, regions, 4, 32, settings=settings)
+    made = RegionMaps(records, AnnotationKind.REGIONS, 4, settings)
+    maps, validation = made.at(32), made.at_sizes({1: (64, 64), 4: (16, 8)})
     assert maps.shape == (5, 1, 32, 32) and maps.dtype == np.uint8 and isinstance(maps, np.memmap)
-    assert cached_maps(records, regions, 4, 32, settings=settings).filename == maps.filename
-    assert len(list((settings.cache / "masks").glob("*.npy"))) == 1
-    many = cached_maps(records, regions, 300, 32, settings=settings)
-    assert many.dtype == np.uint16
+    assert RegionMaps(records, AnnotationKind.REGIONS, 300, settings).at(32).dtype == np.uint16
+    assert np.array_equal(validation(4), made.drawn(4, (16, 8))) and validation(4).shape == (1, 8, 16)
+    shares = made.shares(np.array([0, 1]))
+    assert shares.tolist() == pytest.approx([400 / 64**2 / 2, 400 / 64**2 / 2, 0, 640 / 64**2])
+
+    def again(*_: Any) -> None:
+        raise AssertionError("a mask is decoded again")
+
+    for name in ("regions_of", "layers_of", "covered_at"):
+        monkeypatch.setattr(region_maps, name, again)
+    once_more = RegionMaps(records, AnnotationKind.REGIONS, 4, settings)
+    assert once_more.at(32).filename == maps.filename  # type: ignore[union-attr]
+    assert np.array_equal(once_more.at_sizes({1: (64, 64), 4: (16, 8)})(1), validation(1))
+    assert once_more.shares(np.array([0, 1])).tolist() == shares.tolist()
+
+
+def test_what_is_true_of_validation_images_is_kept_at_the_size_at_which_they_are_judged(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = record(0, {1: block(100, 300, 900, 1500, 2048, 1000), 0: block(0, 0, 50, 2048, 2048, 1000)}, 2048, 1000)
+    made = RegionMasks([large], AnnotationKind.REGIONS, ["a", "b"], 32, CPU, settings, validation=[0])
+    monkeypatch.setattr(region_maps, "covered_at", None)
+    truth = made.truth(0)
+    assert truth.shape == (1, 500, 1024)
+    assert [int((truth == number).sum()) for number in (1, 2)] == [25 * 1024, 400 * 600]
 
 
 def test_instances_are_united_by_class() -> None:
@@ -177,6 +200,16 @@ def test_dice_and_iou_are_those_of_torchmetrics_at_the_images_own_proportions(se
     iou.update(torch.cat(flat_said, 2)[..., None].int(), torch.cat(flat_true, 2)[..., None].int())
     assert found.metrics["dice"] == pytest.approx(float(per_class[[0, 2]].mean()), abs=1e-6) and found.score == found.metrics["dice"]
     assert found.metrics["iou"] == pytest.approx(float(iou.compute()[[0, 2]].mean()), abs=1e-6)
+
+
+def test_pixels_are_counted_where_classes_overlap_and_where_they_do_not() -> None:
+    random = np.random.default_rng(0)
+    truth = np.stack([random.integers(0, 3, (20, 30)), 3 * random.integers(0, 2, (20, 30))]).astype(np.uint8)
+    said = torch.from_numpy(random.random((4, 20, 30)) < 0.5)
+    for maps in (truth, truth[:1]):
+        wanted = torch.from_numpy(np.stack([(maps == number).any(0) for number in range(1, 5)]))
+        expected = [[(a & b).sum(), (a & ~b).sum(), (~a & b).sum(), (~a & ~b).sum()] for a, b in zip(said, wanted, strict=True)]
+        assert pixel_counts(said, maps).tolist() == torch.tensor(expected).tolist()
 
 
 def test_a_class_that_is_never_marked_is_remarked_on(settings: Settings) -> None:

@@ -16,6 +16,7 @@ from core.settings import Settings
 from core.storage import Storage
 from core.vocabulary import AnnotationKind
 from worker.engine.device import Device
+from worker.objectives.region_maps import FIRST_CLASS
 from worker.objectives.regions import RegionMasks, dice_and_iou
 from worker.reports import pictures
 from worker.reports.batch.cases import CASE_SIDE, COLOURS, SAMPLES, Case, fitted_thumbnail, picture_of
@@ -114,11 +115,8 @@ class TellingRegions:
 
 def _marked(objective: RegionMasks, row: int, number: int, encoded: str, record: Record, storage: Storage) -> Image.Image:
     """The image with the pixels of one class in the colours of their kinds: recognised, invented, overlooked."""
-    (width, height), regions = objective.truth(row)
-    said, wanted = masks.decode(encoded, width, height).astype(bool), np.zeros((height, width), bool)
-    for index, rle in regions:
-        if index == number:
-            wanted |= masks.decode(rle, width, height).astype(bool)
+    wanted = (objective.truth(row) == number + FIRST_CLASS).any(0)
+    said = masks.decode(encoded, wanted.shape[1], wanted.shape[0]).astype(bool)
     shown = fitted_thumbnail(picture_of(record, storage, CASE_SIDE), CASE_SIDE)
     picture = 0.6 * np.asarray(shown.convert("L").convert("RGB")).astype(np.float32) + 0.4 * np.asarray(shown)  # paler than the marks
     size = (picture.shape[1], picture.shape[0])
