@@ -206,7 +206,9 @@ def build_objective(
     if job.task_type is TaskType.OBJECT_DETECTION:
         return Detection(records, job.classes, device.torch, instances=False)
     if job.spec.instances_only:
-        return Detection(records, job.classes, device.torch, instances=True)
+        instances = Detection(records, job.classes, device.torch, instances=True)
+        instances.keep_masks(job.plan.image_size, settings, cancelled)
+        return instances
     return RegionMasks(records, job.annotation_kind, job.classes, job.plan.image_size, device, settings, cancelled, validation=validation)
 
 

@@ -20,7 +20,7 @@ from worker.engine.data import decode
 from worker.engine.device import choose_device
 from worker.evidence.judging import Features, Labels
 from worker.networks.levels import levels
-from worker.objectives.places import Objects
+from worker.objectives.objects import Objects
 from worker.objectives.region_maps import covered_at, regions_of
 
 MOST_IMAGES = 100

@@ -8,7 +8,8 @@ from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
 from core.datasets import masks
-from worker.objectives.places import Floats, Objects
+from worker.objectives.objects import Objects
+from worker.objectives.places import Floats
 
 MOST_FOUND = 100  # objects an image that count, as COCO has it
 _SIZES = {"AP_small": "small", "AP_medium": "medium", "AP_large": "large"}  # up to 32², up to 96², above: px of the original image

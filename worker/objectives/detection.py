@@ -1,6 +1,6 @@
 """Detection of objects, as boxes or as instances with masks: the network's own losses, judged by COCO's average precision."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +13,11 @@ from torchvision.ops import StochasticDepth
 
 from core.datasets import masks
 from core.datasets.records import Record
+from core.settings import Settings
 from worker.objectives.average_precision import MOST_FOUND, Found, Judged, judge
 from worker.objectives.objective import Evaluation, StepOutcome, named
-from worker.objectives.places import BoxTargets, MaskTargets, Objects, Targets
+from worker.objectives.objects import Objects
+from worker.objectives.places import BoxTargets, MaskTargets, Targets
 
 _MASK_VALUES_AT_ONCE = 50_000_000  # of masks that are scaled to the original image's size together
 _RANDOM_OR_COUNTING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, DropPath, StochasticDepth)
@@ -46,6 +48,11 @@ class Detection:
         self.instances = instances
         self.objects = Objects.of_instances(records) if instances else Objects.of_boxes(records)
         self._targets: BoxTargets | MaskTargets = (MaskTargets if instances else BoxTargets)(self.objects, device)
+
+    def keep_masks(self, side: int, settings: Settings, cancelled: Callable[[], bool]) -> None:
+        """Work out the masks of instances for a network's input of `side` px before they are asked for. Raises as `MaskTargets.keep`."""
+        if isinstance(self._targets, MaskTargets):
+            self._targets.keep(side, settings, cancelled)
 
     def training_step(self, network: nn.Module, images: Tensor, rows: NDArray[np.int64], geometry: NDArray[np.float32]) -> StepOutcome:
         """See `Objective`: the sum of the network's losses."""

@@ -16,7 +16,7 @@ from core.datasets.fonts import font_for, shortened
 from core.datasets.records import Record
 from core.figures import QUIET, TRAINING, VALIDATION, legend, new_figure, plain_axes, png
 from core.storage import Storage
-from worker.objectives.places import Objects
+from worker.objectives.objects import Objects
 from worker.reports.object_drawings import Drawn, draw_objects
 from worker.reports.pictures import class_bars
 

@@ -5,12 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from core.datasets import masks
 from core.datasets.records import Record
+from core.settings import Settings
 from core.tasks.hyperparameters import TrainingPlan
 from worker.engine.augment import Augmentation, Normalisation
-from worker.objectives.places import BoxTargets, MaskTargets, Objects, boxes_through
+from worker.objectives.objects import Objects
+from worker.objectives.places import BoxTargets, MaskTargets, boxes_through
+from worker.objectives.scaled_masks import ScaledMasks, scaled_masks
 
 CPU = torch.device("cpu")
 STILL = np.eye(3, dtype=np.float32)[None]
@@ -103,12 +107,37 @@ def test_targets_lie_where_the_pixels_lie(changes: dict[str, Any]) -> None:
     assert seen >= 12
 
 
-def test_masks_of_a_wide_image_are_stretched_once_and_kept() -> None:
+@pytest.mark.parametrize("kept", [False, True])
+def test_masks_of_a_wide_image_are_stretched(kept: bool, settings: Settings) -> None:
     value = {"objects": [[1, rectangle(0, 0, 40, 10, 160, 20)], [0, rectangle(100, 10, 1, 1, 160, 20)]]}
     targets = MaskTargets(Objects.of_instances([record(value, 160, 20)]), CPU)
-    for _ in range(2):
-        (target,) = targets.of(np.array([0]), STILL, 64)
-        # The single pixel has none of its own at the network's input; the other is a quarter wide and half high.
-        assert target["labels"].tolist() == [1]
-        assert target["boxes"].tolist() == [[0, 0, 16, 32]]
-        assert target["masks"].shape == (1, 64, 64) and int(target["masks"].sum()) == 16 * 32
+    if kept:
+        targets.keep(64, settings, lambda: False)
+    (target,) = targets.of(np.array([0]), STILL, 64)
+    # The single pixel has none of its own at the network's input; the other is a quarter wide and half high.
+    assert target["labels"].tolist() == [1]
+    assert target["boxes"].tolist() == [[0, 0, 16, 32]]
+    assert target["masks"].shape == (1, 64, 64) and int(target["masks"].sum()) == 16 * 32
+
+
+def test_kept_masks_are_those_of_whole_images_and_scaled_once_for_all_jobs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    records, wanted = [], []
+    for position, (width, height) in enumerate([(150, 97), (40, 31), (64, 64), (300, 20)]):
+        drawn = []
+        for _ in range(5 * (position != 2)):  # one image shows nothing
+            mask = np.zeros((height, width), np.uint8)
+            left, top = random.integers(0, width - 8), random.integers(0, height - 8)
+            patch = mask[top : top + random.integers(1, 60), left : left + random.integers(1, 90)]
+            patch[:] = random.random(patch.shape) < 0.7
+            drawn.append(mask)
+        records.append(record({"objects": [[0, masks.encode(mask)] for mask in drawn]}, width, height, position))
+        whole = [np.asarray(Image.fromarray(mask * 255).resize((64, 64), Image.Resampling.BILINEAR)) >= 128 for mask in drawn]
+        wanted.append(np.array(whole, np.uint8).reshape(-1, 64, 64))
+    objects = Objects.of_instances(records)
+    made = ScaledMasks(objects, 64, settings, lambda: False)
+    for row, masks_of_row in enumerate(wanted):
+        assert np.array_equal(made.of_row(row), masks_of_row) and np.array_equal(scaled_masks(objects, row, 64), masks_of_row)
+    monkeypatch.setattr(Objects, "mask", None)  # nothing is decoded any more
+    again = ScaledMasks(objects, 64, settings, lambda: False)
+    assert np.array_equal(again.of_row(0), wanted[0])

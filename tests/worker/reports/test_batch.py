@@ -21,7 +21,7 @@ from core.tasks.light import submit_light_job
 from core.vocabulary import AnnotationKind
 from core.wizard.screens import Facts, Picture
 from worker import light
-from worker.objectives.places import Objects
+from worker.objectives.objects import Objects
 from worker.reports.batch import labels as batch_labels
 from worker.reports.batch.objects import froc
 from worker.reports.batch.run import batch_test

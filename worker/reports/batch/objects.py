@@ -11,7 +11,7 @@ from torch import Tensor
 from core.datasets.records import Record
 from core.storage import Storage
 from worker.objectives.detection import Detection, Outputs
-from worker.objectives.places import Objects
+from worker.objectives.objects import Objects
 from worker.reports.batch import curves
 from worker.reports.batch.cases import CASE_SIDE, COLOURS, SAMPLES, Case, picture_of
 from worker.reports.batch.curves import FROC_RATES, Curve
