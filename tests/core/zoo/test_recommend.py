@@ -210,11 +210,14 @@ def test_the_size_of_objects_is_read_from_the_annotations(database):
         (["train"] * 3 + ["test"] * 4, 7, 3),
         (["train"] * 5, 5, 4),  # to be divided
         ([""] * 10, 10, 8),
+        (["train", "", "", "val"], 4, 3),
     ],
 )
-def test_the_images_of_a_training_are_those_that_the_source_gives_to_it(database, splits, images, training):
-    dataset = Dataset(workspace="default", name="pets", state="ready", image_count=len(splits), created_by="ada")
-    dataset.statistics = {"splits": {name: splits.count(name) for name in set(splits) if name}}
+@pytest.mark.parametrize("without_labels", [0, 3])
+def test_the_images_of_a_training_are_those_that_the_source_gives_to_it(database, splits, images, training, without_labels):
+    everything = splits + [splits[0]] * without_labels
+    dataset = Dataset(workspace="default", name="pets", state="ready", image_count=len(everything), created_by="ada")
+    dataset.statistics = {"splits": {name: everything.count(name) for name in set(everything) if name}}
     labels = AnnotationSet(
         position=0, name="labels", kind="single-label", classes=["cat"], class_counts=[len(splits)], image_count=len(splits)
     )
@@ -222,13 +225,14 @@ def test_the_images_of_a_training_are_those_that_the_source_gives_to_it(database
     with database.write() as session:
         session.add(dataset)
         session.flush()
-        for position, split in enumerate(splits):
+        for position, split in enumerate(everything):
             session.add(
                 DatasetImage(
                     dataset_id=dataset.id, position=position, path="a", key="a", width=9, height=9, sha256=str(position), split=split
                 )
             )
-            session.add(Annotation(annotation_set_id=labels.id, position=position, value={"label": 0}))
+            if position < len(splits):
+                session.add(Annotation(annotation_set_id=labels.id, position=position, value={"label": 0}))
     with database.read() as session:
         dataset = session.get(Dataset, dataset.id)
         facts = facts_of(session, dataset, dataset.annotation_sets[0])
