@@ -133,14 +133,16 @@ def _predict(work: LightWork) -> dict[str, Any]:
 
 
 def _predict_all(work: LightWork) -> dict[str, Any]:
-    """`model_id` and `images`, name → storage key → `images`, what `worker.reports.inference.predict_all` says, with progress."""
-    images = {str(name): str(key) for name, key in dict(work.payload["images"]).items()}
-    model = _model(work)
-    return {
-        "images": predict_all(
-            model.key, images, storage=work.storage, settings=work.settings, progress=lambda done, total: work.tell(done=done, total=total)
-        )
-    }
+    """`model_id`, `images`, name → storage key, and whether to `draw` → `images`, what `worker.reports.inference.predict_all` says, with progress."""
+    answers = predict_all(
+        _model(work).key,
+        {str(name): str(key) for name, key in dict(work.payload["images"]).items()},
+        storage=work.storage,
+        settings=work.settings,
+        draw=bool(work.payload.get("draw", False)),
+        progress=lambda done, total: work.tell(done=done, total=total),
+    )
+    return {"images": answers}
 
 
 def _batch_test(work: LightWork) -> dict[str, Any]:

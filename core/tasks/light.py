@@ -1,6 +1,7 @@
 """Light jobs: work on a CPU that must not wait behind trainings. Submitted here, done by `worker.light`, waited for here."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -54,7 +55,14 @@ def submit_light_job(
     return job
 
 
-def wait_light_job(database: Database, job_id: str, *, seconds: float, start_within: float = 30) -> dict[str, Any]:
+def wait_light_job(
+    database: Database,
+    job_id: str,
+    *,
+    seconds: float,
+    start_within: float = 30,
+    progress: Callable[[dict[str, Any]], None] = lambda told: None,
+) -> dict[str, Any]:
     """Wait for a light job's end and return its result.
 
     Args:
@@ -62,6 +70,7 @@ def wait_light_job(database: Database, job_id: str, *, seconds: float, start_wit
         job_id: Which.
         seconds: How long it may take in all.
         start_within: How long until a worker has taken it.
+        progress: Is given what the worker says of how far it is, again and again while it runs.
 
     Raises:
         StationmasterError: what the job failed with, in its own words.
@@ -78,6 +87,8 @@ def wait_light_job(database: Database, job_id: str, *, seconds: float, start_wit
             return job.result
         if job.state == State.ERROR:
             raise StationmasterError(job.error, job.error_remedy)
+        if job.state == State.RUNNING and job.result:
+            progress(job.result)
         waited = time.monotonic() - began
         if job.state == State.WAITING and job.attempts == 0 and waited > start_within:
             raise UnavailableError(

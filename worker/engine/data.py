@@ -29,7 +29,7 @@ from worker.engine.errors import UnreadableImageError
 Pixels = NDArray[np.uint8]
 
 _FORMAT = 1  # raise it when the pixels of a cache change their meaning
-_CHUNK = 32  # images decoded by a thread before it asks whether to go on
+_CHUNK = 32  # images at most that a thread decodes before it is asked whether to go on
 _UPLOADED_BYTES = 64_000_000  # of the images at once on their way to stay on a GPU
 
 
@@ -98,15 +98,17 @@ def with_all_cores(count: int, work: Callable[[int], None], cancelled: Callable[
         PreparationCancelledError: when `cancelled()` says so meanwhile.
     """
     stop = threading.Event()
+    cores = usable_cores()
+    size = max(1, min(_CHUNK, -(-count // cores)))  # of a few, each thread gets its part
 
     def do_chunk(start: int) -> None:
-        for index in range(start, min(start + _CHUNK, count)):
+        for index in range(start, min(start + size, count)):
             if stop.is_set():
                 return
             work(index)
 
-    with ThreadPoolExecutor(usable_cores(), thread_name_prefix="prepare") as pool:
-        chunks = [pool.submit(do_chunk, start) for start in range(0, count, _CHUNK)]
+    with ThreadPoolExecutor(cores, thread_name_prefix="prepare") as pool:
+        chunks = [pool.submit(do_chunk, start) for start in range(0, count, size)]
         try:
             for chunk in chunks:
                 chunk.result()

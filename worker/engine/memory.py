@@ -26,7 +26,7 @@ def mended(run: Run, work: Callable[[], Result]) -> Result:
         except TeammateOutOfMemoryError:
             pass
         except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             # Said here, out of the way of what `work` asks of the others: they are at that question, and hear the answer there.
             run.team.any(True)
@@ -67,7 +67,8 @@ def computes_again(network: nn.Module) -> bool:
     return any(getattr(module, "grad_checkpointing", False) for module in able)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether it says that a device has no memory left."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
     text = str(error)
@@ -80,6 +81,6 @@ def beyond_return(run: Run) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, RuntimeError) as error:
-        if run.team.size > 1 and _is_out_of_memory(error):
+        if run.team.size > 1 and is_out_of_memory(error):
             raise TeamLostError(str(error)) from error
         raise

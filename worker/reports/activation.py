@@ -11,21 +11,21 @@ from torch import Tensor, nn
 _FEWEST_POSITIONS = 6
 
 
-def activation_map(network: nn.Module, images: Tensor) -> tuple[Tensor, NDArray[np.float32] | None]:
-    """The logits of one image, and where in it the evidence for its most likely class lies.
+def activation_maps(network: nn.Module, images: Tensor) -> tuple[Tensor, list[NDArray[np.float32] | None]]:
+    """The logits of images, and where in each the evidence for its most likely class lies.
 
     Args:
-        network: in eval mode; its forward gives logits [1, classes].
-        images: [1, 3, side, side].
+        network: in eval mode, so that no image has a part in what is said of another; its forward gives logits [n, classes].
+        images: [n, 3, side, side].
 
     Returns:
-        Logits [classes], and a map [height, width] of 0–1, coarser than the image; None where the network's features have no places, or
-        none of them speaks for the class.
+        Logits [n, classes], and for each image a map [height, width] of 0–1, coarser than the image; None where the network's features
+        have no places, or none of them speaks for the class.
     """
     seen: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: object, output: object) -> Tensor | None:
-        if not isinstance(output, Tensor) or not output.requires_grad or _as_map(network, output) is None:
+        if not isinstance(output, Tensor) or not output.requires_grad or _as_maps(network, output, len(images)) is None:
             return None
         seen.append(output)
         return output.clone()  # what follows may change its input in place
@@ -33,38 +33,43 @@ def activation_map(network: nn.Module, images: Tensor) -> tuple[Tensor, NDArray[
     hooks = [module.register_forward_hook(keep) for module in network.modules() if module is not network]
     try:
         with torch.enable_grad():
-            logits = network(images.detach().requires_grad_())[0].float()
-            gradients = torch.autograd.grad(logits.max(), seen, allow_unused=True) if seen else ()
+            logits = network(images.detach().requires_grad_()).float()
+            gradients = torch.autograd.grad(logits.amax(1).sum(), seen, allow_unused=True) if seen else ()
     finally:
         for hook in hooks:
             hook.remove()
-    fallback = None
+    found: list[Tensor | None] = [None] * len(images)
+    open_ = set(range(len(images)))  # those for which a finer map is looked for
     for features, gradient in zip(reversed(seen), reversed(gradients), strict=True):
-        if gradient is None:
+        if gradient is None or not open_:
             continue
-        values, slopes = _as_map(network, features.detach()), _as_map(network, gradient)
-        if values is None or slopes is None or not bool(slopes.any()):
+        values, slopes = _as_maps(network, features.detach(), len(images)), _as_maps(network, gradient, len(images))
+        if values is None or slopes is None:
             continue
-        heat = (values * slopes.mean((1, 2), keepdim=True)).sum(0).clamp(min=0)
-        if float(heat.max()) <= 0:
-            continue
-        heat = heat / heat.max()
-        if min(heat.shape) >= _FEWEST_POSITIONS:
-            return logits.detach(), heat.numpy().astype(np.float32)
-        fallback = heat if fallback is None or min(heat.shape) > min(fallback.shape) else fallback
-    return logits.detach(), None if fallback is None else fallback.numpy().astype(np.float32)
+        heat = (values * slopes.mean((2, 3), keepdim=True)).sum(1).clamp(min=0)
+        most = heat.amax((1, 2))
+        fine = min(heat.shape[1:]) >= _FEWEST_POSITIONS
+        for number, value in enumerate(most.tolist()):
+            known = found[number]
+            if number in open_ and value > 0 and (fine or known is None or min(heat.shape[1:]) > min(known.shape)):
+                found[number] = heat[number] / value
+                if fine:
+                    open_.remove(number)
+    return logits.detach(), [None if heat is None else heat.cpu().numpy().astype(np.float32) for heat in found]
 
 
-def _as_map(network: nn.Module, features: Tensor) -> Tensor | None:
-    """Features of one square image as [channels, height, width], whichever way round they come; None where they have no places."""
-    if features.ndim == 4 and features.shape[0] == 1:
+def _as_maps(network: nn.Module, features: Tensor, images: int) -> Tensor | None:
+    """Features of square images as [images, channels, height, width], whichever way round they come; None where they have no places."""
+    if features.shape[:1] != (images,):
+        return None
+    if features.ndim == 4:
         if features.shape[2] == features.shape[3] > 1:
-            return features[0]
+            return features
         if features.shape[1] == features.shape[2] > 1:  # channels last, as in Swin
-            return features[0].permute(2, 0, 1)
-    if features.ndim == 3 and features.shape[0] == 1:  # tokens
+            return features.permute(0, 3, 1, 2)
+    if features.ndim == 3:  # tokens
         tokens = features.shape[1] - int(getattr(network, "num_prefix_tokens", 0))
         side = math.isqrt(max(0, tokens))
         if side > 1 and side * side == tokens:
-            return features[0, -tokens:].T.reshape(-1, side, side)
+            return features[:, -tokens:].transpose(1, 2).reshape(len(features), -1, side, side)
     return None

@@ -1,12 +1,12 @@
 """What a detector finds on one image: boxes or masks with their labels, as data and drawn on the image."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from core.datasets import masks
 from core.datasets.legend import colour_of
@@ -17,15 +17,14 @@ _SIDES = (512, 1600)  # px: the drawing is as large as the image, within these l
 _USUAL_THRESHOLD = 0.5
 
 
-@torch.inference_mode()
 def find_objects(
-    network: nn.Module, images: Tensor, size: tuple[int, int], classes: Sequence[str], thresholds: Sequence[float]
+    found: Mapping[str, Tensor], side: int, size: tuple[int, int], classes: Sequence[str], thresholds: Sequence[float]
 ) -> list[dict[str, Any]]:
     """The objects of one image, the surest first, from each class's threshold on.
 
     Args:
-        network: a detector in evaluation mode, see `worker.networks.detection`.
-        images: [1, 3, side, side], normalised.
+        found: what a detector in evaluation mode gives for the image, on the CPU, see `worker.networks.detection`.
+        side: of the square that the detector saw, in pixels.
         size: width and height of the original image.
         classes: their names.
         thresholds: per class the confidence from which on an object counts; where there are none, 0.5 for all.
@@ -34,10 +33,9 @@ def find_objects(
         For each `label`, `confidence`, `box` (x, y, width, height in pixels of the original image), and where the network gives masks
         `mask`: {"size": [height, width], "counts": COCO's compressed run-length encoding}.
     """
-    found = network(images)[0]
     least = torch.tensor([*thresholds] or [_USUAL_THRESHOLD] * len(classes))
     kept = found["scores"] >= least[found["labels"]]
-    boxes = in_original(found["boxes"][kept].float(), images.shape[-1], *size).tolist()
+    boxes = in_original(found["boxes"][kept].float(), side, *size).tolist()
     outlines = outlines_of(found["masks"][kept], *size) if "masks" in found else []
     objects: list[dict[str, Any]] = []
     for number, (label, score, (x1, y1, x2, y2)) in enumerate(

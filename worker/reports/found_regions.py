@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
-import torch
 import torch.nn.functional as functional
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from core.datasets import masks
 from worker.objectives.regions import judged_size, probabilities_of, said_of
@@ -16,15 +15,11 @@ from worker.reports.region_pictures import covered, fitted, with_legend
 _SIDE = 640  # px, of the picture
 
 
-@torch.inference_mode()
-def find_regions(
-    network: nn.Module, images: Tensor, size: tuple[int, int], classes: Sequence[str], *, exclusive: bool
-) -> list[dict[str, Any]]:
-    """The classes that cover anything, the largest first.
+def find_regions(logits: Tensor, size: tuple[int, int], classes: Sequence[str], *, exclusive: bool) -> list[dict[str, Any]]:
+    """The classes that cover anything in one image, the largest first.
 
     Args:
-        network: in eval mode, for regions.
-        images: one normalised image, [1, 3, side, side].
+        logits: what a network for regions says of the image, [classes, side, side].
         size: width and height of the image in pixels.
         classes: their names.
         exclusive: whether a place belongs to one class at most.
@@ -35,7 +30,7 @@ def find_regions(
     """
     width, height = judged_size(*size)
     found = []
-    scaled = functional.interpolate(network(images).float(), (height, width), mode="bilinear", align_corners=False)
+    scaled = functional.interpolate(logits[None].float(), (height, width), mode="bilinear", align_corners=False)
     said, probabilities = said_of(scaled, exclusive=exclusive)[0], probabilities_of(scaled, exclusive=exclusive)[0]
     for name, inside, probability in zip(classes, said, probabilities, strict=True):
         pixels = int(inside.sum())
@@ -46,7 +41,7 @@ def find_regions(
                     "confidence": float(probability[inside].mean()),
                     "share": pixels / (width * height),
                     "pixels": pixels,
-                    "mask": {"size": [height, width], "counts": masks.encode(inside.numpy())},
+                    "mask": {"size": [height, width], "counts": masks.encode(inside.cpu().numpy())},
                 }
             )
     return sorted(found, key=lambda region: -region["share"])

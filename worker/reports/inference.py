@@ -1,20 +1,22 @@
-"""A finished model on an image or many: labels, boxes or masks with their confidence, and a picture of where. Runs on the CPU."""
+"""A finished model on an image or many: labels, boxes or masks with their confidence, and a picture of where. On the best device there is."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import nn
 
+from core.datasets.images import StoredImage
 from core.datasets.reading import read_pictures
 from core.errors import BadDataError, NotFoundError
-from core.host_limits import usable_cores
 from core.identifiers import new_id
 from core.settings import Settings
 from core.storage import Storage
@@ -22,24 +24,32 @@ from core.tasks.sweeping import PREDICTIONS
 from core.vocabulary import TaskType
 from core.zoo.spec import ModelSpec
 from worker.engine.augment import Normalisation
-from worker.engine.data import decode
+from worker.engine.data import decode, with_all_cores
+from worker.engine.device import choose_device
+from worker.engine.memory import is_out_of_memory
 from worker.networks import build
-from worker.reports.activation import activation_map
+from worker.reports.activation import activation_maps
+from worker.reports.found_labels import find_labels
 from worker.reports.found_objects import drawing_of, find_objects
 from worker.reports.found_regions import drawing_of as drawing_of_regions
 from worker.reports.found_regions import find_regions
+from worker.reports.mask_files import numbered
 from worker.reports.pictures import heat_over
 
-_LABELS = 5  # named where one label is to be chosen
+CPU = torch.device("cpu")
+
+_BATCH = 16
+_BATCH_OF_MAPS = 4  # a map needs all that lies between the layers, several times
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model read from its folder, ready for images on the CPU."""
+    """A model read from its folder, ready for images on its device."""
 
     card: dict[str, Any]
     network: nn.Module
     task_type: TaskType
+    device: torch.device = CPU
 
     @property
     def classes(self) -> list[str]:
@@ -52,20 +62,31 @@ class LoadedModel:
         return bool(self.card["spec"].get("instances_only", False))
 
     @property
+    def finds_objects(self) -> bool:
+        """Whether it finds single objects, with boxes."""
+        return self.task_type is TaskType.OBJECT_DETECTION or self.gives_instances
+
+    @property
     def exclusive(self) -> bool:
         """Whether, of a model for regions, a place belongs to one class at most."""
         return bool(self.card.get("exclusive", False))
 
-    def prepare(self, data: bytes) -> torch.Tensor:
-        """An image file as the network takes it, [1, 3, size, size]."""
+    def prepare(self, *files: bytes) -> torch.Tensor:
+        """Image files as the network takes them, [n, 3, size, size]."""
         preprocessing = self.card["preprocessing"]
-        pixels = torch.from_numpy(decode(data, int(preprocessing["size"][0])).copy())
+        side = int(preprocessing["size"][0])
+        pixels = np.empty((len(files), side, side, 3), np.uint8)
+
+        def decode_one(place: int) -> None:
+            pixels[place] = decode(files[place], side)
+
+        with_all_cores(len(files), decode_one, lambda: False)
         normalisation = Normalisation(tuple(preprocessing["mean"]), tuple(preprocessing["std"]))
-        return normalisation.apply(pixels[None].permute(0, 3, 1, 2))
+        return normalisation.apply(torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2))
 
 
-def load_model(model_key: str, *, storage: Storage, settings: Settings) -> LoadedModel:
-    """Read a model folder.
+def load_model(model_key: str, *, storage: Storage, settings: Settings, device: torch.device | None = None) -> LoadedModel:
+    """Read a model folder, for `device`; without one for the CPU.
 
     Raises:
         NotFoundError: when it is gone.
@@ -87,30 +108,32 @@ def load_model(model_key: str, *, storage: Storage, settings: Settings) -> Loade
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise BadDataError("The weights of this model do not fit its network any more.", "Train it again with this version.") from error
-    return LoadedModel(card, network.eval().to(memory_format=torch.channels_last), task_type)
+    device = device or CPU
+    network = network.eval().to(memory_format=torch.channels_last)
+    return LoadedModel(card, network.to(device), task_type, device)
 
 
 def predict(model_key: str, image: bytes, *, name: str = "", storage: Storage, settings: Settings) -> dict[str, Any]:
     """What a model says of one image file; of a DICOM file, which its `name` may tell, as its import would show it.
 
     Returns:
-        `labels`: the five most confident, or for several labels an image all of them with `present` (at or above the class's threshold);
-        of a detector one per object, with what `find_objects` says of it; for regions one per class that is seen, as `find_regions` says; each with `label` and `confidence`. `picture_key`: where a heat
-        map of the first label lies, or the drawing of objects or regions; missing where the network has no map. `frames`: how many pictures the
-        file holds, where it is more than the one that this is said of.
+        `labels`, as `find_labels`, `find_objects` or `find_regions` say them, each with `label` and `confidence`; `width` and `height` of
+        the image upright, in whose pixels places are told. `picture_key`: where a heat map of the first label lies, or the drawing of objects
+        or regions; missing where the network has no map. `frames`: how many pictures the file holds, where it is more than this one.
 
     Raises:
         BadDataError: when the image cannot be read.
         NotFoundError: when the model's files are gone.
     """
     pictures = read_pictures(image, name, settings.max_image_pixels)
-    torch.set_num_threads(usable_cores())
-    model = load_model(model_key, storage=storage, settings=settings)
-    answer, picture = _said(model, pictures[0].data)
+    model = load_model(model_key, storage=storage, settings=settings, device=choose_device().torch)
+    (said,) = _said(model, pictures[:1], draw=True)
+    answer = dict(said.answer)
     if (frames := max(pictures[0].frames, len(pictures))) > 1:
         answer["frames"] = frames
-    if picture is not None:
-        answer["picture_key"] = _kept(picture, storage)
+    if said.picture is not None:
+        answer["picture_key"] = f"{PREDICTIONS}/{new_id()}.png"
+        storage.write(answer["picture_key"], said.picture)
     return answer
 
 
@@ -120,73 +143,135 @@ def predict_all(
     *,
     storage: Storage,
     settings: Settings,
+    draw: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[dict[str, Any]]:
-    """What a model says of many images, without pictures.
+    """What a model says of many image files, in batches.
 
     Args:
         model_key: the model's folder.
         images: name → storage key of each image file.
         storage: where model and images lie.
         settings: of the installation.
+        draw: whether to leave a picture of each, and of masks a file. All lie in one storage folder, for the caller to delete.
         progress: told how many of how many are done.
 
     Returns:
-        For each image its name as `file`, and `labels` as `predict` gives them, or `error` where it cannot be read.
+        For each image its name as `file`, and what `predict` says of it, or `error` where it cannot be read. A DICOM file of several frames
+        has an answer for each, with its number, from 1, as `frame`. With `draw`, `mask_key` is where the masks lie as `numbered` writes
+        them: the place in the model's classes, from 1, for regions, and for instances the place among `labels`, from 1, the surest on top.
 
     Raises:
         NotFoundError, BadDataError: when the model's files are gone or damaged.
     """
-    torch.set_num_threads(usable_cores())
-    model = load_model(model_key, storage=storage, settings=settings)
+    model = load_model(model_key, storage=storage, settings=settings, device=choose_device().torch)
+    folder, files, left = f"{PREDICTIONS}/{new_id()}", list(images.items()), 0
     answers: list[dict[str, Any]] = []
-    for done, (name, key) in enumerate(images.items()):
-        progress(done, len(images))
-        try:
-            upright = read_pictures(storage.read(key), name, settings.max_image_pixels)[0].data
-            answer, _ = _said(model, upright, draw=False)
-        except BadDataError as error:
-            answer = {"error": error.what}
-        answers.append({"file": name, **answer})
+    for start in range(0, len(files), _BATCH):
+        progress(start, len(files))
+        some = files[start : start + _BATCH]
+        read = _read_all([(name, storage, key) for name, key in some], settings.max_image_pixels)
+        said = iter(_in_parts(model, [picture for pictures in read if isinstance(pictures, list) for picture in pictures], draw=draw))
+        for (name, _), pictures in zip(some, read, strict=True):
+            if isinstance(pictures, BadDataError):
+                answers.append({"file": name, "error": pictures.what})
+                continue
+            for picture, one in zip(pictures, said, strict=False):
+                answer = {"file": name} | ({} if picture.frame < 0 else {"frame": picture.frame + 1}) | one.answer
+                if picture.frames > 1:
+                    answer["frames"] = picture.frames
+                for kind, data in (("picture", one.picture), ("mask", one.mask)):
+                    if data is not None:
+                        left += 1
+                        answer[f"{kind}_key"] = f"{folder}/{left:07d}.png"
+                        storage.write(answer[f"{kind}_key"], data)
+                answers.append(answer)
+    progress(len(files), len(files))
     return answers
 
 
-def _said(model: LoadedModel, upright: bytes, draw: bool = True) -> tuple[dict[str, Any], bytes | None]:
-    """What a model says of an image, and a picture of where, if it is to be drawn and there is any."""
-    images = model.prepare(upright)
-    if model.task_type in (TaskType.OBJECT_DETECTION, TaskType.OBJECT_SEGMENTATION):
-        with Image.open(BytesIO(upright)) as opened:
-            if model.task_type is TaskType.OBJECT_DETECTION or model.gives_instances:
-                found = find_objects(model.network, images, opened.size, model.classes, model.card.get("thresholds", ()))
-                drawing = drawing_of
-            else:
-                found = find_regions(model.network, images, opened.size, model.classes, exclusive=model.exclusive)
-                drawing = drawing_of_regions
-            return {"labels": found}, drawing(opened, found, model.classes) if draw else None
-    logits, heat = activation_map(model.network, images) if draw else (_logits(model, images), None)
-    several = model.task_type is TaskType.MULTI_LABEL
-    confidences = logits.sigmoid() if several else logits.softmax(0)
-    order = confidences.argsort(descending=True).tolist()
-    labels: list[dict[str, Any]] = [{"label": model.classes[index], "confidence": float(confidences[index])} for index in order]
-    if several:
-        thresholds = model.card.get("thresholds") or [0.5] * len(model.classes)
-        for item, index in zip(labels, order, strict=True):
-            item["present"] = item["confidence"] >= thresholds[index]
+class _Said(NamedTuple):
+    """What a model says of a picture; with a drawing of it and its masks as files, where they were asked for and there are any."""
+
+    answer: dict[str, Any]
+    picture: bytes | None
+    mask: bytes | None
+
+
+def _read_all(files: Sequence[tuple[str, Storage, str]], max_pixels: int) -> list[list[StoredImage] | BadDataError]:
+    """The pictures of each file, or why there are none."""
+    read: list[list[StoredImage] | BadDataError] = [[] for _ in files]
+
+    def read_one(place: int) -> None:
+        name, storage, key = files[place]
+        try:
+            read[place] = read_pictures(storage.read(key), name, max_pixels)
+        except BadDataError as error:
+            read[place] = error
+
+    with_all_cores(len(files), read_one, lambda: False)
+    return read
+
+
+def _in_parts(model: LoadedModel, pictures: Sequence[StoredImage], *, draw: bool) -> Iterator[_Said]:
+    """What a model says of pictures, so many at once as the device's memory holds."""
+    maps = draw and model.task_type in (TaskType.SINGLE_LABEL, TaskType.MULTI_LABEL)
+    at_once, start = _BATCH_OF_MAPS if maps else _BATCH, 0
+    while start < len(pictures):
+        try:
+            said = _said(model, pictures[start : start + at_once], draw=draw)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if at_once == 1 or not is_out_of_memory(error):
+                raise
+            at_once //= 2
+            continue
+        yield from said
+        start += at_once
+
+
+def _said(model: LoadedModel, pictures: Sequence[StoredImage], *, draw: bool) -> list[_Said]:
+    """What a model says of pictures that go through its network at once."""
+    images = model.prepare(*(picture.data for picture in pictures))
+    thresholds, classes = model.card.get("thresholds") or (), model.classes
+    labels: list[list[dict[str, Any]]]
+    heats: Sequence[NDArray[np.float32] | None] = [None] * len(pictures)
+    sizes = [(picture.width, picture.height) for picture in pictures]
+    if model.finds_objects:
+        with torch.inference_mode():
+            found = [{name: value.cpu() for name, value in one.items()} for one in model.network(images)]
+        labels = [find_objects(one, images.shape[-1], size, classes, thresholds) for one, size in zip(found, sizes, strict=True)]
+    elif model.task_type is TaskType.OBJECT_SEGMENTATION:
+        with torch.inference_mode():
+            logits = model.network(images)
+            labels = [find_regions(one, size, classes, exclusive=model.exclusive) for one, size in zip(logits, sizes, strict=True)]
     else:
-        labels = labels[:_LABELS]
-    if heat is None:
-        return {"labels": labels}, None
-    with Image.open(BytesIO(upright)) as opened:
-        return {"labels": labels}, heat_over(opened, heat, labels[0]["label"], labels[0]["confidence"])
+        if draw:
+            logits, heats = activation_maps(model.network, images)
+        else:
+            with torch.inference_mode():
+                logits = model.network(images)
+        several = model.task_type is TaskType.MULTI_LABEL
+        labels = [find_labels(one, classes, several=several, thresholds=thresholds) for one in logits.float().cpu()]
+    said = [
+        _Said({"labels": found, "width": width, "height": height}, None, None) for found, (width, height) in zip(labels, sizes, strict=True)
+    ]
+    if draw:
+
+        def draw_one(place: int) -> None:
+            said[place] = _drawn(model, pictures[place], said[place].answer, heats[place])
+
+        with_all_cores(len(said), draw_one, lambda: False)
+    return said
 
 
-@torch.inference_mode()
-def _logits(model: LoadedModel, images: torch.Tensor) -> torch.Tensor:
-    logits: torch.Tensor = model.network(images)[0].float()
-    return logits
-
-
-def _kept(picture: bytes, storage: Storage) -> str:
-    key = f"{PREDICTIONS}/{new_id()}.png"
-    storage.write(key, picture)
-    return key
+def _drawn(model: LoadedModel, picture: StoredImage, answer: dict[str, Any], heat: NDArray[np.float32] | None) -> _Said:
+    labels, size, classes = answer["labels"], (picture.width, picture.height), model.classes
+    with Image.open(BytesIO(picture.data)) as opened:
+        if model.finds_objects:
+            layers = [(number, one["mask"]) for number, one in enumerate(labels, 1)][::-1] if model.gives_instances else None
+            return _Said(answer, drawing_of(opened, labels, classes), None if layers is None else numbered(layers, size))
+        if model.task_type is TaskType.OBJECT_SEGMENTATION:
+            regions = [(classes.index(one["label"]) + 1, one["mask"]) for one in labels]
+            return _Said(answer, drawing_of_regions(opened, labels, classes), numbered(regions, size))
+        drawing = None if heat is None else heat_over(opened, heat, labels[0]["label"], labels[0]["confidence"])
+        return _Said(answer, drawing, None)

@@ -1,5 +1,6 @@
 """Work that a command leaves to the light worker and waits for: a face has no torch."""
 
+from collections.abc import Callable
 from typing import Any
 
 from bot.terminal.commands.runtime import Runtime
@@ -16,9 +17,23 @@ def need_light_worker(runtime: Runtime, what: str) -> None:
         )
 
 
-def done_by_light_worker(runtime: Runtime, kind: str, payload: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Submit a light job, wait for its end, and return its result. Raises what it failed with, in its own words."""
+def done_by_light_worker(
+    runtime: Runtime,
+    kind: str,
+    payload: dict[str, Any],
+    seconds: float,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Submit a light job, wait for its end, and return its result. Raises what it failed with, in its own words.
+
+    `progress` is told how many of how many are done, where the job says it.
+    """
     with runtime.database.write() as session:
         job = submit_light_job(session, workspace=runtime.workspace, person=runtime.actor.person, kind=kind, payload=payload)
     runtime.wake_queue()
-    return wait_light_job(runtime.database, job.id, seconds=seconds)
+
+    def tell(told: dict[str, Any]) -> None:
+        if "total" in told:
+            progress(int(told["done"]), int(told["total"]))
+
+    return wait_light_job(runtime.database, job.id, seconds=seconds, progress=tell)

@@ -1,6 +1,5 @@
 """`stationmaster model …`: the models that finished tasks left behind."""
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +10,11 @@ from bot.terminal.commands.batch_test import print_batch_test
 from bot.terminal.commands.light_work import done_by_light_worker, need_light_worker
 from bot.terminal.commands.model_predict import predict
 from bot.terminal.commands.output import JsonOption, confirm_deletion, print_facts, print_json, print_table, say
+from bot.terminal.commands.prediction_files import copy_out
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption
 from core.datasets.listing import find_dataset
 from core.db.tables import Model
-from core.errors import NotFoundError, UnavailableError
+from core.errors import NotFoundError
 from core.models.exporting import ExportFormat
 from core.models.listing import delete_model, find_model, list_models, model_json, rename_model
 from core.storage import Storage
@@ -126,7 +126,7 @@ def test(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         for name, key in keys.items():
-            _copy(runtime.storage, key, out / name)
+            copy_out(runtime.storage, key, out / name)
     places = {name: str(out / name if out is not None else runtime.storage.local_path(key) or key) for name, key in keys.items()}
     if as_json:
         print_json({"model_id": found.id, "dataset_id": chosen.id} | result | {"files": places})
@@ -153,7 +153,7 @@ def export(
     result = done_by_light_worker(runtime, "export", {"model_id": found.id, "format": format_.value}, timeout)
     target = out / result["name"] if out.is_dir() else out
     try:
-        _copy(runtime.storage, result["key"], target)
+        copy_out(runtime.storage, result["key"], target)
     finally:
         runtime.storage.delete(result["key"].rpartition("/")[0])
     if as_json:
@@ -161,14 +161,6 @@ def export(
         print_json({"model_id": found.id, "model": found.name, "file": str(target)} | facts)
         return
     say(f"Wrote {target}: {format_.explanation}. Its numbers differ from the original's by at most {result['largest_difference']:.1g}.")
-
-
-def _copy(storage: Storage, key: str, target: Path) -> None:
-    try:
-        with storage.open(key) as source, target.open("wb") as file:
-            shutil.copyfileobj(source, file)
-    except OSError as error:
-        raise UnavailableError(f"{target} cannot be written: {error.strerror}.", "Give another --out.") from error
 
 
 def _place(storage: Storage, model: Model) -> str:

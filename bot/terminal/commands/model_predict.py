@@ -5,15 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
+from bot.terminal.commands.dataset_output import progress
 from bot.terminal.commands.light_work import done_by_light_worker, need_light_worker
 from bot.terminal.commands.output import JsonOption, print_json, print_table, say
+from bot.terminal.commands.prediction_files import keep_pictures, prepare_folder, write_answers
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption
 from core.datasets.images import is_dicom
 from core.datasets.reading import may_be_dicom
 from core.datasets.source import IMAGE_SUFFIXES, has_image_suffix
 from core.datasets.sources.inventory import is_litter
 from core.db.tables import Model
-from core.errors import NotFoundError
+from core.errors import BadDataError, NotFoundError
 from core.identifiers import new_id
 from core.models.listing import find_model
 from core.storage import Storage
@@ -23,19 +25,37 @@ MAX_IMAGE_BYTES = 200_000_000
 
 def predict(
     model: str,
-    image: Annotated[Path, typer.Argument(help="The image file to try the model on, or a folder of them.")],
+    image: Annotated[Path, typer.Argument(help="The image file to try the model on, or a folder of them; DICOM too.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for a picture of each image (what decided, boxes, masks), mask files, predictions.json and .csv."),
+    ] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the answer, per image of a folder.")] = 120,
     as_json: JsonOption = False,
     workspace: WorkspaceOption = "",
 ) -> None:
-    """Try a model on an image or on a folder of images. The work is done by a light worker (`stationmaster up` runs one)."""
+    """Try a model on an image or on a folder of images. The work is done by a light worker (`stationmaster up` runs one).
+
+    Images that cannot be read are left out and named at the end; the exit code then is 1.
+    """
     runtime = Runtime.load(workspace)
     with runtime.database.read() as session:
         found = find_model(session, runtime.workspace, model)
+    if out is not None:
+        prepare_folder(out)
     if image.is_dir():
-        _predict_folder(runtime, found, image, timeout, as_json)
+        files = images_in(image, without=out)
+        if not files:
+            suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+            raise NotFoundError(
+                f"There are no images in {image}.", f"Files that end in {suffixes} are looked at, and DICOM whatever it is called."
+            )
+        _predict_files(runtime, found, {path.relative_to(image).as_posix(): path for path in files}, out, timeout, as_json)
         return
     data = _read(image)
+    if out is not None:
+        _predict_files(runtime, found, {image.name: image}, out, timeout, as_json)
+        return
     need_light_worker(runtime, "predictions are")
     key = f"inference/{new_id()}/image"
     runtime.storage.write(key, data)
@@ -52,44 +72,69 @@ def predict(
         ((item["label"], f"{100 * item['confidence']:.1f} %") for item in answer.get("labels", [])),
         empty="Nothing was recognised.",
     )
+    if answer.get("frames"):
+        say(f"The file holds {answer['frames']:,} pictures; this is the first one.")
     if answer.get("picture"):
         say(f"Picture: {answer['picture']}")
 
 
-def _predict_folder(runtime: Runtime, model: Model, folder: Path, timeout: float, as_json: bool) -> None:
-    files = images_in(folder)
-    if not files:
-        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise NotFoundError(f"There are no images in {folder}.", f"Files that end in {suffixes} are looked at, and DICOM without a suffix.")
+def _predict_files(runtime: Runtime, model: Model, files: dict[str, Path], out: Path | None, timeout: float, as_json: bool) -> None:
     need_light_worker(runtime, "predictions are")
-    place = f"inference/{new_id()}"
+    place, images, unread = f"inference/{new_id()}", dict[str, str](), dict[str, str]()
     try:
-        images = {}
-        for number, path in enumerate(files):
-            name = str(path.relative_to(folder))
-            images[name] = f"{place}/{number:06d}"
-            runtime.storage.write(images[name], _read(path))
-        result = done_by_light_worker(runtime, "predict-all", {"model_id": model.id, "images": images}, timeout * len(files))
+        with progress("Sending") as tell:
+            for number, (name, path) in enumerate(files.items()):
+                tell(number, len(files))
+                try:
+                    runtime.storage.write(f"{place}/{number:07d}", _read(path))
+                    images[name] = f"{place}/{number:07d}"
+                except NotFoundError as error:
+                    unread[name] = error.what
+        with progress("Predicting") as tell:
+            payload = {"model_id": model.id, "images": images, "draw": out is not None}
+            found = done_by_light_worker(runtime, "predict-all", payload, timeout * len(files), tell)["images"]
     finally:
         runtime.storage.delete(place)
+    answers = [*found, *({"file": name, "error": what} for name, what in unread.items())]
+    if out is not None:
+        folders = {key.rpartition("/")[0] for answer in found for key in (answer.get("picture_key"), answer.get("mask_key")) if key}
+        try:
+            answers = keep_pictures(runtime.storage, answers, out)
+        finally:
+            for folder in folders:
+                runtime.storage.delete(folder)
+        write_answers({"model_id": model.id, "model": model.name, "classes": model.classes, "images": answers}, out)
     if as_json:
-        print_json({"model_id": model.id, "model": model.name, "images": result["images"]})
-        return
-    print_table(("File", "Label", "Confidence"), (_line(answer) for answer in result["images"]), empty="Nothing was recognised.")
+        print_json({"model_id": model.id, "model": model.name, "images": [_with_whole_paths(answer, out) for answer in answers]})
+    else:
+        print_table(("File", "Label", "Confidence"), (_line(answer) for answer in answers), empty="Nothing was recognised.")
+        if out is not None:
+            say(f"Pictures, predictions.json and predictions.csv: {out}")
+    if failed := [answer["file"] for answer in answers if "error" in answer]:
+        raise BadDataError(
+            f"{len(failed):,} of {len(files):,} images could not be read: {', '.join(failed)}.", "What is wrong with each is said above."
+        )
+
+
+def _with_whole_paths(answer: dict[str, Any], out: Path | None) -> dict[str, Any]:
+    if out is None:
+        return answer
+    return answer | {field: str(out / answer[field]) for field in ("picture", "mask_file") if field in answer}
 
 
 def _line(answer: dict[str, Any]) -> tuple[str, str, str]:
     """What is said of one image of many, on one line."""
+    file = f"{answer['file']}, frame {answer['frame']}" if "frame" in answer else answer["file"]
     if "error" in answer:
-        return answer["file"], answer["error"], ""
+        return file, answer["error"], ""
     labels = [item for item in answer["labels"] if item.get("present", True)]
     if not labels:
-        return answer["file"], "nothing", ""
+        return file, "nothing", ""
     several = "present" in labels[0] or "mask" in labels[0] or "box" in labels[0]
     shown = labels[:5] if several else labels[:1]
     more = f" and {len(labels) - 5} more" if several and len(labels) > 5 else ""
     confidences = ", ".join(f"{100 * item['confidence']:.1f} %" for item in shown)
-    return answer["file"], ", ".join(str(item["label"]) for item in shown) + more, confidences
+    return file, ", ".join(str(item["label"]) for item in shown) + more, confidences
 
 
 def _answer(storage: Storage, model: Model, result: dict[str, Any]) -> dict[str, Any]:
@@ -109,10 +154,13 @@ def _read(image: Path) -> bytes:
         raise NotFoundError(f"{image} cannot be read: {error.strerror}.", "Give the path of one image file.") from error
 
 
-def images_in(folder: Path) -> list[Path]:
-    """The images below a folder: by their suffix, and DICOM files as scanners name them."""
+def images_in(folder: Path, without: Path | None = None) -> list[Path]:
+    """The images below a folder, but for those in the folder `without`: by their suffix, and DICOM files as scanners name them."""
+    skipped = without.resolve() if without is not None and folder.resolve() in without.resolve().parents else None
     found = []
     for path in sorted(folder.rglob("*")):
+        if skipped is not None and path.resolve().is_relative_to(skipped):
+            continue
         name = path.relative_to(folder).as_posix()
         if not is_litter(name) and path.is_file() and (has_image_suffix(name) or (may_be_dicom(name) and _begins_as_dicom(path))):
             found.append(path)

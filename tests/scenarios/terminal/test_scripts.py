@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from installation import Installation, wait_until
+from PIL import Image
 
 from bot.terminal.commands.app import main
 
@@ -58,6 +59,9 @@ def test_a_task_from_creation_to_prediction(run: Run, stripes: Path) -> None:
     assert (Path(model["place"]) / "model.safetensors").is_file()
     answer = run("model", "predict", "Stripes", str(stripes / "down" / "01.png"), "--json")
     assert Path(answer["picture"]).is_file()
+    answered = run("model", "predict", "Stripes", str(stripes), "--out", str(stripes.parent / "answers"), "--json")["images"]
+    assert all(Path(one["picture"]).is_file() for one in answered)
+    assert {path.name for path in (stripes.parent / "answers").iterdir()} == {"across", "down", "predictions.json", "predictions.csv"}
     answers = {one["file"]: one["labels"][0]["label"] for one in run("model", "predict", "Stripes", str(stripes), "--json")["images"]}
     assert len(answers) == len(list(stripes.rglob("*.png")))
     assert answers["down/01.png"] == answer["labels"][0]["label"]
@@ -148,6 +152,15 @@ def test_a_missing_and_a_damaged_image(run: Run, installation: Installation) -> 
     create(run, "For a look", "--set", "epochs=1", "--wait")
     assert "nowhere.png" in run("model", "predict", "For a look", "nowhere.png", code=1)
     assert "image" in run("model", "predict", "For a look", str(broken), code=1)
+    folder = installation.folder / "some"
+    folder.mkdir()
+    (folder / "broken.png").write_bytes(b"no picture at all")
+    Image.new("RGB", (40, 40), "red").save(folder / "red.png")
+    out = folder / "answers"
+    said = run("model", "predict", "For a look", str(folder), "--out", str(out), code=1)
+    assert "1 of 2 images could not be read: broken.png" in said
+    assert (out / "red.png").is_file() and len(json.loads((out / "predictions.json").read_text())["images"]) == 2
+    assert "other files" in run("model", "predict", "For a look", str(folder / "red.png"), "--out", str(folder), code=2)
 
 
 def test_without_any_worker_a_task_waits_and_that_is_said(

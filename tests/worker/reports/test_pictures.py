@@ -12,7 +12,7 @@ from PIL import Image
 
 from core import figures
 from worker.reports import pictures
-from worker.reports.activation import activation_map
+from worker.reports.activation import activation_maps
 from worker.reports.batch import curves as batch_curves
 from worker.reports.batch.curves import Curve
 from worker.reports.object_drawings import Drawn, draw_objects
@@ -142,12 +142,17 @@ def test_the_reading_of_curves(verdict: str, train: list[float], val: list[float
 def test_maps_of_every_kind_of_network(name: str) -> None:
     side = 160 if name == "test_vit" else 96
     network = timm.create_model(name, num_classes=3).eval()
-    images = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        plain = network(images)[0]
-    logits, heat = activation_map(network, images)
+        plain = network(images)
+    logits, heats = activation_maps(network, images)
     assert torch.allclose(logits, plain, atol=1e-5)
-    if heat is not None:
+    for number, heat in enumerate(heats):
+        _, (alone,) = activation_maps(network, images[number : number + 1])
+        if heat is None or alone is None:
+            assert heat is alone, "what is said of one image does not depend on the others"
+            continue
+        assert np.allclose(heat, alone, atol=1e-3)
         assert heat.shape[0] == heat.shape[1] and heat.max() == pytest.approx(1) and heat.min() >= 0
 
 
@@ -165,7 +170,7 @@ def test_the_map_lies_where_the_evidence_is() -> None:
 
     images = torch.zeros(1, 3, 64, 64)
     images[:, :, 40:56, 8:24] = 1
-    _, heat = activation_map(BrightSpot(), images)
+    _, (heat,) = activation_maps(BrightSpot(), images)
     assert heat is not None
     assert np.unravel_index(heat.argmax(), heat.shape)[0] in range(10, 14)
     assert heat[10:14, 2:6].min() > 0.9 and heat[:8].max() == 0

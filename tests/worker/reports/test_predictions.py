@@ -1,22 +1,30 @@
 """Trying a model on images as people have them: DICOM as an import shows it, and folders of anything."""
 
+import csv
 import io
+import json
 import threading
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from dicom_files import dicom, without_mark
 from PIL import Image
+from small_networks import BOXES, INSTANCES, REGIONS
 from sqlalchemy import select
 
 from bot.desk.desk import Desk
 from bot.desk.reply import Upload
 from bot.terminal.commands.model_predict import images_in
+from bot.terminal.commands.prediction_files import OutputNames, keep_pictures, prepare_folder, write_answers
 from core.access import Actor, Place
+from core.datasets import masks
 from core.db.tables import DatasetImage, Model
+from core.errors import InvalidInputError
 from core.wizard.screens import Facts, Text
+from worker.reports import inference
 from worker.reports.inference import predict, predict_all
 from worker.reports.model_files import write_model
 
@@ -56,6 +64,110 @@ def test_a_dicom_file_is_seen_as_its_import_stores_it(striped: Any, tmp_path: Pa
     for answer in predict_all("models/m1", {name: f"inference/x/{number}" for number, name in enumerate(files)}, **arguments):
         assert answer["labels"][0]["label"] == wanted[0]["label"]
         assert answer["labels"][0]["confidence"] == pytest.approx(wanted[0]["confidence"], abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["single", "several", "boxes", "regions", "instances"])
+def test_a_folder_s_pictures_and_masks(bench: Any, tmp_path: Path, kind: str) -> None:
+    dataset = {"single": bench.stripes, "several": bench.several_labels}.get(kind, bench.squares)()
+    if kind in ("single", "several"):
+        job = bench.job(dataset, epochs=1)
+    else:
+        spec = {"boxes": BOXES, "regions": REGIONS, "instances": INSTANCES}[kind]
+        plan = {"batch_size": 4, "epochs": 8 if kind == "regions" else 2, "image_size": 64, "learning_rate": 2e-3, "gradient_clip": 5.0}
+        job = bench.job(dataset, kind="boxes" if kind == "boxes" else "instances", spec=spec, **plan)
+    write_model(job, bench.train(job)[0], "models/m1", database=bench.database, storage=bench.storage, settings=bench.settings)
+    if kind in ("boxes", "instances"):  # two epochs make nobody sure
+        card = json.loads(bench.storage.read("models/m1/model_card.json"))
+        bench.storage.write("models/m1/model_card.json", json.dumps(card | {"thresholds": [0.05, 0.05]}).encode())
+    arguments = {"storage": bench.storage, "settings": bench.settings}
+    paths = sorted(bench.folder.rglob("*.png"))[:19]  # more than a batch
+    names = [f"{'ab'[number % 2]}/{number // 2}.png" for number in range(len(paths))]
+    images = {name: f"inference/x/{number}" for number, name in enumerate(names)} | {"bad.png": "inference/x/bad", "two": "inference/x/two"}
+    for name, path in zip(names, paths, strict=True):
+        bench.storage.write(images[name], path.read_bytes())
+    bench.storage.write("inference/x/bad", b"no image")
+    bench.storage.write("inference/x/two", dicom(np.stack([SCAN, SCAN.T])))
+    answers = predict_all("models/m1", images, draw=True, **arguments)
+    assert [(answer["file"], answer.get("frame")) for answer in answers] == [
+        *((name, None) for name in names),
+        *(("bad.png", None), ("two", 1), ("two", 2)),
+    ]
+    # As each alone, which has a picture of its own.
+    for answer, path in zip(answers[:3], paths, strict=False):
+        alone = predict("models/m1", path.read_bytes(), **arguments)
+        assert [item["label"] for item in answer["labels"]] == [item["label"] for item in alone["labels"]]
+        assert [item["confidence"] for item in answer["labels"]] == pytest.approx(
+            [item["confidence"] for item in alone["labels"]], abs=1e-4
+        )
+        assert ("picture_key" in answer) == ("picture_key" in alone)
+
+    out = tmp_path / "out"
+    told = keep_pictures(bench.storage, answers, out)
+    write_answers({"classes": dataset.annotation_sets[0].classes, "images": told}, out)
+    assert json.loads((out / "predictions.json").read_text())["images"] == told
+    with (out / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sum(bool(row["label"]) for row in rows) == sum(len(answer.get("labels", [])) for answer in told)
+    assert [row["file"] for row in rows if row["error"]] == ["bad.png"]
+    for answer in told:
+        if "error" in answer:
+            continue
+        with Image.open(out / answer["picture"]) as picture:
+            assert picture.format == "PNG" and max(picture.size) >= 512
+        assert ("mask_file" in answer) == (kind in ("regions", "instances"))
+        if "mask_file" in answer:
+            with Image.open(out / answer["mask_file"]) as opened:
+                assert opened.size == (answer["width"], answer["height"])
+                numbers = np.asarray(opened)
+            wanted = np.zeros_like(numbers)
+            layers = list(enumerate(answer["labels"], 1))
+            for number, label in layers[::-1] if kind == "instances" else layers:
+                place = number if kind == "instances" else job.classes.index(label["label"]) + 1
+                wanted[masks.decode(label["mask"]["counts"], answer["width"], answer["height"]) > 0] = place
+            assert np.array_equal(numbers, wanted)
+    if kind != "several":
+        assert any(answer.get("labels") for answer in told)
+    assert told[0]["picture"] == "a/0.png" and told[-1]["picture"] == "two-frame-0002.png"
+
+
+def test_output_names_never_meet() -> None:
+    files = ["a.jpg", "a.png", "A.tif", "sub/a.jpg", "a.mask.jpg", "sub.png", "a.png/b.jpg", "x:y?.png", "x_y_.png", "predictions"]
+    names = OutputNames(files)
+    written = [f"{names.give(file, 0, ('.png', '.mask.png'))}{suffix}" for file in files for suffix in (".png",)]
+    assert len({name.casefold() for name in written}) == len(files)
+    folders = {str(parent) for name in written for parent in PurePosixPath(name).parents}
+    assert not folders & set(written), "no file where a folder must be"
+    assert written[0] == "a-2.png" and written[3] == "sub/a.png" and written[7] == "x_y_.png"
+
+
+def test_images_are_never_written_over(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"mine")
+    with pytest.raises(InvalidInputError, match="other files"):
+        prepare_folder(tmp_path)
+    prepare_folder(tmp_path / "new" / "one")
+    (tmp_path / "new" / "one" / "a.png").write_bytes(b"an answer")
+    (tmp_path / "new" / "one" / "predictions.json").write_text("{}")
+    prepare_folder(tmp_path / "new" / "one")
+    assert images_in(tmp_path, without=tmp_path / "new" / "one") == [tmp_path / "a.png"]
+
+
+def test_a_batch_that_is_too_large_is_halved(striped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    whole = inference._said
+
+    def short_of_memory(model: Any, pictures: Any, *, draw: bool) -> Any:
+        sizes.append(len(pictures))
+        if len(pictures) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return whole(model, pictures, draw=draw)
+
+    monkeypatch.setattr(inference, "_said", short_of_memory)
+    paths = sorted((striped.folder / "stripes").rglob("*.png"))[:5]
+    for number, path in enumerate(paths):
+        striped.storage.write(f"inference/x/{number}", path.read_bytes())
+    images = {str(number): f"inference/x/{number}" for number in range(5)}
+    answers = predict_all("models/m1", images, storage=striped.storage, settings=striped.settings)
+    assert sizes == [5, 5, 4, 2, 2, 1] and all(answer["labels"] for answer in answers)
 
 
 def test_a_folder_s_dicom_files_are_found_whatever_they_are_called(tmp_path: Path) -> None:

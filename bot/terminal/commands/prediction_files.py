@@ -1,0 +1,123 @@
+"""What `model predict --out` leaves in its folder: a picture and a mask file per image, and all answers as JSON and CSV."""
+
+import csv
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from core.datasets.source import IMAGE_SUFFIXES
+from core.errors import InvalidInputError, UnavailableError
+from core.storage import Storage
+
+_FIELDS = ("file", "frame", "label", "confidence", "present", "x", "y", "width", "height", "share", "picture", "mask_file", "error")
+_FORBIDDEN = re.compile(r'[<>:"|?*\\\x00-\x1f]')  # by some file system or other
+
+
+def prepare_folder(out: Path) -> None:
+    """Make the folder, before any work is done for it. Nobody's images are ever written over: it is new, empty, or an earlier answer's.
+
+    Raises:
+        InvalidInputError: when there are other files in it, or it is no folder.
+        UnavailableError: when it cannot be made.
+    """
+    if out.exists() and not out.is_dir():
+        raise InvalidInputError(f"{out} is no folder.", "Give a folder for --out.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()) and not (out / "predictions.json").is_file():
+            raise InvalidInputError(f"{out} holds other files, which could be overwritten.", "Give a new or an empty folder for --out.")
+    except OSError as error:
+        raise UnavailableError(f"{out} cannot be written: {error.strerror}.", "Give another --out.") from error
+
+
+class OutputNames:
+    """Gives each image a name of its own for its files: its path without the suffix, its folders kept."""
+
+    def __init__(self, files: Sequence[str]) -> None:
+        names = [_without_suffix(file) for file in files]
+        # Some file systems tell no capitals. A folder that is needed must not be taken by a file.
+        self._taken = {str(parent).casefold() for name in names for parent in PurePosixPath(name).parents}
+        self._taken |= {"predictions.json", "predictions.csv"}
+
+    def give(self, file: str, frame: int, suffixes: Sequence[str]) -> str:
+        """A name to which each of the suffixes can be added without meeting another's."""
+        stem = _without_suffix(file) + (f"-frame-{frame:04d}" if frame else "")
+        name, number = stem, 1
+        while any(f"{name}{suffix}".casefold() in self._taken for suffix in suffixes):
+            number += 1
+            name = f"{stem}-{number}"
+        self._taken |= {f"{name}{suffix}".casefold() for suffix in suffixes}
+        return name
+
+
+def _without_suffix(file: str) -> str:
+    path = PurePosixPath(_FORBIDDEN.sub("_", file))
+    return str(path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path)
+
+
+SUFFIXES = {"picture": ".png", "mask_file": ".mask.png"}
+
+
+def keep_pictures(storage: Storage, answers: Sequence[dict[str, Any]], out: Path) -> list[dict[str, Any]]:
+    """Bring pictures and mask files from the storage into the folder `out`; the answers with their paths in it instead of storage keys.
+
+    Raises:
+        UnavailableError: when they cannot be written.
+    """
+    names = OutputNames([answer["file"] for answer in answers])
+    kept = []
+    for answer in answers:
+        keys = {"picture": answer.get("picture_key"), "mask_file": answer.get("mask_key")}
+        told = {field: value for field, value in answer.items() if field not in ("picture_key", "mask_key")}
+        if any(keys.values()):
+            name = names.give(answer["file"], int(answer.get("frame", 0)), tuple(SUFFIXES.values()))
+            for field, key in keys.items():
+                if key is not None:
+                    told[field] = f"{name}{SUFFIXES[field]}"
+                    copy_out(storage, key, out / told[field])
+        kept.append(told)
+    return kept
+
+
+def write_answers(document: dict[str, Any], out: Path) -> None:
+    """Write predictions.json, which holds everything, and predictions.csv with a line per label or object.
+
+    Raises:
+        UnavailableError: when they cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "predictions.json").write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        with (out / "predictions.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, _FIELDS, restval="", extrasaction="ignore")
+            writer.writeheader()
+            for answer in document["images"]:
+                writer.writerows(_lines(answer))
+    except OSError as error:
+        raise UnavailableError(f"{out} cannot be written: {error.strerror}.", "Give another --out.") from error
+
+
+def _lines(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    about = {field: answer[field] for field in ("file", "frame", "picture", "mask_file", "error") if field in answer}
+    lines = []
+    for label in answer.get("labels", []):
+        box = dict(zip(("x", "y", "width", "height"), label.get("box", ()), strict=False))
+        lines.append(about | label | box)
+    return lines or [about]
+
+
+def copy_out(storage: Storage, key: str, target: Path) -> None:
+    """Copy an object of the storage to a file, its folders made.
+
+    Raises:
+        UnavailableError: when it cannot be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with storage.open(key) as source, target.open("wb") as file:
+            shutil.copyfileobj(source, file)
+    except OSError as error:
+        raise UnavailableError(f"{target} cannot be written: {error.strerror}.", "Give another --out.") from error
