@@ -18,6 +18,29 @@ def usable_memory() -> int:
     return min(whole, int(limit)) if limit.isdigit() else whole
 
 
+def available_memory() -> int:
+    """Bytes that this process could take now before the system has to swap or to kill: of the host's memory, or of its control group's.
+
+    Cached files count as free: they make room. Where the host does not tell (macOS), it is all the memory there is.
+    """
+    free = _kilobytes("MemAvailable:") * 1024 or usable_memory()
+    limit, used = _control_group("memory.max"), _control_group("memory.current")
+    if not (limit.isdigit() and used.isdigit()):
+        return free
+    # linux/Documentation/admin-guide/cgroup-v2.rst, memory.stat: pages of files, without those of shared memory.
+    statistics = dict(line.split() for line in _control_group("memory.stat").splitlines() if len(line.split()) == 2)
+    cached = sum(int(statistics.get(name, 0)) for name in ("inactive_file", "active_file"))
+    return max(0, min(free, int(limit) - int(used) + cached))
+
+
+def _kilobytes(name: str) -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:  # not Linux
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(name)), 0)
+
+
 def _control_group(name: str) -> str:
     try:
         return (Path("/sys/fs/cgroup") / name).read_text(encoding="ascii").strip()

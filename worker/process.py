@@ -161,7 +161,10 @@ class TrainingWorker(Worker):
                 return
             reason = _cause_of_death(ret_val)
             with self._database.write() as session:
-                lost = (lose_job if self._kind == "gpu" else lose_light_job)(session, self._settings, *entry, reason)
+                if self._kind == "gpu":
+                    lost = lose_job(session, self._settings, *entry, reason, killed=_was_killed(ret_val))
+                else:
+                    lost = lose_light_job(session, self._settings, *entry, reason)
             logger.warning("the work-horse of job %s, generation %d, died: %s", *entry, reason)
             if lost:
                 poke(self.connection, self._settings, WORK)
@@ -229,12 +232,15 @@ def _pause(_signal: int, _frame: FrameType | None) -> None:
 def _cause_of_death(status: int | None) -> str:
     if status is None:
         return "its process vanished"
+    if _was_killed(status):
+        return "its process was killed, which the system also does when memory runs out"
     if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        if number == signal.SIGKILL:
-            return "its process was killed, which the system also does when memory runs out"
-        return f"its process was ended by {signal.Signals(number).name}"
+        return f"its process was ended by {signal.Signals(os.WTERMSIG(status)).name}"
     return f"its process ended with code {os.waitstatus_to_exitcode(status)}"
+
+
+def _was_killed(status: int | None) -> bool:
+    return status is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
 def warm_up() -> None:

@@ -100,6 +100,9 @@ class TrainingPlan(Hyperparameters):
         "where it shows a class, as (images without it / images with it) to the power of this",
     )
     patience: int = Field(10, ge=1, description="Early stop after so many epochs without a lower validation loss or a better score")
+    parts: int = Field(
+        1, ge=1, description="A batch goes through the network in so many times the parts; doubled where the system has killed the training"
+    )
 
 
 @dataclass(frozen=True)

@@ -143,8 +143,7 @@ class ImageSource:
         self._device = device
         larger = isinstance(pixels, np.memmap) and pixels.nbytes > host_bytes
         self._file = Path(pixels.filename).open("rb", buffering=0) if larger else None  # type: ignore[attr-defined]  # noqa: SIM115 - for its life
-        free = device.free_bytes()
-        self.resident = free is not None and pixels.nbytes <= resident_share * free
+        self.resident = device.holds(resident_share, pixels.nbytes)
         self._on_device = self._uploaded() if self.resident else None
 
     def _uploaded(self) -> torch.Tensor:

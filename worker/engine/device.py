@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from core.host_limits import usable_cores
+from core.host_limits import available_memory, usable_cores
 
 # malloc.h of the GNU C library
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -32,13 +32,22 @@ class Device:
         """Whether it is an NVIDIA or AMD GPU."""
         return self.torch.type == "cuda"
 
-    def free_bytes(self) -> int | None:
-        """Free memory of a GPU in bytes; None where it cannot be told or is the host's."""
+    @property
+    def kind(self) -> str:
+        """As `core.zoo.facts.DeviceFacts` names it."""
+        return self.torch.type
+
+    def free_bytes(self) -> int:
+        """Memory in bytes that is still to be had: of a GPU its own, of the CPU the host's, or what its control group leaves of that."""
         if self.is_cuda:
             return int(torch.cuda.mem_get_info(self.torch)[0])
         if self.torch.type == "mps":
             return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
-        return None
+        return available_memory()
+
+    def holds(self, share: float, amount: int) -> bool:
+        """Whether so many bytes may stay on it beside the training, of which they may take that share of what is free; never on the CPU."""
+        return not self.is_cpu and amount <= share * self.free_bytes()
 
     def peak_bytes(self) -> int:
         """The most memory that this process has held so far: a GPU's without its context, of the host the whole process."""

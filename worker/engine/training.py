@@ -17,6 +17,8 @@ from core.events import Progress
 from core.settings import Settings
 from core.storage import Storage
 from core.vocabulary import TaskType
+from core.zoo.estimates import FRAMEWORK_BYTES, memory
+from core.zoo.facts import DeviceFacts
 from worker.engine.augment import Augmentation, Normalisation
 from worker.engine.average import WeightAverage
 from worker.engine.cache import PreparationCancelledError
@@ -106,6 +108,7 @@ def train(
             state = unpack(saved, network, optimizer, average, device.torch)
             # A version before may have chosen by another metric of the same judging: later epochs are compared with it by this one's.
             state.best_score = state.best_metrics.get(objective.score_name, state.best_score)
+        divide_batches(job, state, device, team, link)
         if job.copy is not None and state.copied < job.copy.generation:
             unpack_weights(newest_state(storage, job.checkpoint_folder_of(job.copy.source)), network, optimizer, average)
             state.copied = job.copy.generation
@@ -219,12 +222,43 @@ def batch_size_of(job: TrainingJob, images: int, device: Device, devices: int = 
     wanted = _USUAL_BATCH
     while wanted > 8 and wanted * _FEWEST_STEPS > images:
         wanted //= 2
-    free = device.free_bytes()
-    if free is not None and job.spec.memory_mb:
-        each = job.spec.memory_mb * 1e6 * (job.plan.image_size / job.spec.input_size) ** 2
-        while wanted > 1 and wanted * each > _MEMORY_SHARE * free * devices:
-            wanted //= 2
+    while wanted > 1 and not thought_to_fit(job, wanted, device, devices):
+        wanted //= 2
     return min(wanted, images)
+
+
+def thought_to_fit(job: TrainingJob, images: int, device: Device, devices: int) -> bool:
+    """Whether the memory that is free now is thought to suffice for a step of so many images, spread over so many `devices`.
+
+    Reckoned as for the advice; what torch itself takes is taken already.
+    """
+    needed = memory(job.spec, job.plan.image_size, images, DeviceFacts(device.kind, per_job=devices)) - FRAMEWORK_BYTES
+    free = device.free_bytes() // (devices if device.is_cpu else 1)  # processes on one CPU share the host's
+    return needed <= _MEMORY_SHARE * free
+
+
+def divide_batches(job: TrainingJob, state: State, device: Device, team: Team, link: JobLink) -> None:
+    """Have the batches go through the network in parts that are thought to fit, and smaller ones where the system has killed the training.
+
+    On a CPU only: a GPU says when its memory runs out, of a CPU's the system kills whoever is large.
+    """
+    parts = state.accumulation
+    while device.is_cpu and parts < state.batch_size and not thought_to_fit(job, -(-state.batch_size // parts), device, team.size):
+        parts *= 2
+    killed = job.plan.parts > state.planned_parts
+    parts = team.heard(min(parts * max(1, job.plan.parts // state.planned_parts), state.batch_size))
+    state.planned_parts = job.plan.parts
+    if parts > state.accumulation:
+        state.accumulation = parts
+        why = (
+            "the training was killed, as the system does when memory runs out"
+            if killed
+            else "free memory is not thought to suffice for more"
+        )
+        link.noticed(
+            f"The batch of {state.batch_size} images goes through the network {-(-state.batch_size // (parts * team.size))} at a time: {why}.",
+            "Free the host of other work, or choose a smaller input size or network.",
+        )
 
 
 def quieten_outputs(network: nn.Module) -> None:

@@ -72,8 +72,7 @@ class RegionMasks:
         self._kept = self._truth.at_sizes(self._kept_sizes)
         apart = self._maps.shape[1] == 1  # one map says it all where no two masks share a place
         self.exclusive = apart if exclusive is None else exclusive
-        free = device.free_bytes()
-        resident = free is not None and self._maps.nbytes <= _RESIDENT_SHARE * free
+        resident = device.holds(_RESIDENT_SHARE, self._maps.nbytes)
         self._on_device = torch.from_numpy(np.array(self._maps)).to(device.torch) if resident else None
 
     def shares(self, rows: Rows) -> Tensor:

@@ -130,14 +130,14 @@ class Elsewhere(Device):
     def is_cpu(self) -> bool:
         return False
 
-    def free_bytes(self) -> int | None:
+    def free_bytes(self) -> int:
         return 0
 
 
 class Roomy(Elsewhere):
     """The same, with room for all images."""
 
-    def free_bytes(self) -> int | None:
+    def free_bytes(self) -> int:
         return 1 << 40
 
 
@@ -210,7 +210,7 @@ def test_a_set_larger_than_the_memory_it_may_take_is_streamed(tmp_path: Path, de
 
 def test_how_much_of_the_device_images_may_take_is_a_setting() -> None:
     class Small(Elsewhere):
-        def free_bytes(self) -> int | None:
+        def free_bytes(self) -> int:
             return 8 * 8 * 3 * 20 * 4  # four times the images
 
     pixels = np.random.default_rng(0).integers(0, 255, (20, 8, 8, 3), dtype=np.uint8)

@@ -12,8 +12,11 @@ import torch
 from PIL import Image
 
 from core.db.tables import Dataset
+from core.zoo import estimates
+from core.zoo.facts import DeviceFacts
 from worker.engine import loop, memory, training
 from worker.engine.checkpoint import newest
+from worker.engine.device import Device
 from worker.engine.errors import DivergedError, OutOfMemoryError, TooFewImagesError
 from worker.engine.state import State
 from worker.link import Ask, FencedError
@@ -313,6 +316,41 @@ def test_out_of_memory_is_mended_by_smaller_parts(bench: Any, memory_for: Any) -
     assert set(went_through) == {4} and sum(went_through) == 3 * 36, "every image of every epoch, none twice"
     state = newest(bench.storage, job.checkpoint_folder)
     assert state is not None and state.state["state"]["accumulation"] == 4
+
+
+def free_for(job: Any, images: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have just so much free memory that a step of so many images is thought to fit it."""
+    facts = DeviceFacts("cpu")
+    needed = estimates.memory(job.spec, job.plan.image_size, images, facts) - estimates.FRAMEWORK_BYTES
+    monkeypatch.setattr(Device, "free_bytes", lambda _: int(needed / 0.8) + 1)
+
+
+def test_where_memory_is_short_a_batch_goes_in_parts_from_the_start(bench: Any, memory_for: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU nobody says that memory runs out: the system kills."""
+    dataset = bench.stripes()
+    job = bench.job(dataset, epochs=1)  # in batches of 16
+    went_through = memory_for(lambda *_: True)
+    free_for(job, 5, monkeypatch)
+    result, link = bench.train(job)
+    assert result.score is not None and set(went_through) <= {3, 4}
+    assert [notice for notice in link.notices if "4 at a time" in notice and "suffice" in notice]
+    auto = bench.job(dataset, task="auto", batch_size="auto", epochs=1)
+    bench.train(auto)
+    state = newest(bench.storage, auto.checkpoint_folder)
+    assert state is not None and (state.state["state"]["batch_size"], state.state["state"]["accumulation"]) == (4, 1)
+
+
+def test_a_killed_training_goes_on_in_smaller_parts(bench: Any, memory_for: Any, recording_link: Any) -> None:
+    dataset = bench.stripes()
+    went_through = memory_for(lambda *_: True)
+    job = bench.job(dataset, epochs=2)
+    paused, _ = bench.train(job, recording_link(lambda link: Ask.PAUSE if link.epochs else Ask.GO_ON))
+    assert paused.asked is Ask.PAUSE and set(went_through) == {12}
+    went_through.clear()
+    _, link = bench.train(replace(job, generation=2, plan=job.plan.model_copy(update={"parts": 2})))
+    assert set(went_through) == {6} and "killed" in link.notices[0] and "8 at a time" in link.notices[0]
+    again = bench.train(replace(job, generation=3, plan=job.plan.model_copy(update={"parts": 2})))[1]
+    assert not again.notices, "it goes in these parts already"
 
 
 def test_not_even_one_image_fits(bench: Any, memory_for: Any) -> None:

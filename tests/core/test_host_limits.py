@@ -1,0 +1,22 @@
+"""What a process may use of its host."""
+
+import pytest
+
+from core import host_limits
+
+
+def test_memory_that_is_free_is_the_hosts_or_what_the_control_group_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    files: dict[str, str] = {}
+    monkeypatch.setattr(host_limits, "_control_group", lambda name: files.get(name, ""))
+    monkeypatch.setattr(host_limits, "_kilobytes", lambda _: 8_000_000)
+    assert host_limits.available_memory() == 8_192_000_000
+    files |= {"memory.max": "max", "memory.current": "3000000000"}
+    assert host_limits.available_memory() == 8_192_000_000, "a group without a limit"
+    files |= {"memory.max": "4000000000", "memory.stat": "anon 1900000000\ninactive_file 1000000000\nactive_file 100000000\nshmem 5"}
+    assert host_limits.available_memory() == 2_100_000_000, "cached files make room"
+    files["memory.current"] = "9000000000"
+    assert host_limits.available_memory() == 0
+
+
+def test_this_host_has_memory() -> None:
+    assert 0 < host_limits.available_memory() <= host_limits.usable_memory()
