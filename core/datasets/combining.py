@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from core.datasets.deriving import OBJECTS
 from core.datasets.findings import Findings
 from core.datasets.names import ClassList, class_name
-from core.datasets.parsed import Parsed, ParsedImage, ParsedSet, Rle
+from core.datasets.parsed import NO_CLASS, Parsed, ParsedImage, ParsedSet, Rle
 from core.datasets.records import Record, load_records
 from core.datasets.source import Member
 from core.datasets.storing import Progress, made_for, refuse_taken_name, store_parsed
@@ -196,7 +196,9 @@ def _put_together(
             path = f"{folder}/{record.path}"
             source.add(path, record.key)
             study, series = scans.get(record.position, ("", ""))
-            parsed.images.append(ParsedImage(path, [raw], record.split, record.group, study=study, series=series))
+            parsed.images.append(
+                ParsedImage(path, [raw], record.split, record.group, study=study, series=series, **_besides(record, kind, chosen))
+            )
     parsed.sets.append(ParsedSet(parts[0].annotation_set.name.partition(" from ")[0], kind, classes.names))
     return parsed, source
 
@@ -215,9 +217,24 @@ def _raw(record: Record, kind: AnnotationKind, chosen: Mapping[int, int]) -> Any
         return chosen.get(record.value["label"])
     if kind is AnnotationKind.MULTI_LABEL:
         return [chosen[index] for index in record.value["labels"] if index in chosen]
+    return _objects(record, record.value[OBJECTS[kind]], kind, chosen)
+
+
+def _objects(record: Record, items: Sequence[Any], kind: AnnotationKind, chosen: Mapping[int, int]) -> list[tuple[Any, ...]]:
     shape: Callable[[list[Any]], tuple[Any, ...]]
     if kind is AnnotationKind.BOXES:
         shape = lambda item: (chosen[item[0]], *item[1:], None)  # noqa: E731
     else:
         shape = lambda item: (chosen[item[0]], Rle(record.width, record.height, item[1].encode("ascii")), None)  # noqa: E731
-    return [shape(item) for item in record.value[OBJECTS[kind]] if item[0] in chosen]
+    return [shape(item) for item in items if item[0] in chosen]
+
+
+def _besides(record: Record, kind: AnnotationKind, chosen: Mapping[int, int]) -> dict[str, Any]:
+    """What is ignored on an image, and the areas that its source told, as `ParsedImage` has them."""
+    told: dict[str, Any] = {}
+    if areas := record.value.get("areas"):
+        told["areas"] = [[area for item, area in zip(record.value[OBJECTS[kind]], areas, strict=True) if item[0] in chosen]]
+    if ignored := record.value.get("ignored"):
+        items = [[NO_CLASS, ignored]] if kind is AnnotationKind.REGIONS else ignored
+        told["ignored"] = [_objects(record, items, kind, {**chosen, NO_CLASS: NO_CLASS})]
+    return told

@@ -38,9 +38,16 @@ def derive(value: dict[str, Any], source: AnnotationKind, target: AnnotationKind
     if target is AnnotationKind.MULTI_LABEL:
         return {"labels": sorted(set(classes_in(value, source)))}
     objects = value["objects"]
+    ignored = value.get("ignored", ())
+    derived: dict[str, Any]
     if target is AnnotationKind.BOXES:
-        return {"boxes": [[number, *masks.box(rle, width, height)] for number, rle in objects]}
-    by_class: dict[int, list[str]] = {}
-    for number, rle in objects:
-        by_class.setdefault(number, []).append(rle)
-    return {"masks": [[number, masks.unite(rles, width, height)] for number, rles in sorted(by_class.items())]}
+        derived = {"boxes": [[number, *masks.box(rle, width, height)] for number, rle in objects]}
+        # As COCO has it, an object is as large as its mask, also where only its box is asked for.
+        derived["areas"] = value.get("areas") or [masks.area(rle, width, height) for _, rle in objects]
+        if ignored:
+            derived["ignored"] = [[number, *masks.box(rle, width, height)] for number, rle in ignored]
+        return derived
+    derived = {"masks": masks.by_class(objects, width, height)}
+    if ignored:
+        derived["ignored"] = masks.unite([rle for _, rle in ignored], width, height)
+    return derived

@@ -1,7 +1,7 @@
 """Fitting annotations to the image that is stored: turned upright with it, scaled with it, cut at its edges, checked."""
 
 import math
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -12,7 +12,7 @@ from PIL import Image
 from core.datasets import masks
 from core.datasets.findings import Finding
 from core.datasets.images import MOST_BYTES, TRANSPOSE, StoredImage
-from core.datasets.parsed import Geometry, MaskFile, ParsedImage, ParsedSet, Polygons, RawValue, Rle
+from core.datasets.parsed import NO_CLASS, Geometry, MaskFile, ParsedImage, ParsedSet, Polygons, RawValue, Rle
 from core.datasets.source import Source
 from core.vocabulary import AnnotationKind
 
@@ -34,6 +34,11 @@ class Frame:
     def shown(self) -> tuple[int, int]:
         """Width and height once turned upright."""
         return (self.height, self.width) if self.orientation > 4 else (self.width, self.height)
+
+    @property
+    def area_factor(self) -> float:
+        """What an area of the source image has to be multiplied by."""
+        return self.stored_width * self.stored_height / (self.width * self.height)
 
     @property
     def changes(self) -> bool:
@@ -71,7 +76,9 @@ def fit(
     """The value of each annotation set for one stored image, None where a set says nothing of it."""
     values: list[dict[str, Any] | None] = []
     frame: Frame | None = None
-    for raw, parsed_set in zip(image.values, sets, strict=True):
+    for place, (raw, parsed_set) in enumerate(zip(image.values, sets, strict=True)):
+        ignored = image.ignored[place] if image.ignored else ()
+        areas = image.areas[place] if image.areas else ()
         if raw is None:
             values.append(None)
         elif parsed_set.kind is AnnotationKind.SINGLE_LABEL:
@@ -81,9 +88,12 @@ def fit(
         else:
             frame = frame or _frame(image, sets, stored, findings)
             if parsed_set.kind is AnnotationKind.BOXES:
-                values.append({"boxes": _boxes(raw, parsed_set, image, frame, findings)})
+                boxes, kept = _boxes(raw, parsed_set, image, frame, findings)
+                others, _ = _boxes(ignored, parsed_set, image, frame, findings)
+                own = [width * height for _, _, _, width, height in boxes]
+                values.append({"boxes": boxes, **_areas(areas, kept, own, frame), **({"ignored": others} if others else {})})
             else:
-                values.append(_masks(source, raw, parsed_set, image, frame, findings))
+                values.append(_masks(source, raw, ignored, areas, parsed_set, image, frame, findings))
     return values
 
 
@@ -128,11 +138,23 @@ def _boxes_fit(image: ParsedImage, sets: list[ParsedSet], width: int, height: in
     )
 
 
-def _boxes(raw: RawValue, parsed_set: ParsedSet, image: ParsedImage, frame: Frame, findings: list[Finding]) -> list[list[Any]]:
+def _areas(given: Sequence[float], kept: Sequence[int], own: Sequence[float], frame: Frame) -> dict[str, list[float]]:
+    """The `given` areas of the objects that were `kept`, where they tell anything else than the objects' `own`."""
+    if not any(given):
+        return {}
+    told = [round(given[place] * frame.area_factor, 4) or area for place, area in zip(kept, own, strict=True)]
+    return {} if all(math.isclose(one, area, rel_tol=1e-6) for one, area in zip(told, own, strict=True)) else {"areas": told}
+
+
+def _boxes(
+    raw: RawValue, parsed_set: ParsedSet, image: ParsedImage, frame: Frame, findings: list[Finding]
+) -> tuple[list[list[Any]], list[int]]:
+    """The boxes that can be used, and the place of each in `raw`."""
     boxes: list[list[Any]] = []
+    kept: list[int] = []
     file = image.annotation_file or image.path
     size = f"{frame.width} × {frame.height} px"
-    for number, x, y, width, height, line in raw:
+    for place, (number, x, y, width, height, line) in enumerate(raw):
         if parsed_set.normalised:
             x, y, width, height = x * frame.width, y * frame.height, width * frame.width, height * frame.height
         what = f"The {parsed_set.classes[number]} box on {image.path}"
@@ -151,7 +173,8 @@ def _boxes(raw: RawValue, parsed_set: ParsedSet, image: ParsedImage, frame: Fram
         if left != x or top != y or x + width > frame.width or y + height > frame.height:
             x, y, width, height = left, top, right - left, bottom - top
         boxes.append([number, *frame.box(x, y, width, height)])
-    return boxes
+        kept.append(place)
+    return boxes, kept
 
 
 class _MaskError(Exception):
@@ -163,23 +186,62 @@ class _MaskError(Exception):
 
 
 def _masks(
-    source: Source, raw: RawValue, parsed_set: ParsedSet, image: ParsedImage, frame: Frame, findings: list[Finding]
+    source: Source,
+    raw: RawValue,
+    ignored: RawValue,
+    areas: Sequence[float],
+    parsed_set: ParsedSet,
+    image: ParsedImage,
+    frame: Frame,
+    findings: list[Finding],
 ) -> dict[str, Any] | None:
-    found: list[list[Any]] = []
     pictures: dict[str, np.ndarray] = {}
     failed: set[str] = set()
+    found, kept = _outlines(source, raw, parsed_set, image, frame, findings, pictures, failed)
+    if failed and not found:
+        return None  # a mask file that cannot be used says nothing; "no objects" would be a claim
+    others, _ = _outlines(source, ignored, parsed_set, image, frame, findings, pictures, failed)
+    size = (frame.stored_width, frame.stored_height)
+    if parsed_set.kind is AnnotationKind.INSTANCES:
+        told = _areas(areas, kept, [masks.area(rle, *size) for _, rle in found] if any(areas) else [], frame)
+        return {"objects": found, **told, **({"ignored": others} if others else {})}
+    value: dict[str, Any] = {"masks": masks.by_class(found, *size)}
+    if others:
+        value["ignored"] = masks.unite([rle for _, rle in others], *size)
+    return value
+
+
+def _outlines(
+    source: Source,
+    raw: RawValue,
+    parsed_set: ParsedSet,
+    image: ParsedImage,
+    frame: Frame,
+    findings: list[Finding],
+    pictures: dict[str, np.ndarray],
+    failed: set[str],
+) -> tuple[list[list[Any]], list[int]]:
+    """Class and encoding of the masks that can be used, and the place of each in `raw`.
+
+    `pictures` are mask pictures that have been read already, `failed` those that could not be; both grow.
+    """
+    found: list[list[Any]] = []
+    kept: list[int] = []
     drawn = _outlines_at_once(raw, parsed_set, frame)
-    for (number, geometry, line), ready in zip(raw, drawn, strict=True):
+    for place, ((number, geometry, line), ready) in enumerate(zip(raw, drawn, strict=True)):
         if ready is not None and ready[1]:
             found.append([number, ready[0]])
+            kept.append(place)
             continue
         file = geometry.path if isinstance(geometry, MaskFile) else image.annotation_file or image.path
         if file in failed and isinstance(geometry, MaskFile):
             continue
-        label = parsed_set.classes[number]
+        label = parsed_set.classes[number] if number != NO_CLASS else "ignored"
         try:
             rle = _encoded(source, geometry, parsed_set, frame, pictures)
             if masks.area(rle, frame.stored_width, frame.stored_height) == 0:
+                if number == NO_CLASS:
+                    continue  # a thin border may vanish where the image is scaled down
                 raise _MaskError("mask-without-area", f"The {label} mask on {image.path} covers no pixel.", "Draw it anew, or take it out.")
         except _MaskError as error:
             if isinstance(geometry, MaskFile):
@@ -191,14 +253,8 @@ def _masks(
             )
             continue
         found.append([number, rle])
-    if failed and not found:
-        return None  # a mask file that cannot be used says nothing; "no objects" would be a claim
-    if parsed_set.kind is AnnotationKind.INSTANCES:
-        return {"objects": found}
-    by_class: dict[int, list[str]] = {}
-    for number, rle in found:
-        by_class.setdefault(number, []).append(rle)
-    return {"masks": [[number, masks.unite(rles, frame.stored_width, frame.stored_height)] for number, rles in sorted(by_class.items())]}
+        kept.append(place)
+    return found, kept
 
 
 def _outlines_at_once(raw: RawValue, parsed_set: ParsedSet, frame: Frame) -> list[tuple[str, int] | None]:

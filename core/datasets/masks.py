@@ -45,6 +45,14 @@ def unite(many: Sequence[str], width: int, height: int) -> str:
     return str(merged["counts"].decode("ascii"))
 
 
+def by_class(found: Iterable[Sequence[Any]], width: int, height: int) -> list[list[Any]]:
+    """One mask per class, in their order, from class index and mask of single objects."""
+    grouped: dict[int, list[str]] = {}
+    for number, rle in found:
+        grouped.setdefault(number, []).append(rle)
+    return [[number, unite(rles, width, height)] for number, rles in sorted(grouped.items())]
+
+
 def from_polygons(rings: Iterable[Sequence[float]], width: int, height: int) -> str:
     """The mask that flat rings x0, y0, x1, y1, … cover together.
 

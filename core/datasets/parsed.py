@@ -64,6 +64,8 @@ Geometry = Polygons | Rle | MaskFile
 #   instances     list of (class index, Geometry, line), one per object
 RawValue = Any
 
+NO_CLASS = -1  # the class index of regions that belong to none
+
 
 @dataclass(slots=True)
 class ParsedImage:
@@ -80,6 +82,11 @@ class ParsedImage:
     study: str = ""  # ids of DICOM study and series, where they are known without looking into the image
     series: str = ""
     upright: bool = False  # annotations refer to the image as it is shown, EXIF orientation applied
+    # Of each set, or empty where there are none: objects of the kind's shape that are neither to be learnt nor to be judged, such as crowds; of
+    # regions the places of no known class, as (`NO_CLASS`, Geometry, line).
+    ignored: list[RawValue] = field(default_factory=list)
+    # Of each set, or empty: the area of each box or object as the source tells it, in pixels of the source image; 0 where it does not.
+    areas: list[list[float]] = field(default_factory=list)
 
 
 @dataclass(slots=True)

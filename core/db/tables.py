@@ -99,6 +99,10 @@ class Annotation(Base):
     `value` by kind (x, y, width, height in pixels of the stored image, c = class index):
     single-label `{"label": c}` · multi-label `{"labels": [c, …]}` · boxes `{"boxes": [[c, x, y, width, height], …]}` ·
     regions `{"masks": [[c, rle], …]}` · instances `{"objects": [[c, rle], …]}`, rle as COCO's compressed counts string.
+
+    Where there are such, boxes and instances have besides `"areas": [a, …]`, of each object the area in pixels by which the source tells sizes
+    apart, and `"ignored": […]`, of the same shape as the objects: what is neither learnt nor judged, such as crowds. Regions have `"ignored": rle`,
+    the pixels of no known class.
     """
 
     __tablename__ = "annotations"

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
+from pycocotools import mask as coco
 
-from core.datasets import masks
 from worker.objectives.objects import Objects
 from worker.objectives.places import Floats
 
 MOST_FOUND = 100  # objects an image that count, as COCO has it
+IGNORED = -2  # in `Judged.matches`: the found object lies on something that is ignored
 _SIZES = {"AP_small": "small", "AP_medium": "medium", "AP_large": "large"}  # up to 32², up to 96², above: px of the original image
 _RECALLS = {
     "ar_1": "AR_all",  # these three keys are faster-coco-eval's for 1, 10 and 100 objects an image
@@ -42,7 +43,8 @@ class Found:
 class Judged:
     """`metrics` flat fractions; per class average precision at 50:95 and 50 (NaN where no image shows the class) and the score from which
     on F1 is highest; `precision` [2, 101] over recall 0, 0.01 … 1 at IoU 0.5 and 0.75, the mean over classes; `matches` [n]: for each found
-    object the true one that it matches at IoU 0.5 or more, as its number in `Objects`, −1 where there is none; `overlaps` [10] average precision at IoU 0.5, 0.55 … 0.95; `recalls` average
+    object the true one that it matches at IoU 0.5 or more, as its number in `Objects`, −1 where there is none, `IGNORED` where half of it or more
+    lies on an ignored object of its class; `overlaps` [10] average precision at IoU 0.5, 0.55 … 0.95; `recalls` average
     recall by how many objects an image count, or by their size.
     """
 
@@ -59,7 +61,7 @@ class Judged:
 def judge(objects: Objects, rows: NDArray[np.int64], found: Found, classes: int, *, by_masks: bool) -> Judged:
     """Compare what was `found` on the images `rows` with what is there.
 
-    Sizes are told apart by the original area, of the mask where there are masks and of the box elsewhere.
+    Sizes are told apart by `objects.areas`. Ignored objects are COCO's crowds: what is found on them is neither right nor wrong.
     """
     truth = COCO(_truth(objects, rows, classes, by_masks=by_masks))
     said = truth.loadRes(_said(objects, rows, found, by_masks=by_masks))
@@ -75,6 +77,7 @@ def judge(objects: Objects, rows: NDArray[np.int64], found: Found, classes: int,
     scores = np.asarray(evaluation.eval["scores"])[:, :, :, 0, -1]
     shown = precision[0, 0] >= 0
     matches = _matches(evaluation.eval["matched"], found, np.concatenate([[0], *(_numbers(objects, row) for row in rows)]))
+    _mark_ignored(matches, objects, rows, found, by_masks=by_masks)
     return Judged(
         metrics,
         np.where(shown, precision.mean((0, 1)), np.nan).astype(np.float32),
@@ -105,13 +108,37 @@ def _matches(pairs: dict[str, float], found: Found, numbers: NDArray[np.int64]) 
     listed = []
     for pair, overlap in pairs.items():
         index, true = (int(part) for part in pair.split("_"))
-        if overlap >= 0.5:
+        if overlap >= 0.5 and true < len(numbers):  # ignored objects are counted after the others
             listed.append((-float(found.scores[index - 1]), -overlap, index - 1, true))
     for _, _, index, true in sorted(listed):
         if matches[index] < 0 and true not in taken:
             matches[index] = numbers[true]
             taken.add(true)
     return matches
+
+
+def _mark_ignored(matches: NDArray[np.int64], objects: Objects, rows: NDArray[np.int64], found: Found, *, by_masks: bool) -> None:
+    """Enter `IGNORED` for what matches nothing but lies on an ignored object of its class, by COCO's overlap with crowds: the share of what was
+    found, of which several may lie on one."""
+    ignored = objects.ignored
+    if ignored is None:
+        return
+    for place, row in enumerate(rows.tolist()):
+        within = ignored.of_row(row)
+        for index in np.flatnonzero((found.image == place) & (matches < 0)).tolist() if within.stop > within.start else ():
+            there = [number for number in range(within.start, within.stop) if ignored.labels[number] == found.labels[index]]
+            if there:
+                said = _shape(found.boxes, found.outlines, index, objects.sizes[row], by_masks=by_masks)
+                true = [_shape(ignored.boxes, ignored.outlines, number, objects.sizes[row], by_masks=by_masks) for number in there]
+                if np.max(coco.iou([said], true, [1] * len(true))) >= 0.5:
+                    matches[index] = IGNORED
+
+
+def _shape(boxes: Floats, outlines: tuple[str, ...], index: int, size: NDArray[np.int64], *, by_masks: bool) -> Any:
+    """Mask or box as pycocotools takes it."""
+    if by_masks:
+        return {"size": [int(size[1]), int(size[0])], "counts": outlines[index].encode("ascii")}
+    return _coco_box(boxes[index])
 
 
 def _numbers(objects: Objects, row: int) -> NDArray[np.int64]:
@@ -135,22 +162,24 @@ def _truth(objects: Objects, rows: NDArray[np.int64], classes: int, *, by_masks:
     for place, row in enumerate(rows.tolist()):
         width, height = (int(side) for side in objects.sizes[row])
         images.append({"id": place + 1, "width": width, "height": height})
-        within = objects.of_row(row)
-        for index in range(within.start, within.stop):
-            box = _coco_box(objects.boxes[index])
-            entry: dict[str, Any] = {
-                "id": len(annotations) + 1,
-                "image_id": place + 1,
-                "category_id": int(objects.labels[index]) + 1,
-                "bbox": box,
-                "area": box[2] * box[3],
-                "iscrowd": 0,
-            }
-            if by_masks:
-                outline = objects.outlines[index]
-                entry["segmentation"] = {"size": [height, width], "counts": outline}
-                entry["area"] = masks.area(outline, width, height)
-            annotations.append(entry)
+    for source in (objects, objects.ignored):
+        for place, row in enumerate(rows.tolist()):
+            if source is None:
+                continue
+            width, height = (int(side) for side in source.sizes[row])
+            within = source.of_row(row)
+            for index in range(within.start, within.stop):
+                entry: dict[str, Any] = {
+                    "id": len(annotations) + 1,
+                    "image_id": place + 1,
+                    "category_id": int(source.labels[index]) + 1,
+                    "bbox": _coco_box(source.boxes[index]),
+                    "area": float(source.areas[index]),
+                    "iscrowd": int(source is objects.ignored),
+                }
+                if by_masks:
+                    entry["segmentation"] = {"size": [height, width], "counts": source.outlines[index]}
+                annotations.append(entry)
     return {
         "images": images,
         "annotations": annotations,

@@ -111,7 +111,7 @@ class DetectionEvaluator:
         """Judge all that was taken in.
 
         Its details are `rows`; of what was found, one object after another, `found_image` (a place in `rows`), `found_boxes` (x1, y1, x2,
-        y2 in pixels of the original), `found_labels`, `found_scores`, `found_true` (whether it matches a true object at an overlap of 0.5) and `found_match` (which, −1 for none),
+        y2 in pixels of the original), `found_labels`, `found_scores`, `found_true` (whether it matches a true object at an overlap of 0.5) and `found_match` (which, −1 for none, `IGNORED` on what is ignored),
         and for instances `found_outlines`, the bytes of all run-length encodings, with `found_outline_ends`; of the classes `class_ap`,
         `class_ap50` and `thresholds`; `precision` [2, 101] and `overlaps` [10] as in `average_precision.Judged`.
         """

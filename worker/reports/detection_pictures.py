@@ -16,6 +16,7 @@ from core.datasets.fonts import font_for, shortened
 from core.datasets.records import Record
 from core.figures import QUIET, TRAINING, VALIDATION, legend, new_figure, plain_axes, png
 from core.storage import Storage
+from worker.objectives.average_precision import IGNORED
 from worker.objectives.objects import Objects
 from worker.reports.object_drawings import Drawn, draw_objects
 from worker.reports.pictures import class_bars
@@ -113,7 +114,7 @@ def best_and_worst(
 
 
 def _judge(details: dict[str, Tensor], objects: Objects, record: Record, place: int, row: int, surely: Tensor) -> _Judged:
-    said = torch.nonzero((details["found_image"] == place) & surely).flatten()
+    said = torch.nonzero((details["found_image"] == place) & surely & (details["found_match"] != IGNORED)).flatten()
     within = objects.of_row(row)
     hits = said[details["found_true"][said]]
     taken = set(details["found_match"][hits].tolist())

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 from urllib.parse import unquote, urlsplit
 
 from core.datasets import masks
@@ -88,10 +88,24 @@ class _Objects:
 
     boxes: list[tuple[int, float, float, float, float, int]] = field(default_factory=list)
     masks: list[tuple[int, Geometry, int]] = field(default_factory=list)
+    box_areas: list[float] = field(default_factory=list)  # of the objects that have boxes, 0 where none is given
+    mask_areas: list[float] = field(default_factory=list)
+    crowd_boxes: list[tuple[int, float, float, float, float, int]] = field(default_factory=list)
+    crowd_masks: list[tuple[int, Geometry, int]] = field(default_factory=list)
 
 
-# What one annotation says: category, box, mask, its id and its line in the file.
-_Entry = tuple[Any, tuple[float, ...] | None, Geometry | None, Any, int]
+class _Entry(NamedTuple):
+    """What one annotation says; `number` is its id, `line` where it is in the file."""
+
+    category: Any
+    box: tuple[float, ...] | None
+    mask: Geometry | None
+    number: Any
+    line: int
+    area: float
+    crowd: bool
+
+
 # What one image says: name, width and height as declared (0 = not), and its line in the file.
 _Listed = tuple[str, int, int, int]
 
@@ -150,11 +164,15 @@ class _Reading:
                 "bad-entry", file, f"The annotation {_shown(number)} has no image_id or no category_id.", "Write the file anew.", line
             )
             return
-        if element.get("iscrowd") in (1, True):
+        crowd = element.get("iscrowd") in (1, True)
+        if crowd:
             self.findings.warning(
-                "crowd", file, f"The annotation {_shown(number)} marks a crowd and is not learnt from.", "Nothing needs to be done.", line
+                "crowd",
+                file,
+                f"The annotation {_shown(number)} marks a crowd: it is not learnt from, and what is found there counts neither as right nor as wrong.",
+                "Nothing needs to be done.",
+                line,
             )
-            return
         box = _box(element.get("bbox"))
         if box is None and element.get("bbox"):
             self.findings.error(
@@ -172,10 +190,10 @@ class _Reading:
                 line,
             )
             mask = None
-        by_image.setdefault(image, []).append((category, box, mask, number, line))
+        by_image.setdefault(image, []).append(_Entry(category, box, mask, number, line, _area(element.get("area")), crowd))
 
     def _categories(self, file: str, categories: list[dict[str, Any]], by_image: dict[Any, list[Any]]) -> dict[Any, int]:
-        used = Counter(entry[0] for entries in by_image.values() for entry in entries)
+        used = Counter(entry.category for entries in by_image.values() for entry in entries)
         parents = {category.get("supercategory") for category in categories}
         numbers: dict[Any, int] = {}
         for category in sorted(
@@ -209,46 +227,51 @@ class _Reading:
             if image is None:
                 image = self.images[path] = ParsedImage(path, [], split, annotation_file=file, width=width, height=height)
                 self.objects[path] = _Objects()
-            for category, box, mask, annotation, place in entries:
-                if category not in numbers:
+            for entry in entries:
+                if entry.category not in numbers:
                     self.findings.error(
                         "unknown-class",
                         file,
-                        f"The annotation {_shown(annotation)} has the unknown category {_shown(category)}.",
+                        f"The annotation {_shown(entry.number)} has the unknown category {_shown(entry.category)}.",
                         "Add it to categories.",
-                        place,
+                        entry.line,
                     )
                     continue
-                self._object(file, path, numbers[category], box, mask, annotation, place)
+                self._object(file, path, numbers[entry.category], entry)
         for number in by_image:
             self.findings.error(
                 "unknown-image",
                 file,
                 f"{len(by_image[number])} annotations are of the image {_shown(number)}, which is not listed.",
                 "Add it to images.",
-                by_image[number][0][4],
+                by_image[number][0].line,
             )
 
-    def _object(
-        self, file: str, path: str, number: int, box: tuple[float, ...] | None, mask: Geometry | None, annotation: Any, line: int
-    ) -> None:
-        objects = self.objects[path]
-        if mask is not None:
-            self.with_mask += 1
-            objects.masks.append((number, mask, line))
-            box = box or masks.extent(mask)
-        else:
-            self.without_mask += 1
-        if box is not None:
-            objects.boxes.append((number, box[0], box[1], box[2], box[3], line))
-        elif mask is None:
+    def _object(self, file: str, path: str, number: int, entry: _Entry) -> None:
+        objects, mask = self.objects[path], entry.mask
+        box = entry.box or (masks.extent(mask) if mask is not None else None)
+        if box is None and mask is None:
             self.findings.error(
                 "box-without-area",
                 file,
-                f"The annotation {_shown(annotation)} has neither box nor mask.",
+                f"The annotation {_shown(entry.number)} has neither box nor mask.",
                 "Draw it anew, or take it out.",
-                line,
+                entry.line,
             )
+            return
+        if box is not None:
+            (objects.crowd_boxes if entry.crowd else objects.boxes).append((number, box[0], box[1], box[2], box[3], entry.line))
+        if entry.crowd:
+            objects.crowd_masks.append((number, mask or _rectangle(*(box or ())), entry.line))
+            return
+        if box is not None:
+            objects.box_areas.append(entry.area)
+        if mask is not None:
+            self.with_mask += 1
+            objects.masks.append((number, mask, entry.line))
+            objects.mask_areas.append(entry.area)
+        else:
+            self.without_mask += 1
 
     def resolve(self, name: str, beginnings: Sequence[str], split: str) -> str:
         """The member that a file name means: beside the JSON, above it, in images/, or wherever one of that name lies alone."""
@@ -290,6 +313,10 @@ class _Reading:
         for path, image in self.images.items():
             objects = self.objects.pop(path)
             image.values = [objects.boxes, objects.masks] if self.with_mask else [objects.boxes]
+            if objects.crowd_boxes or objects.crowd_masks:
+                image.ignored = [objects.crowd_boxes, objects.crowd_masks][: len(sets)]
+            if any(objects.box_areas) or any(objects.mask_areas):
+                image.areas = [objects.box_areas, objects.mask_areas][: len(sets)]
         return Parsed(NAME, sets, list(self.images.values()))
 
 
@@ -330,6 +357,15 @@ def _box(value: Any) -> tuple[float, ...] | None:
         return tuple(float(item) for item in value)
     except OverflowError:
         return None
+
+
+def _area(value: Any) -> float:
+    """The area that an annotation tells, 0 where it tells none."""
+    return float(value) if isinstance(value, (int, float)) and 0 < value < 1e12 else 0.0
+
+
+def _rectangle(x: float, y: float, width: float, height: float) -> Polygons:
+    return Polygons((array("f", (x, y, x + width, y, x + width, y + height, x, y + height)),))
 
 
 def _geometry(value: Any) -> Geometry | None:

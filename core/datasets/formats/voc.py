@@ -85,18 +85,22 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
     classes = ClassList()
     parsed_images: dict[str, ParsedImage] = {}
     boxes: dict[str, list[Any]] = {}
+    difficult: dict[str, list[Any]] = {}
     for file in sorted(_xml_files(source), key=natural_key):
-        _read_xml(source, file, by_name, by_stem, classes, parsed_images, boxes, findings)
+        _read_xml(source, file, by_name, by_stem, classes, parsed_images, boxes, difficult, findings)
     order = classes.sorted_order()
     class_masks = _masks_of(source, "SegmentationClass", by_stem, findings)
     object_masks = _masks_of(source, "SegmentationObject", by_stem, findings)
     sets: list[ParsedSet] = []
     columns: list[dict[str, Any]] = []
+    ignored: list[dict[str, Any]] = []
     if boxes:
         sets.append(ParsedSet("boxes", AnnotationKind.BOXES, sorted(classes.names, key=natural_key)))
         columns.append({path: [(order[box[0]], *box[1:]) for box in found] for path, found in boxes.items()})
+        ignored.append({path: [(order[box[0]], *box[1:]) for box in found] for path, found in difficult.items()})
     if class_masks:
         _add_masks(source, class_masks, object_masks, set(classes.names), sets, columns, findings)
+        ignored += [{}] * (len(sets) - len(ignored))
     if not sets:
         raise BadDataError(
             f"No annotation of {source.name} belongs to an image that is there.",
@@ -106,6 +110,8 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
     for path in sorted(listed, key=natural_key):
         image = parsed_images.get(path) or ParsedImage(path, [], annotation_file=class_masks.get(path, ""))
         image.values = [column.get(path) for column in columns]
+        if any(path in column for column in ignored):
+            image.ignored = [column.get(path, []) for column in ignored]
         image.split = splits.get(match_key(PurePosixPath(path).stem), "") or split_of(str(PurePosixPath(path).parent))
         parsed_images[path] = image
     unlisted = len(images) - len(listed)
@@ -127,6 +133,7 @@ def _read_xml(
     classes: ClassList,
     images: dict[str, ParsedImage],
     boxes: dict[str, list[Any]],
+    difficult: dict[str, list[Any]],
     findings: Findings,
 ) -> None:
     try:
@@ -162,7 +169,18 @@ def _read_xml(
             continue
         left, top, right, bottom = (corner or 0.0 for corner in corners)
         # VOC counts pixels from 1 and includes the last one.
-        boxes[path].append((classes.index(name), left - 1, top - 1, right - left + 1, bottom - top + 1, line))
+        box = (classes.index(name), left - 1, top - 1, right - left + 1, bottom - top + 1, line)
+        if (element.findtext("difficult") or "").strip() != "1":
+            boxes[path].append(box)
+            continue
+        difficult.setdefault(path, []).append(box)
+        findings.warning(
+            "difficult",
+            file,
+            f"Object {number} is marked as difficult: it is not learnt from, and what is found there counts neither as right nor as wrong.",
+            "Nothing needs to be done.",
+            line,
+        )
 
 
 def _parsed_xml(data: bytes) -> tuple[Element, list[int]]:

@@ -52,16 +52,21 @@ def _annotations(export: Export, records: Iterable[Record]) -> Iterator[dict[str
     for record in records:
         boxes = export.boxes.get(record.position, [])
         objects = export.objects(record)
-        for place, item in enumerate(objects):
+        crowds = export.ignored(record) if export.kind is not AnnotationKind.REGIONS else []
+        areas = record.value.get("areas", ())
+        for place, item in enumerate([*objects, *crowds]):
             number += 1
-            entry: dict[str, Any] = {"id": number, "image_id": record.position + 1, "category_id": int(str(item[0])) + 1, "iscrowd": 0}
+            entry: dict[str, Any] = {"id": number, "image_id": record.position + 1, "category_id": int(str(item[0])) + 1}
+            entry["iscrowd"] = int(place >= len(objects))
+            area = areas[place] if place < len(areas) else None
             if export.kind is AnnotationKind.BOXES:
                 box = [float(str(side)) for side in item[1:]]
-                yield entry | {"bbox": box, "area": box[2] * box[3], "segmentation": []}
+                yield entry | {"bbox": box, "area": area or box[2] * box[3], "segmentation": []}
                 continue
             rle = str(item[1])
-            given = boxes[place] if len(boxes) == len(objects) else list(masks.box(rle, record.width, record.height))
-            area = masks.area(rle, record.width, record.height)
+            as_given = len(boxes) == len(objects) and place < len(objects)
+            given = boxes[place] if as_given else list(masks.box(rle, record.width, record.height))
+            area = area or masks.area(rle, record.width, record.height)
             yield entry | {"bbox": given, "area": area, "segmentation": {"size": [record.height, record.width], "counts": rle}}
 
 

@@ -32,6 +32,10 @@ class Export:
         """The boxes, masks or objects of a record."""
         return list(record.value[OBJECTS[self.kind]])
 
+    def ignored(self, record: Record) -> list[list[object]]:
+        """What of a record, whose kind has single objects, is neither learnt nor judged, such as crowds; of the same shape."""
+        return list(record.value.get("ignored", ()))
+
 
 def write_groups(export: Export, out: Output, path_of: Callable[[Record], str]) -> None:
     """`groups.csv`, which says what images belong together, where any do."""

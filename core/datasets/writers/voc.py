@@ -78,17 +78,17 @@ def _xml(export: Export, record: Record, name: str) -> bytes:
     SubElement(root, "segmented").text = "0" if export.kind is AnnotationKind.BOXES else "1"
     given = export.boxes.get(record.position, [])
     objects = export.objects(record)
-    for place, item in enumerate(objects):
+    for place, item in enumerate([*objects, *export.ignored(record)]):
         if export.kind is AnnotationKind.BOXES:
             box = [float(str(side)) for side in item[1:]]
-        elif len(given) == len(objects):
+        elif len(given) == len(objects) and place < len(objects):
             box = given[place]
         else:
             box = list(masks.box(str(item[1]), record.width, record.height))
         element = SubElement(root, "object")
         SubElement(element, "name").text = export.classes[int(str(item[0]))]
-        for tag in ("truncated", "difficult"):
-            SubElement(element, tag).text = "0"
+        SubElement(element, "truncated").text = "0"
+        SubElement(element, "difficult").text = str(int(place >= len(objects)))
         corners = SubElement(element, "bndbox")
         # Counted from 1, the last pixel included.
         for tag, value in (("xmin", box[0] + 1), ("ymin", box[1] + 1), ("xmax", box[0] + box[2]), ("ymax", box[1] + box[3])):

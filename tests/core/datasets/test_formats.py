@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from core.datasets import masks
+from core.datasets.exporting import export_dataset
 from core.datasets.listing import task_types
 from core.db.tables import Dataset
 from core.errors import BadDataError
@@ -39,7 +40,7 @@ def said(home: Any, dataset: Dataset, kind: str) -> dict[str, Any]:
     classes = dataset.annotation_sets[number].classes
     found = {}
     for record in home.records(dataset, number):
-        (value,) = record.value.values()
+        value, *_ = record.value.values()  # beside the objects may stand what is ignored, and areas
         if kind == "single-label":
             found[record.path] = classes[value]
         elif kind == "multi-label":
@@ -319,6 +320,21 @@ def test_voc_boxes_and_splits(home: Any, write: Any, picture: Picture) -> None:
         "b.png": [],
     }
     assert [record.split for record in home.records(dataset)] == ["train", "val"]
+
+
+def test_voc_s_difficult_objects_are_kept_apart_and_go_out_again(home: Any, write: Any, picture: Picture, tmp_path: Path) -> None:
+    difficult = OBJECT.format("dog", 3, 4, 10, 12).replace("<bndbox>", "<difficult>1</difficult><bndbox>")
+    plain = OBJECT.format("cat", 1, 1, 32, 24).replace("<bndbox>", "<difficult>0</difficult><bndbox>")
+    dataset = home.bring(write({"a.png": picture(1), "a.xml": voc_xml("a.png", plain + difficult)}))
+    assert said(home, dataset, "boxes") == {"a.png": [("cat", 0, 0, 32, 24)]}
+    (record,) = home.records(dataset, 0)
+    assert record.value["ignored"] == [[1, 2, 3, 8, 9]]
+    assert dataset.annotation_sets[0].class_counts == [1, 0]
+    assert home.finding(dataset, "difficult").line == 1
+    for format in ("voc", "coco"):
+        export_dataset(home.database, home.storage, dataset, format, tmp_path / format)
+        (again,) = home.records(home.bring(tmp_path / format, name=format), 0)
+        assert again.value == record.value
 
 
 def test_voc_masks(home: Any, write: Any, picture: Picture) -> None:

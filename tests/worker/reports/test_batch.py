@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -21,6 +22,7 @@ from core.tasks.light import submit_light_job
 from core.vocabulary import AnnotationKind
 from core.wizard.screens import Facts, Picture
 from worker import light
+from worker.objectives.average_precision import IGNORED
 from worker.objectives.objects import Objects
 from worker.reports.batch import labels as batch_labels
 from worker.reports.batch.objects import froc
@@ -190,10 +192,13 @@ def test_free_response_curves_count_false_finds_by_image() -> None:
         "found_labels": torch.zeros(4, dtype=torch.int64),
         "found_scores": torch.tensor([0.9, 0.8, 0.7, 0.6]),
         "found_true": torch.tensor([True, False, True, False]),
+        "found_match": torch.tensor([0, -1, 1, -1]),
     }
     records = [Record(number, f"{number}.png", "", 100, 100, "", "", {"boxes": [[0, 0, 0, 10, 10]]}) for number in range(2)]
     curve = froc(details, Objects.of_boxes(records), [0, 1], ["a"])[0]
     assert curve.x.tolist() == [0, 0, 0.5, 0.5, 1.0] and curve.y.tolist() == [0, 0.5, 0.5, 1.0, 1.0]
+    details["found_match"][1] = IGNORED  # neither right nor wrong
+    assert froc(details, Objects.of_boxes(records), [0, 1], ["a"])[0].x.tolist() == [0, 0, 0, 0.5]
     # at 1/8 and 1/4 false finds an image one of two is found, from 1/2 on both
     assert curve.area == pytest.approx((2 * 0.5 + 5 * 1.0) / 7)
 
@@ -202,6 +207,9 @@ def test_classes_are_taken_by_their_names() -> None:
     record = Record(0, "a.png", "", 10, 10, "", "", {"boxes": [[0, 1, 1, 2, 2], [1, 3, 3, 2, 2]]})
     kept, unknown = in_the_model_s_classes([record], AnnotationKind.BOXES, ["cat", "dog"], ["bird", "dog"])
     assert kept[0].value == {"boxes": [[1, 3, 3, 2, 2]]} and unknown == ["cat"]
+    value = {"boxes": [[0, 1, 1, 2, 2], [1, 3, 3, 2, 2]], "areas": [3.0, 4.0], "ignored": [[1, 5, 5, 1, 1], [0, 6, 6, 1, 1]]}
+    kept, _ = in_the_model_s_classes([replace(record, value=value)], AnnotationKind.BOXES, ["cat", "dog"], ["bird", "dog"])
+    assert kept[0].value == {"boxes": [[1, 3, 3, 2, 2]], "areas": [4.0], "ignored": [[1, 5, 5, 1, 1]]}
     labels = [Record(0, "a.png", "", 10, 10, "", "", {"label": number}) for number in (0, 1)]
     kept, unknown = in_the_model_s_classes(labels, AnnotationKind.SINGLE_LABEL, ["cat", "dog"], ["dog"])
     assert [one.value for one in kept] == [{"label": 0}] and unknown == ["cat"]

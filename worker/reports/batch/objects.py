@@ -10,6 +10,7 @@ from torch import Tensor
 
 from core.datasets.records import Record
 from core.storage import Storage
+from worker.objectives.average_precision import IGNORED
 from worker.objectives.detection import Detection, Outputs
 from worker.objectives.objects import Objects
 from worker.reports.batch import curves
@@ -35,7 +36,7 @@ def objects_report(model: LoadedModel, records: list[Record], storage: Storage, 
     evaluation = evaluator.compute()
     details, classes = evaluation.details, model.classes
     thresholds = torch.tensor(model.card.get("thresholds") or [0.5] * len(classes))
-    surely = details["found_scores"] >= thresholds[details["found_labels"].long()]
+    surely = (details["found_scores"] >= thresholds[details["found_labels"].long()]) & (details["found_match"] != IGNORED)
     missed = _missed(details, objective, surely)
     lost = torch.bincount(
         torch.tensor([int(objective.objects.labels[index]) for _, index in missed], dtype=torch.int64), minlength=len(classes)
@@ -105,7 +106,8 @@ def froc(details: dict[str, Tensor], objects: Objects, rows: Sequence[int], clas
     An object counts as found when one of its class overlaps it by half. Areas are the mean sensitivity at `FROC_RATES`.
     """
     true = np.concatenate([objects.labels[objects.of_row(row)] for row in rows]) if len(rows) else np.zeros(0, np.int64)
-    labels, scores, right = (details[name].numpy() for name in ("found_labels", "found_scores", "found_true"))
+    counted = details["found_match"].numpy() != IGNORED
+    labels, scores, right = (details[name].numpy()[counted] for name in ("found_labels", "found_scores", "found_true"))
     curves = []
     for number, name in [(-1, "all classes"), *enumerate(classes)]:
         total = len(true) if number < 0 else int((true == number).sum())

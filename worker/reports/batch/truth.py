@@ -58,6 +58,14 @@ def in_the_model_s_classes(
             value = {"labels": [to[int(label)] for label in value["labels"] if known(int(label))]}
         else:
             name = {AnnotationKind.BOXES: "boxes", AnnotationKind.INSTANCES: "objects", AnnotationKind.REGIONS: "masks"}[kind]
-            value = {name: [[to[int(item[0])], *item[1:]] for item in value[name] if known(int(item[0]))]}
+            shown = [known(int(item[0])) for item in value[name]]
+            renamed = {name: [[to[int(item[0])], *item[1:]] for item, there in zip(value[name], shown, strict=True) if there]}
+            if "areas" in value:
+                renamed["areas"] = [area for area, there in zip(value["areas"], shown, strict=True) if there]
+            if "ignored" in value and kind is AnnotationKind.REGIONS:
+                renamed["ignored"] = value["ignored"]
+            elif "ignored" in value:
+                renamed["ignored"] = [[to[int(item[0])], *item[1:]] for item in value["ignored"] if to[int(item[0])] is not None]
+            value = renamed
         kept.append(replace(record, value=value))
     return kept, [classes[number] for number in sorted(unknown)]
