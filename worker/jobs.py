@@ -136,8 +136,15 @@ def _train(workplace: Workplace, link: DatabaseLink, claim: Claim, job_id: str, 
         if isinstance(error, DivergedError) and claim.search == Tuning.POPULATION and _saved(workplace, link, job_id, generation):
             return None
         what, remedy = explain(error, "training")
-        link.flush()
-        completion = link.persist(lambda session: fail_job(session, job_id, generation, what, remedy, device_seconds=link.device_seconds))
+        if isinstance(error, DivergedError) and error.best is not None:
+            result, epoch = error.best
+            link.noticed(f"{what} It ended early: the best epoch before, {epoch}, is kept.", remedy)
+            completion = _end(link, result, job_id, generation)
+        else:
+            link.flush()
+            completion = link.persist(
+                lambda session: fail_job(session, job_id, generation, what, remedy, device_seconds=link.device_seconds)
+            )
     if completion is not None:
         _complete(workplace, link, completion, result, job_id, generation)
     return result

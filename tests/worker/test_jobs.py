@@ -5,9 +5,15 @@ from typing import Any
 
 import pytest
 import torch
+from new_tasks import training_of
+from sqlalchemy import select
 
+from core.db.tables import Event, Job, Task
+from core.tasks.creation import create_task
+from core.tasks.hyperparameters import TrainingPlan
 from core.zoo.devices import host_device
-from worker.jobs import _device_name
+from worker.engine import loop
+from worker.jobs import _device_name, run_training
 
 
 def test_whoever_only_waits_for_others_touches_no_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -28,3 +34,26 @@ def test_whoever_only_waits_for_others_touches_no_gpu(monkeypatch: pytest.Monkey
         assert _device_name(2) == "2 × NVIDIA A"
     finally:
         host_device.cache_clear()
+
+
+@pytest.mark.parametrize(("breaks_at_step", "state"), [(7, "finished"), (2, "error")], ids=["after an epoch", "before one"])
+def test_a_training_that_diverges_leaves_the_best_epoch_it_had(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, breaks_at_step: int, state: str
+) -> None:
+    monkeypatch.setattr(loop, "learning_rate_factor", lambda plan, step, steps: 1.0 if step < breaks_at_step else 1e30)
+    plan = TrainingPlan(epochs=20, batch_size=8, image_size=32, learning_rate=0.01, optimizer="sgd", validation_percent=25)
+    dataset = bench.stripes(per_class=12)  # 18 images to train on: 3 steps an epoch
+    with bench.database.write() as session:
+        task = create_task(session, bench.settings, training_of(dataset, plans=[plan]))
+        job_id = session.scalars(select(Job.id).where(Job.task_id == task.id)).one()
+    run_training(job_id, 1)
+    with bench.database.read() as session:
+        ended, job = session.get_one(Task, task.id), session.get_one(Job, job_id)
+        said = [event.payload for event in session.scalars(select(Event).where(Event.kind == "noticed"))]
+    assert ended.state == state
+    if state == "error":
+        assert "diverged" in ended.error and "lower learning rate" in ended.error_remedy and ended.model_id is None
+        return
+    assert ended.model_id and job.score is not None and job.epoch == 2
+    (remark,) = [payload for payload in said if "diverged" in payload["message"]]
+    assert "best epoch before" in remark["message"] and "lower learning rate" in remark["remedy"]

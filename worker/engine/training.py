@@ -26,14 +26,14 @@ from worker.engine.checkpoint import CheckpointFolder, newest_state
 from worker.engine.compiling import Compilation, part_of_fixed_shape
 from worker.engine.data import ImageSource, cached_pixels
 from worker.engine.device import Device, choose_device
-from worker.engine.errors import TooFewImagesError
+from worker.engine.errors import DivergedError, TooFewImagesError
 from worker.engine.loop import fit
 from worker.engine.run import Run
 from worker.engine.schedule import build_optimizer
 from worker.engine.state import State, unpack, unpack_weights
 from worker.engine.team import Team
 from worker.engine.telling import tell_epoch
-from worker.link import JobLink, TrainingJob, TrainingResult
+from worker.link import Ask, JobLink, TrainingJob, TrainingResult
 from worker.networks import build
 from worker.networks.inheriting import inherit
 from worker.objectives.classification import classification_objective
@@ -55,6 +55,7 @@ def train(
     The best weights, and what was measured with them, lie in the job's checkpoint folder afterwards; `worker.reports.model_files` makes the model of them.
 
     Raises:
+        DivergedError: when the loss is no number any more; where an epoch had been judged before, the error has the best one.
         StationmasterError: when the data, the disk, the device or the plan do not allow it; the message says which, and what to do.
         FencedError: when another worker has taken the job over.
         TeamLostError: when another process of the team is gone.
@@ -141,12 +142,22 @@ def train(
         )
         retell_last_epoch(run)
         # ------------------------------------------------------------ train
-        asked = fit(run)
+        try:
+            asked = fit(run)
+        except DivergedError as error:
+            checkpoints.drain()  # the last epoch may yet have to be written and told
+            if state.best_epoch:
+                error.best = result_of(state, objective, Ask.GO_ON), state.best_epoch
+            raise
         team.close()
     finally:
         checkpoints.close()
-    score = state.best_score if state.best_epoch else None
-    return TrainingResult(asked, score, dict(state.best_metrics), objective.baseline)
+    return result_of(state, objective, asked)
+
+
+def result_of(state: State, objective: Objective, asked: Ask) -> TrainingResult:
+    """What came of a training that has ended so."""
+    return TrainingResult(asked, state.best_score if state.best_epoch else None, dict(state.best_metrics), objective.baseline)
 
 
 def begin_network(job: TrainingJob, storage: Storage, settings: Settings, *, learnt: bool) -> nn.Module:
