@@ -59,6 +59,11 @@ class CheckpointFolder:
         self.drain()
         self._pending = (self._thread.submit(self._write, state, best), done)
 
+    @property
+    def writing(self) -> bool:
+        """Whether a write is in work, or has not been reported yet."""
+        return self._pending is not None
+
     def poll(self) -> None:
         """Report a finished write, if there is one. Raises what the write raised."""
         if self._pending is not None and self._pending[0].done():

@@ -69,7 +69,8 @@ def train_one_epoch(run: Run) -> Ask:
     for rows, images in zip(batches, run.source.stream(own), strict=True):
         # ------------------------------------------------------------ may it go on?
         run.checkpoints.poll()
-        late = time.monotonic() - run.last_checkpoint > run.settings.checkpoint_seconds
+        # While the last one is being written the next is put off: no step waits for the storage.
+        late = time.monotonic() - run.last_checkpoint > run.settings.checkpoint_seconds and not run.checkpoints.writing
         asked, late = run.team.heard((run.link.asked(), late))
         if late:
             save_within_epoch(run)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -14,8 +15,8 @@ from PIL import Image
 from core.db.tables import Dataset
 from core.zoo import estimates
 from core.zoo.facts import DeviceFacts
-from worker.engine import loop, memory, training
-from worker.engine.checkpoint import newest
+from worker.engine import loop, memory, telling, training
+from worker.engine.checkpoint import CheckpointFolder, newest
 from worker.engine.device import Device
 from worker.engine.errors import DivergedError, OutOfMemoryError, TooFewImagesError
 from worker.engine.state import State
@@ -451,6 +452,33 @@ def test_progress_tells_how_far_and_how_long(bench: Any) -> None:
     assert link.events[0].epoch == 1 and link.events[0].step == 1 and link.events[0].epochs == 4
     fractions = [event.fraction for event in link.events]
     assert fractions == sorted(fractions) and fractions[-1] <= 1
+
+
+def test_no_step_waits_for_a_checkpoint_that_is_still_being_written(
+    bench: Any, recording_link: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first write within the epoch ends only when its last step has begun; the next one is put off until then."""
+    bench.settings.checkpoint_seconds = 1e-6
+    last_step, in_time, states = threading.Event(), [], []
+    real = CheckpointFolder._write
+
+    def write(folder: Any, state: dict[str, Any], best: Any) -> None:
+        states.append((state["state"]["epoch"], state["state"]["step"]))
+        if len(states) == 1:
+            in_time.append(last_step.wait(20))
+        real(folder, state, best)
+
+    monkeypatch.setattr(CheckpointFolder, "_write", write)
+
+    def watch(link: Any) -> Ask:
+        if link.events and link.events[-1].step >= link.events[-1].steps - 1:
+            last_step.set()
+        return Ask.GO_ON
+
+    monkeypatch.setattr(telling, "_PROGRESS_SECONDS", 0)
+    result, _ = bench.train(bench.job(bench.stripes(), epochs=1, batch_size=4), recording_link(watch))
+    assert result.score is not None and in_time == [True]
+    assert states[0] == (0, 0) and states[-1] == (1, 0), "the end of the epoch is written whatever was before"
 
 
 def test_checkpoints_within_an_epoch(bench: Any, recording_link: Any) -> None:
