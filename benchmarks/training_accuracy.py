@@ -6,7 +6,7 @@
     python benchmarks/training_accuracy.py --task-type object-detection      # digits over photographs: AP 50 of at least 0.6 within four
     python benchmarks/training_accuracy.py --task-type object-segmentation   # the same as regions: mean Dice of at least 0.8 within four
     python benchmarks/training_accuracy.py --task-type object-detection --auto --set epochs=4 --network retinanet-tf_efficientnet_lite0
-
+    python benchmarks/training_accuracy.py --task-type single-label --source photograph-halves --data-type photo --set epochs=8
     python benchmarks/training_accuracy.py --task-type single-label --source FOLDER --data-type photo   # images of your own
 
 Recipes are compared by it: `--auto` takes the network family's recipe, `--set` a hyperparameter as people type it, `--plan` a value that no form
@@ -21,6 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from evidence_material import photograph_halves
 
 from bot.terminal.demo import SAMPLES
 from core.datasets.importing import import_dataset
@@ -41,6 +43,7 @@ from worker.engine.device import choose_device
 from worker.engine.training import train
 from worker.link import Ask, TrainingJob
 
+HALVES = "photograph-halves"  # which photograph a patch is from, of halves that were not trained on
 SHOWN = ("image_size", "batch_size", "epochs", "optimizer", "learning_rate", "learning_rate_schedule", "weight_decay", "seed")
 
 
@@ -77,7 +80,7 @@ def main() -> None:
     """Train and print the line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task-type", type=TaskType, default=TaskType.SINGLE_LABEL, choices=list(TaskType))
-    parser.add_argument("--source", help="a folder or an archive to train on instead of the sample, by auto")
+    parser.add_argument("--source", help=f"what to train on by auto instead of the sample: a folder or an archive, or {HALVES}")
     parser.add_argument("--data-type", type=DataType, default=DataType.OTHER, choices=list(DataType), help="what the images show, for auto")
     parser.add_argument("--network", help="instead of the demonstration's")
     parser.add_argument("--auto", action="store_true", help="the family's recipe instead of what the demonstration types")
@@ -96,7 +99,13 @@ def measure(asked: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     sample = SAMPLES.get(asked.task_type, SAMPLES[TaskType.SINGLE_LABEL])  # with images of one's own only its network counts
     database, storage = Database.of(settings), Storage.of(settings)
     ensure_current(database)
-    source = asked.source or write_sample(sample.dataset, settings.home / "source")
+    source = settings.home / "source"
+    if asked.source == HALVES:
+        photograph_halves(source)
+    elif not asked.source:
+        write_sample(sample.dataset, source)
+    else:
+        source = Path(asked.source)
     made = import_dataset(database, storage, settings, workspace="default", person="benchmark", name="sample", source=str(source))
     spec = find_spec(asked.network or sample.network, settings=settings)
     with database.read() as session:
