@@ -106,10 +106,11 @@ def one_step(run: Run, images: torch.Tensor, rows: Rows, epoch: int) -> StepOutc
     torch.manual_seed(int(random.integers(2**62)) + run.team.rank)
     drawn = run.augmentation.draw(len(rows), random)
     share = run.team.share(len(rows))
-    outcome = run.compilation.safely(
-        lambda: forward_and_backward(run, images, rows[share], drawn[share], 1 / len(rows)),
-        undo=lambda: run.optimizer.zero_grad(set_to_none=True),
-    )
+    with run.team.summing(run.network):
+        outcome = run.compilation.safely(
+            lambda: forward_and_backward(run, images, rows[share], drawn[share], 1 / len(rows)),
+            undo=lambda: run.optimizer.zero_grad(set_to_none=True),
+        )
     if run.team.any(False):
         raise TeammateOutOfMemoryError
     with beyond_return(run):
@@ -122,12 +123,15 @@ def forward_and_backward(run: Run, images: torch.Tensor, rows: Rows, drawn: Draw
     Returns [3] on the device: of loss, plain loss and shares that were right the sums so weighted; the last is NaN where none are told.
     """
     told = torch.zeros(3, device=run.device.torch)
-    for part in batches_of(np.arange(len(rows)), run.at_once) if len(rows) else []:
+    parts = batches_of(np.arange(len(rows)), run.at_once) if len(rows) else []
+    for number, part in enumerate(parts, 1):
         place = slice(int(part[0]), int(part[-1]) + 1)
         augmented = run.augmentation.apply(images[place], drawn[place])
         with run.autocast():
             outcome = run.objective.training_step(run.network, augmented, rows[place], drawn.geometry[place])
         share = len(part) * weight
+        if number == len(parts):
+            run.team.last_pass()
         (outcome.loss * share).backward()  # type: ignore[no-untyped-call]
         correct = outcome.correct if outcome.correct is not None else torch.full_like(outcome.plain_loss, math.nan)
         told += torch.stack([outcome.loss.detach(), outcome.plain_loss, correct]).float() * share
@@ -136,7 +140,7 @@ def forward_and_backward(run: Run, images: torch.Tensor, rows: Rows, drawn: Draw
 
 def update(run: Run, told: torch.Tensor) -> StepOutcome:
     """Change the weights by the gradients of all processes; returns what all of them were told of the batch, `correct` NaN where nothing is."""
-    run.team.sum_gradients(run.network)
+    run.team.sum_gradients()
     if run.plan.gradient_clip:
         nn.utils.clip_grad_norm_(run.network.parameters(), run.plan.gradient_clip)
     run.optimizer.step()

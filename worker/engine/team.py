@@ -1,8 +1,8 @@
 """Several processes at one job, each with a device of its own: which part of each batch is whose, and how they stay of one mind.
 
-Data-parallel training as torch's DistributedDataParallel does it, with the gradient summed by hand after the backward pass: a process that
-runs out of memory within its pass can then still say so, and all of them try again with smaller parts, where DistributedDataParallel would
-leave the others waiting. It also serves networks that do not use all their weights on every batch, and leaves names of weights as they are.
+Data-parallel training as torch's DistributedDataParallel does it, gradients summed while the backward pass is under way (`worker.engine.gradients`).
+A process that runs out of memory within its pass can still say so, and all of them try again with smaller parts, where DistributedDataParallel
+would leave the others waiting. It also serves networks that do not use all their weights on every batch, and leaves names of weights as they are.
 
 Every process holds the same weights and the same `State`, and goes through the same calls of this module in the same order. One leads:
 it alone talks to the outside and writes checkpoints; what is decided by the clock or from outside is decided by it and heard by all.
@@ -20,9 +20,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from worker.engine.gradients import GradientSums, buckets, views
+
 Value = TypeVar("Value")
 
-_BUCKET_BYTES = 25_000_000  # of gradients summed at once, as DistributedDataParallel's default
 # The process that watches over all (worker.ranks) ends the others when one is gone; nobody has to guess it from silence.
 _PATIENCE = timedelta(hours=12)
 
@@ -64,8 +65,16 @@ class Team:
         """The values of all processes in the order of their ranks, on the host where there are several; for the leader alone, else empty."""
         return [value]
 
-    def sum_gradients(self, network: nn.Module) -> None:
-        """Make each weight's gradient the sum over all processes."""
+    @contextmanager
+    def summing(self, network: nn.Module) -> Iterator[None]:
+        """A block in which the gradients of a step are computed, by this process and by the others, whether it fails or not."""
+        yield
+
+    def last_pass(self) -> None:
+        """Within `summing`: the backward pass that comes completes the gradients."""
+
+    def sum_gradients(self) -> None:
+        """After `summing`: make each weight's gradient the sum over all processes."""
 
     def summed(self, values: Tensor) -> Tensor:
         """The sum over all processes."""
@@ -94,6 +103,7 @@ class Several(Team):
         if cuda:
             torch.cuda.set_device(self.local_rank)
         dist.init_process_group("nccl" if cuda else "gloo", timeout=_PATIENCE)
+        self._sums: GradientSums | None = None
         # Words go from host to host: a GPU would have to finish its work first.
         self._hosts: dist.ProcessGroup | None = None  # the usual group
         if cuda:
@@ -109,9 +119,12 @@ class Several(Team):
     def any(self, flag: bool) -> bool:
         """See `Team`."""
         flags = torch.tensor([flag], dtype=torch.uint8)
+        self._agree(flags)
+        return bool(flags.item())
+
+    def _agree(self, flags: Tensor) -> None:
         with _together():
             dist.all_reduce(flags, dist.ReduceOp.MAX, group=self._hosts)
-        return bool(flags.item())
 
     def gathered(self, value: Any) -> list[Any]:
         """See `Team`."""
@@ -120,18 +133,29 @@ class Several(Team):
             dist.gather_object(_on_host(value), values if self.leads else None, dst=0, group=self._hosts)
         return values
 
-    def sum_gradients(self, network: nn.Module) -> None:
-        """See `Team`. A weight that no process has used keeps no gradient."""
-        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        used = torch.tensor([parameter.grad is not None for parameter in trained], dtype=torch.uint8)
+    @contextmanager
+    def summing(self, network: nn.Module) -> Iterator[None]:
+        """See `Team`."""
         with _together():
-            dist.all_reduce(used, dist.ReduceOp.MAX, group=self._hosts)
-            gradients = []
-            for parameter in (parameter for parameter, is_used in zip(trained, used.tolist(), strict=True) if is_used):
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-                gradients.append(parameter.grad)
-            self._sum(gradients)
+            if self._sums is None or self._sums.network is not network:
+                self._sums = GradientSums(network, _begin_sum, self._agree)
+            self._sums.begin()
+        try:
+            yield
+        finally:
+            with _together():
+                self._sums.launch_rest()
+
+    def last_pass(self) -> None:
+        """See `Team`."""
+        assert self._sums is not None  # noqa: S101  within `summing`
+        self._sums.last_pass()
+
+    def sum_gradients(self) -> None:
+        """See `Team`."""
+        assert self._sums is not None  # noqa: S101  after `summing`
+        with _together():
+            self._sums.finish()
 
     def summed(self, values: Tensor) -> Tensor:
         """See `Team`."""
@@ -150,13 +174,13 @@ class Several(Team):
     def _sum(self, tensors: Sequence[Tensor]) -> None:
         """Bucket after bucket: the sum of one is under way while the next is put together."""
         under_way = []
-        for bucket in _buckets(tensors):
+        for bucket in buckets(tensors):
             flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
-            under_way.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
+            under_way.append((bucket, flat, _begin_sum(flat)))
         for bucket, flat, work in under_way:
             work.wait()
-            for tensor, part in zip(bucket, torch.split(flat, [tensor.numel() for tensor in bucket]), strict=True):
-                tensor.copy_(part.view(tensor.shape))
+            for tensor, part in zip(bucket, views(flat, bucket), strict=True):
+                tensor.copy_(part)
 
     @contextmanager
     def leader_first(self) -> Iterator[None]:
@@ -174,25 +198,18 @@ class Several(Team):
         self.parted = True
 
 
+def _begin_sum(flat: Tensor) -> dist.Work:
+    with _together():
+        work: dist.Work = dist.all_reduce(flat, async_op=True)
+        return work
+
+
 @contextmanager
 def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # what torch raises when a peer is gone, and also where memory runs out among the others' waiting
         raise TeamLostError(str(error)) from error
-
-
-def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    bucket: list[Tensor] = []
-    size = 0
-    for tensor in tensors:
-        if bucket and (size + tensor.nbytes > _BUCKET_BYTES or tensor.dtype != bucket[0].dtype):
-            yield bucket
-            bucket, size = [], 0
-        bucket.append(tensor)
-        size += tensor.nbytes
-    if bucket:
-        yield bucket
 
 
 def _on_host(value: Any) -> Any:

@@ -28,7 +28,7 @@ import json, os, pickle, sys
 import torch
 from core.db.session import Database
 from core.storage import Storage
-from worker.engine import loop
+from worker.engine import gradients, loop
 from worker.engine.team import Several
 from worker.engine.training import train
 from worker.link import Ask
@@ -37,7 +37,8 @@ with open(sys.argv[1], "rb") as file:
     job, settings, options = pickle.load(file)
 settings.checkpoint_seconds = options.get("checkpoint_seconds", 1e9)
 team = Several()
-told = {"epochs": [], "notices": [], "shapes": []}
+told = {"epochs": [], "notices": [], "launched": []}
+gradients.BUCKET_BYTES = options.get("bucket_bytes", gradients.BUCKET_BYTES)
 
 class Link:
     asked_times = 0
@@ -57,14 +58,27 @@ class Link:
 
 poor = options.get("images_that_fit")
 if poor and team.rank == options["poor_rank"]:
-    def too_many(module, arguments):
-        if module.training and len(arguments[0]) > poor:
+    network, images = None, 0
+    def fail_where_too_many():
+        if images > poor:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-    torch.nn.modules.module.register_module_forward_pre_hook(lambda module, arguments: too_many(module, arguments) if module is root[0] else None)
+    def entered(module, arguments):
+        global images
+        if module is network and module.training:
+            images = len(arguments[0])
+            if not options.get("in_backward"):
+                fail_where_too_many()
+    def at_the_end_of_the_backward_pass(_):
+        told["launched"].append(len(team._sums._under_way))
+        if options.get("in_backward"):
+            fail_where_too_many()
+    torch.nn.modules.module.register_module_forward_pre_hook(entered)
     real = loop.train_mode
-    root = [None]
     def noted(run):
-        root[0] = run.network
+        global network
+        if network is None:
+            network = run.network
+            next(network.parameters()).register_hook(at_the_end_of_the_backward_pass)
         real(run)
     loop.train_mode = noted
 result = train(job, database=Database.of(settings), storage=Storage.of(settings), settings=settings, link=Link(), team=team)
@@ -191,3 +205,18 @@ def test_what_one_has_no_memory_for_all_do_in_smaller_parts(bench: Any, poor_ran
         assert "2 at a time" in [notice for notice in one["notices"] if "out of memory" in notice][-1]
     saved = newest(bench.storage, job.checkpoint_folder)
     assert saved is not None and saved.state["state"]["accumulation"] == 4
+
+
+def test_sums_begin_within_the_backward_pass_and_one_that_fails_in_it_keeps_nobody_waiting(bench: Any) -> None:
+    """The first layer's gradient is the last to come: by then the sums of later layers are under way, also where memory runs out just there."""
+    dataset = bench.stripes()
+    plan = {"epochs": 1, "batch_size": 8}
+    undisturbed = train_together(bench, bench.job(dataset, task="undisturbed", **plan), bucket_bytes=2_000, images_that_fit=8, poor_rank=1)
+    assert min(undisturbed[1]["launched"]) > 3
+    job = bench.job(dataset, task="poor", **plan)
+    leader, follower = train_together(bench, job, bucket_bytes=2_000, images_that_fit=2, poor_rank=1, in_backward=True)
+    assert leader["score"] is not None and leader["metrics"] == follower["metrics"]
+    assert follower["launched"][0] > 3, "some were under way when the memory ran out"
+    assert "2 at a time" in [notice for notice in follower["notices"] if "out of memory" in notice][-1]
+    # In parts, batch statistics are taken of fewer images; the sums are of all.
+    assert leader["epochs"][0]["train_loss"] == pytest.approx(undisturbed[0]["epochs"][0]["train_loss"], abs=0.3)
