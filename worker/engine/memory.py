@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
-from torch import nn
 
 from worker.engine.errors import OutOfMemoryError
+from worker.engine.recomputing import computes_again
 from worker.engine.run import Run, train_mode
 from worker.engine.team import TeamLostError, TeammateOutOfMemoryError
 
@@ -50,21 +50,6 @@ def mended(run: Run, work: Callable[[], Result]) -> Result:
         run.link.noticed(
             f"The device ran out of memory: the batch of {run.state.batch_size} images now goes through the network {run.at_once} at a time."
         )
-
-
-def computes_again(network: nn.Module) -> bool:
-    """Let the parts of a network that can, compute their activations again for the backward pass instead of keeping them.
-
-    Costs about a third more time a step. Returns whether that changes anything: false where no part can, or all do so already.
-    """
-    able = [
-        module
-        for module in network.modules()
-        if hasattr(module, "set_grad_checkpointing") and not getattr(module, "grad_checkpointing", False)
-    ]
-    for module in able:
-        module.set_grad_checkpointing(True)  # type: ignore[operator]  # timm's own switch
-    return any(getattr(module, "grad_checkpointing", False) for module in able)
 
 
 def is_out_of_memory(error: Exception) -> bool:
