@@ -21,7 +21,7 @@ from worker.engine.device import choose_device
 from worker.evidence.judging import Features, Labels
 from worker.networks.levels import levels
 from worker.objectives.objects import Objects
-from worker.objectives.region_maps import covered_at, regions_of
+from worker.objectives.region_maps import covered_at, ignored_of, regions_of
 
 MOST_IMAGES = 100
 MOST_AN_IMAGE = 8  # objects: a few crowded images must not be all there is
@@ -120,6 +120,8 @@ def _of_regions(records: Sequence[Record], kind: AnnotationKind, classes: int) -
                 images.append(row)
                 labels.append(label)
                 masks.append(covered)
+        if (ignored := ignored_of(record, kind)) is not None:
+            whole |= covered_at(ignored, record.width, record.height, (GRID, GRID))  # neither a class nor the rest
         if (~whole).mean() >= LEAST_REST:
             images.append(row)
             labels.append(classes)

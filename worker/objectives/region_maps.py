@@ -27,10 +27,15 @@ Maps = NDArray[np.uint8] | NDArray[np.uint16]
 Regions = list[tuple[int, str]]  # class index and run-length encoded mask
 Size = tuple[int, int]  # width and height in pixels
 
-_FORMAT = 2  # raise it when what is cached changes its meaning
+_FORMAT = 3  # raise it when what is cached changes its meaning
 BACKGROUND = 0
 FIRST_CLASS = 1  # class 0 is written as 1
-_MOST_IN_A_BYTE = 254
+_MOST_IN_A_BYTE = 254  # classes: the number after the last one's marks what is ignored
+
+
+def ignored_number(classes: int) -> int:
+    """What maps of so many classes hold, on the first map alone, where a place belongs to no known class and is neither learnt nor judged."""
+    return FIRST_CLASS + classes
 
 
 def regions_of(record: Record, kind: AnnotationKind) -> Regions:
@@ -41,8 +46,16 @@ def regions_of(record: Record, kind: AnnotationKind) -> Regions:
     return [(int(number), str(rle)) for number, rle in value["masks"]]
 
 
+def ignored_of(record: Record, kind: AnnotationKind) -> str | None:
+    """The mask of what is ignored on an image; of instances that of all ignored ones together."""
+    ignored = record.value.get("ignored")
+    if ignored and kind is AnnotationKind.INSTANCES:
+        return masks.unite([str(rle) for _, rle in ignored], record.width, record.height)
+    return str(ignored) if ignored else None
+
+
 class RegionMaps:
-    """The maps of all records: `BACKGROUND`, or `FIRST_CLASS` + class index.
+    """The maps of all records: `BACKGROUND`, `FIRST_CLASS` + class index, or `ignored_number`.
 
     What they take to be drawn, on which map each mask goes and how much it covers, is worked out once and kept beside them: a later job of the
     host reads that alone. Methods raise UnavailableError when the disk has not enough room, and PreparationCancelledError when `cancelled()`
@@ -134,6 +147,9 @@ class RegionMaps:
             covered = covered_at(rle, record.width, record.height, size)
             map_ = maps[layer]
             map_[covered & (map_ == BACKGROUND)] = number + FIRST_CLASS
+        if (ignored := ignored_of(record, self._kind)) is not None:
+            unknown = (maps == BACKGROUND).all(0)
+            maps[0][covered_at(ignored, record.width, record.height, size) & unknown] = ignored_number(self._classes)
 
     def _cached(
         self,

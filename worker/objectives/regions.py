@@ -26,7 +26,7 @@ from core.vocabulary import AnnotationKind
 from worker.engine.augment import resample
 from worker.engine.device import Device
 from worker.objectives.objective import Evaluation, StepOutcome, named
-from worker.objectives.region_maps import FIRST_CLASS, Maps, RegionMaps, Size, split_by_class
+from worker.objectives.region_maps import BACKGROUND, FIRST_CLASS, Maps, RegionMaps, Size, ignored_number, split_by_class
 
 Rows = NDArray[np.int64]
 _Shown = tuple[tuple[float, int], int, Tensor]  # how much it is worth showing, row, maps
@@ -80,10 +80,11 @@ class RegionMasks:
         return self._truth.shares(rows)
 
     def training_step(self, network: nn.Module, images: Tensor, rows: Rows, geometry: NDArray[np.float32]) -> StepOutcome:
-        """See `Objective`; the masks move as the images do, and places from beyond an image's edge do not count."""
+        """See `Objective`; the masks move as the images do, and places from beyond an image's edge do not count, nor ignored ones."""
         moved = resample((self._maps_of(rows, images.device) + 1).float(), geometry, padding="zeros", mode="nearest")
         wanted = split_by_class(moved - 1, len(self.classes))
-        loss = region_loss(network(images).float(), wanted, (moved[:, :1] > 0), exclusive=self.exclusive)
+        judged = (moved[:, :1] > 0) & (moved[:, :1] - 1 != ignored_number(len(self.classes)))
+        loss = region_loss(network(images).float(), wanted, judged, exclusive=self.exclusive)
         return StepOutcome(loss, loss.detach())
 
     def evaluation_step(self, network: nn.Module, images: Tensor, rows: Rows) -> Tensor:
@@ -95,9 +96,10 @@ class RegionMasks:
         """A fresh evaluator. `look` is told of each image as it is judged, at the size at which it is."""
         return RegionEvaluator(self, look)
 
-    def wanted(self, rows: Rows, device: torch.device) -> Tensor:
-        """What is true of the images `rows` as they are, [n, classes, size, size]."""
-        return split_by_class(self._maps_of(rows, device), len(self.classes))
+    def wanted(self, rows: Rows, device: torch.device) -> tuple[Tensor, Tensor]:
+        """What is true of the images `rows` as they are, [n, classes, size, size], and the places that count, [n, 1, size, size]."""
+        maps = self._maps_of(rows, device)
+        return split_by_class(maps, len(self.classes)), maps[:, :1] != ignored_number(len(self.classes))
 
     def truth(self, row: int) -> Maps:
         """What is true of the image `row` at the size at which it is judged, [maps, height, width]: see `RegionMaps`."""
@@ -171,7 +173,8 @@ class RegionEvaluator:
     def update(self, outputs: Tensor, rows: Rows) -> None:
         """Take in the logits of the images `rows`."""
         logits = outputs.float()
-        self._losses.append(region_loss(logits, self._objective.wanted(rows, logits.device), exclusive=self._objective.exclusive))
+        wanted, judged = self._objective.wanted(rows, logits.device)
+        self._losses.append(region_loss(logits, wanted, judged, exclusive=self._objective.exclusive))
         self._weights.append(len(rows))
         self._rows.append(rows)
         for place, row in enumerate(rows.tolist()):
@@ -181,11 +184,18 @@ class RegionEvaluator:
             self._keep(self._dice[-1], counts.sum(0).tolist(), row, logits[place])
 
     def _judge(self, logits: Tensor, row: int) -> Tensor:
-        """True and false positives, false and true negatives of each class on one image at its own proportions, [classes, 4]."""
+        """True and false positives, false and true negatives of each class on one image at its own proportions, [classes, 4].
+
+        What is said of ignored pixels counts as not said.
+        """
         truth = self._objective.truth(row)
         scaled = functional.interpolate(logits[None], truth.shape[1:], mode="bilinear", align_corners=False)
         said = said_of(scaled, exclusive=self._objective.exclusive)[0]
+        ignored = truth[0] == ignored_number(len(said))
+        if ignored.any():
+            said = said & torch.from_numpy(~ignored).to(said.device)
         counts = pixel_counts(said, truth)
+        counts[:, 3] -= int(ignored.sum())
         if self._look is not None:
             self._look(row, counts, said)
         return counts
@@ -247,7 +257,7 @@ def pixel_counts(said: Tensor, truth: Maps) -> Tensor:
 
     Args:
         said: [classes, height, width] of false and true.
-        truth: [maps, height, width] of class numbers as in `RegionMaps`; no class is on two maps.
+        truth: [maps, height, width] of class numbers as in `RegionMaps`; no class is on two maps. Ignored places count as background.
     """
     classes, pixels = len(said), said[0].numel()
     positives = torch.stack(
@@ -255,7 +265,7 @@ def pixel_counts(said: Tensor, truth: Maps) -> Tensor:
     )  # a tenth of the time of sum, which makes whole numbers of all first
     true, hits = torch.zeros(2, FIRST_CLASS + classes, dtype=torch.int64, device=said.device)
     for map_ in truth:
-        number = torch.from_numpy(map_.astype(np.int64)).to(said.device).flatten()
+        number = torch.from_numpy(np.where(map_ == ignored_number(classes), BACKGROUND, map_).astype(np.int64)).to(said.device).flatten()
         hit = said.flatten(1).gather(0, (number - FIRST_CLASS).clamp(min=0)[None])[0]
         both = torch.bincount(number + (FIRST_CLASS + classes) * hit, minlength=2 * (FIRST_CLASS + classes)).view(2, -1)
         hits += both[1]

@@ -8,9 +8,9 @@ from PIL import Image
 
 from core.datasets.findings import Findings
 from core.datasets.fitting import open_mask
-from core.datasets.formats.mask_values import read_class_names, scan_masks, warn_of_missing_names
+from core.datasets.formats.mask_values import read_class_names, scan_masks, unknown_values, warn_of_missing_names, warn_of_unknown
 from core.datasets.names import match_key, natural_key
-from core.datasets.parsed import MaskFile, Parsed, ParsedImage, ParsedSet, split_of
+from core.datasets.parsed import NO_CLASS, MaskFile, Parsed, ParsedImage, ParsedSet, split_of
 from core.datasets.source import Source, images_of
 from core.errors import BadDataError
 from core.settings import Settings
@@ -118,15 +118,16 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
             f"No mask of {source.name} belongs to an image.", "Put images/ and masks/ side by side, with the same file names."
         )
     scanned = scan_masks(source, pairs.values(), findings)
-    found = set().union(*scanned.values.values()) if scanned.values else set()
-    # 255 is the usual value for "do not care" beside class indices; where it is the only one it is the object.
-    ignored = {255} if not scanned.colour and found - {0, 255} else set()
     named = read_class_names(source)
-    values, names = scanned.classes(named, ignored)
+    unknown = unknown_values(scanned, named)
+    values, names = scanned.classes(named, unknown)
     if not values:
         raise BadDataError(f"The masks of {source.name} hold no class: every pixel is 0.", "Number classes from 1; 0 is the background.")
     if not (named.by_value or named.by_colour):
         warn_of_missing_names(names, findings)
+    unknown -= set(values)  # a list of colours may name it by that of its palette
+    for value in unknown:
+        warn_of_unknown(value, sum(value in found for found in scanned.values.values()), findings)
     index = {value: number for number, value in enumerate(values)}
     parsed = Parsed(NAME, [ParsedSet("regions", AnnotationKind.REGIONS, names)])
     for image in sorted(pairs, key=natural_key):
@@ -134,5 +135,7 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
         if mask not in scanned.values:
             continue
         raw = [(index[value], MaskFile(mask, value, scanned.colour), None) for value in sorted(scanned.values[mask]) if value in index]
-        parsed.images.append(ParsedImage(image, [raw], split_of(str(PurePosixPath(image).parent)), annotation_file=mask))
+        ignored = [(NO_CLASS, MaskFile(mask, value, scanned.colour), None) for value in sorted(unknown & scanned.values[mask])]
+        split = split_of(str(PurePosixPath(image).parent))
+        parsed.images.append(ParsedImage(image, [raw], split, annotation_file=mask, ignored=[ignored] if ignored else []))
     return parsed

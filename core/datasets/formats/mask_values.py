@@ -103,6 +103,39 @@ class Scanned:
         return f"class_{value:06x}" if self.colour else f"class_{value}"
 
 
+# What lists call places that nobody has labelled, beside a background that somebody has.
+_UNLABELLED = frozenset({"void", "ignore", "__ignore__", "unlabeled", "unlabelled", "unlabeled area"})
+_UNKNOWN = 255
+_FEW_INDICES = 64
+
+
+def unknown_values(scanned: Scanned, named: ClassNames) -> frozenset[int]:
+    """The values of places that belong to no known class: 255 beside numbers of classes, unless a list makes a class or the background of it.
+
+    Without a list 255 is such a value only where the others number classes (0, 1, 2, …); among greys such as 85 and 170 it is one of them, and
+    alone it is the object.
+    """
+    found = set().union(*scanned.values.values()) if scanned.values else set()
+    others = found - {0, _UNKNOWN}
+    if scanned.colour or _UNKNOWN not in found or not others:
+        return frozenset()
+    if named.by_value:
+        name = named.by_value.get(_UNKNOWN, "void")
+        return frozenset({_UNKNOWN}) if name.strip().lower() in _UNLABELLED else frozenset()
+    return frozenset({_UNKNOWN}) if max(others) < max(_FEW_INDICES, 2 * len(others)) else frozenset()
+
+
+def warn_of_unknown(value: int, masks: int, findings: Findings) -> None:
+    """Say that pixels of a `value` are not used, on so many `masks`."""
+    findings.warning(
+        "ignored-pixels",
+        "",
+        f"On {masks:,} mask{'' if masks == 1 else 's'} pixels of value {value} are taken for places of no known class: "
+        "they are neither learnt nor judged.",
+        f"Nothing needs to be done; if {value} is a class, name it in a classes.txt (such as “{value} cat”) and import again.",
+    )
+
+
 def _is_background(name: str) -> bool:
     return name.strip().lower() in _BACKGROUND
 

@@ -13,7 +13,7 @@ from core.datasets.findings import Findings
 from core.datasets.formats.mask_values import ClassNames, read_class_names, scan_masks, scan_objects
 from core.datasets.formats.texts import read_text
 from core.datasets.names import ClassList, class_name, match_key, natural_key
-from core.datasets.parsed import MaskFile, Parsed, ParsedImage, ParsedSet, split_of
+from core.datasets.parsed import NO_CLASS, MaskFile, Parsed, ParsedImage, ParsedSet, split_of
 from core.datasets.source import Source, images_of
 from core.errors import BadDataError
 from core.settings import Settings
@@ -99,8 +99,7 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
         columns.append({path: [(order[box[0]], *box[1:]) for box in found] for path, found in boxes.items()})
         ignored.append({path: [(order[box[0]], *box[1:]) for box in found] for path, found in difficult.items()})
     if class_masks:
-        _add_masks(source, class_masks, object_masks, set(classes.names), sets, columns, findings)
-        ignored += [{}] * (len(sets) - len(ignored))
+        _add_masks(source, class_masks, object_masks, set(classes.names), sets, columns, ignored, findings)
     if not sets:
         raise BadDataError(
             f"No annotation of {source.name} belongs to an image that is there.",
@@ -264,15 +263,26 @@ def _add_masks(
     box_classes: set[str],
     sets: list[ParsedSet],
     columns: list[dict[str, Any]],
+    ignored: list[dict[str, Any]],
     findings: Findings,
 ) -> None:
     scanned = scan_masks(source, class_masks.values(), findings)
     named = read_class_names(source)
     if not named.by_value and not named.by_colour and not scanned.colour and box_classes <= set(VOC_CLASSES):
         named = ClassNames({0: "background", **dict(enumerate(VOC_CLASSES, 1))}, {})
-    values, names = scanned.classes(named, ignored={255} if not scanned.colour else {0xE0E0C0})
+    border = 255 if not scanned.colour else 0xE0E0C0
+    values, names = scanned.classes(named, ignored={border})
     if not values:
         return
+    bordered = {image: path for image, path in class_masks.items() if border not in values and border in scanned.values.get(path, ())}
+    if bordered:
+        findings.warning(
+            "ignored-pixels",
+            "",
+            f"On {len(bordered):,} mask{'' if len(bordered) == 1 else 's'} the borders of objects "
+            f"({'value 255' if not scanned.colour else 'colour 224, 224, 192'}) belong to no class: they are neither learnt nor judged.",
+            "Nothing needs to be done.",
+        )
     index = {value: number for number, value in enumerate(values)}
     sets.append(ParsedSet("regions", AnnotationKind.REGIONS, names))
     columns.append(
@@ -282,7 +292,9 @@ def _add_masks(
             if path in scanned.values
         }
     )
+    ignored.append({image: [(NO_CLASS, MaskFile(path, border, scanned.colour), None)] for image, path in bordered.items()})
     if object_masks:
+        ignored.append({})
         objects = scan_objects(
             source,
             {image: (object_masks[image], path) for image, path in class_masks.items() if image in object_masks},

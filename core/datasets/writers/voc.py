@@ -13,7 +13,8 @@ from core.datasets.writers.output import Output
 from core.errors import BadDataError
 from core.vocabulary import AnnotationKind
 
-_MOST_VALUES = 254  # 0 is the background, 255 the border
+_BORDER = 255
+_MOST_VALUES = _BORDER - 1  # 0 is the background
 
 
 def palette() -> list[int]:
@@ -114,6 +115,8 @@ def _pictures(export: Export, record: Record) -> tuple[np.ndarray, np.ndarray]:
             export.losses["masks lie over others, and only the upper one keeps the pixels that they share"] += 1
         classes[inside] = number + 1
         objects[inside] = place + 1
+    if export.kind is AnnotationKind.REGIONS and (ignored := record.value.get("ignored")):
+        classes[(classes == 0) & masks.decode(ignored, record.width, record.height).astype(bool)] = _BORDER
     return classes, objects
 
 

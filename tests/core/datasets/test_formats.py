@@ -337,7 +337,7 @@ def test_voc_s_difficult_objects_are_kept_apart_and_go_out_again(home: Any, writ
         assert again.value == record.value
 
 
-def test_voc_masks(home: Any, write: Any, picture: Picture) -> None:
+def test_voc_masks(home: Any, write: Any, picture: Picture, tmp_path: Path) -> None:
     classes, objects = np.zeros((24, 32)), np.zeros((24, 32))
     classes[2:8, 2:8], classes[12:20, 4:30] = 8, 15
     objects[2:8, 2:8], objects[12:20, 4:10], objects[12:20, 10:30] = 1, 2, 3
@@ -350,7 +350,15 @@ def test_voc_masks(home: Any, write: Any, picture: Picture) -> None:
         "SegmentationObject/a.png": png(objects, palette()),
     }
     dataset = home.bring(write(files))
+    border = masks.encode(classes == 255)
     regions, instances = said(home, dataset, "regions"), said(home, dataset, "instances")
+    assert [one.value.get("ignored") for one in home.records(dataset, 0)] == [border]
+    assert "value 255" in home.finding(dataset, "ignored-pixels").message
+    export_dataset(home.database, home.storage, dataset, "voc", tmp_path / "out", annotation_set_id=dataset.annotation_sets[0].id)
+    (again,) = home.records(home.bring(tmp_path / "out", name="again"), 0)
+    assert (
+        again.value["ignored"] == border and said(home, home.dataset("again"), "regions")["JPEGImages/a.png"] == regions["JPEGImages/a.png"]
+    )
     assert {name: masks.area(rle, 32, 24) for name, rle in regions["JPEGImages/a.png"]} == {"cat": 36, "person": 8 * 26}
     assert [(name, masks.area(rle, 32, 24)) for name, rle in instances["JPEGImages/a.png"]] == [
         ("cat", 36),
@@ -487,6 +495,35 @@ def test_class_lists_as_people_write_them(home: Any, write: Any, picture: Pictur
     values[:5], values[10:20, 10:20], values[23] = 1, 2, 255
     dataset = home.bring(write({"images/a.png": picture(1), "masks/a.png": png(values), name: text}))
     assert {label: masks.area(rle, 32, 24) for label, rle in said(home, dataset, "regions")["images/a.png"]} == {"cat": 160, "dog": 100}
+    assert home.records(dataset)[0].value["ignored"] == masks.encode(values == 255)
+    assert home.finding(dataset, "ignored-pixels").message.startswith("On 1 mask pixels of value 255 ")
+
+
+@pytest.mark.parametrize(
+    ("others", "names", "ignored"),
+    [
+        ((1, 2), "", True),  # numbers of classes
+        ((85, 170), "", False),  # greys that are far from each other: the brightest is one of them
+        ((), "", False),  # the object
+        ((85, 170), "85 cat\n170 dog\n", True),  # a list that knows nothing of it
+        ((1, 2), "1 cat\n2 dog\n255 bird\n", False),
+        ((1, 2), "1 cat\n2 dog\n255 background\n", False),
+        ((1, 2), "1 cat\n2 dog\n255 void\n", True),
+        (tuple(range(1, 182)), "", True),
+    ],
+)
+def test_when_pixels_of_value_255_are_ignored(
+    home: Any, write: Any, picture: Picture, others: tuple[int, ...], names: str, ignored: bool
+) -> None:
+    values = np.zeros((24, 32))
+    values.flat[: len(others)], values[20:] = others, 255
+    files = {"images/a.png": picture(1), "masks/a.png": png(values)} | ({"classes.txt": names} if names else {})
+    dataset = home.bring(write(files))
+    (record,) = home.records(dataset)
+    assert record.value.get("ignored") == (masks.encode(values == 255) if ignored else None)
+    assert ("ignored-pixels" in home.codes(dataset)) == ignored
+    background = "background" in names
+    assert len(dataset.annotation_sets[0].classes) == len(others) + (not ignored and not background)
 
 
 @pytest.mark.parametrize(

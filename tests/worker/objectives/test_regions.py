@@ -116,7 +116,8 @@ def test_classes_that_overlap_keep_their_places(settings: Settings) -> None:
     maps = RegionMaps([one], AnnotationKind.REGIONS, 3, settings).drawn(0, (64, 64))
     assert [{*np.unique(map_)} for map_ in maps] == [{0, 1, 3}, {0, 2}]
     made = objective(settings, [one, record(1, {})], classes=3)
-    wanted = made.wanted(np.array([0, 1]), torch.device("cpu"))
+    wanted, judged = made.wanted(np.array([0, 1]), torch.device("cpu"))
+    assert judged.all()
     assert (wanted[0].numpy() == np.stack(list(covers.values())).astype(bool)).all() and not wanted[1].any()
 
 
@@ -200,6 +201,26 @@ def test_dice_and_iou_are_those_of_torchmetrics_at_the_images_own_proportions(se
     iou.update(torch.cat(flat_said, 2)[..., None].int(), torch.cat(flat_true, 2)[..., None].int())
     assert found.metrics["dice"] == pytest.approx(float(per_class[[0, 2]].mean()), abs=1e-6) and found.score == found.metrics["dice"]
     assert found.metrics["iou"] == pytest.approx(float(iou.compute()[[0, 2]].mean()), abs=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 254])
+def test_ignored_pixels_are_neither_learnt_nor_judged(settings: Settings, classes: int) -> None:
+    one = record(0, {0: block(0, 0, 32, 64), 1: block(20, 0, 40, 64)})  # two maps, for they overlap
+    border = replace(one, value={**one.value, "ignored": masks.encode(block(28, 0, 48, 64))})  # of which rows 40 to 48 belong to no class
+    logits = torch.full((1, classes, 64, 64), -20.0)
+    logits[:, 0, :32], logits[:, 1, 20:48] = 20.0, 20.0  # right but for these rows
+    still = np.eye(3, dtype=np.float32)[None]
+    for value, right in ((one, False), (border, True)):
+        made = objective(settings, [value], classes)
+        loss = float(made.training_step(Says(logits.clone()), torch.zeros(1, 3, 64, 64), np.array([0]), still).plain_loss)
+        looked = []
+        evaluator = made.evaluator(lambda row, counts, said, looked=looked: looked.append((counts, said)))  # type: ignore[misc]
+        evaluator.update(logits, np.array([0]))
+        judged = evaluator.compute()
+        (counts, said), *_ = looked
+        assert (loss < 0.02) == (judged.loss < 0.02) == (judged.metrics["dice"] == 1) == right
+        assert bool(said[1, 40:48].any()) != right
+        assert counts.sum(1).tolist() == [64 * (56 if right else 64)] * classes
 
 
 def test_pixels_are_counted_where_classes_overlap_and_where_they_do_not() -> None:
