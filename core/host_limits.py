@@ -23,7 +23,7 @@ def available_memory() -> int:
 
     Cached files count as free: they make room. Where the host does not tell (macOS), it is all the memory there is.
     """
-    free = _kilobytes("MemAvailable:") * 1024 or usable_memory()
+    free = (_number("/proc/meminfo", "MemAvailable:") or 0) * 1024 or usable_memory()  # told in kB
     limit, used = _control_group("memory.max"), _control_group("memory.current")
     if not (limit.isdigit() and used.isdigit()):
         return free
@@ -33,12 +33,18 @@ def available_memory() -> int:
     return max(0, min(free, int(limit) - int(used) + cached))
 
 
-def _kilobytes(name: str) -> int:
+def out_of_memory_kills() -> int | None:
+    """How many processes the system has killed since it runs because memory ran out; None where it does not tell (macOS)."""
+    return _number("/proc/vmstat", "oom_kill ")
+
+
+def _number(file: str, name: str) -> int | None:
+    """What stands behind the name in a file of lines; None where there is no such line, or no such file, as outside Linux."""
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:  # not Linux
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith(name)), 0)
+        lines = Path(file).read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith(name)), None)
 
 
 def _control_group(name: str) -> str:

@@ -23,6 +23,7 @@ from rq.utils import utcformat
 from core.clock import now
 from core.db.session import Database
 from core.errors import UnavailableError
+from core.host_limits import out_of_memory_kills
 from core.identifiers import new_id
 from core.process_identity import own_identity
 from core.queue import WORK, QueueName, connect, parse_rq_job_id, poke, rq_name
@@ -70,6 +71,7 @@ class TrainingWorker(Worker):
         self._kind = kind
         self._identity = own_identity()
         self._device_shown = float("-inf")
+        self._kills_before: int | None = None  # of processes of this host, for lack of memory, when the last work-horse began
         super().__init__(
             # One queue only: from several RQ pops in a way that loses the job of a worker that is killed just then.
             [rq_name(settings, kind)],
@@ -137,6 +139,7 @@ class TrainingWorker(Worker):
         with self._duties.quiet():
             self._database.engine.dispose()
             signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+            self._kills_before = out_of_memory_kills()
             try:
                 super().fork_work_horse(job, queue)
             finally:
@@ -159,10 +162,11 @@ class TrainingWorker(Worker):
             entry = parse_rq_job_id(job.id)
             if entry is None:
                 return
-            reason = _cause_of_death(ret_val)
+            out_of_memory = ran_out_of_memory(ret_val, self._kills_before)
+            reason = "memory ran out and the system killed its process" if out_of_memory else _cause_of_death(ret_val)
             with self._database.write() as session:
                 if self._kind == "gpu":
-                    lost = lose_job(session, self._settings, *entry, reason, killed=_was_killed(ret_val))
+                    lost = lose_job(session, self._settings, *entry, reason, out_of_memory=out_of_memory)
                 else:
                     lost = lose_light_job(session, self._settings, *entry, reason)
             logger.warning("the work-horse of job %s, generation %d, died: %s", *entry, reason)
@@ -233,7 +237,8 @@ def _cause_of_death(status: int | None) -> str:
     if status is None:
         return "its process vanished"
     if _was_killed(status):
-        return "its process was killed, which the system also does when memory runs out"
+        somebody = "" if out_of_memory_kills() is not None else ", which the system also does when memory runs out"
+        return f"its process was killed{somebody}"
     if os.WIFSIGNALED(status):
         return f"its process was ended by {signal.Signals(os.WTERMSIG(status)).name}"
     return f"its process ended with code {os.waitstatus_to_exitcode(status)}"
@@ -241,6 +246,12 @@ def _cause_of_death(status: int | None) -> str:
 
 def _was_killed(status: int | None) -> bool:
     return status is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+
+def ran_out_of_memory(status: int | None, kills_before: int | None) -> bool:
+    """Whether a process that ended so was most likely killed by the system for lack of memory: it has killed more than `kills_before`."""
+    now = out_of_memory_kills()
+    return _was_killed(status) and kills_before is not None and now is not None and now > kills_before
 
 
 def warm_up() -> None:

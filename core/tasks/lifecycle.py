@@ -169,11 +169,11 @@ def hand_back(session: Session, job_id: str, generation: int, *, device_seconds:
     _release(session, task, job, keeps_running=between_slices)
 
 
-def lose_job(session: Session, settings: Settings, job_id: str, generation: int, reason: str, *, killed: bool = False) -> bool:
+def lose_job(session: Session, settings: Settings, job_id: str, generation: int, reason: str, *, out_of_memory: bool = False) -> bool:
     """The worker of a running job is gone: another goes on from the last checkpoint. False where the job is not that worker's any more.
 
-    Where it was `killed` before it had finished an epoch, as the system does when memory runs out, the batches of the next attempt go through the
-    network in parts half as large. After `settings.max_attempts` losses in a row without a finished epoch the job ends in error.
+    Where it ran `out_of_memory` and the system killed it before it had finished an epoch, the batches of the next attempt go through the network in
+    parts half as large. After `settings.max_attempts` losses in a row without a finished epoch the job ends in error.
     """
     found = locked_job(session, job_id)
     if found is None or found[1].generation != generation or found[1].state not in ACTIVE:
@@ -181,7 +181,7 @@ def lose_job(session: Session, settings: Settings, job_id: str, generation: int,
     task, job = found
     job.losses_in_a_row += 1
     if job.losses_in_a_row < settings.max_attempts:
-        smaller = killed and not job.ending and (job.epoch == 0 or job.losses_in_a_row > 1)
+        smaller = out_of_memory and not job.ending and (job.epoch == 0 or job.losses_in_a_row > 1)
         if smaller:
             job.plan = {**job.plan, "parts": 2 * int(job.plan.get("parts", 1))}
         if not task.stop_mode:

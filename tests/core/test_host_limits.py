@@ -8,7 +8,7 @@ from core import host_limits
 def test_memory_that_is_free_is_the_hosts_or_what_the_control_group_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     files: dict[str, str] = {}
     monkeypatch.setattr(host_limits, "_control_group", lambda name: files.get(name, ""))
-    monkeypatch.setattr(host_limits, "_kilobytes", lambda _: 8_000_000)
+    monkeypatch.setattr(host_limits, "_number", lambda *_: 8_000_000)
     assert host_limits.available_memory() == 8_192_000_000
     files |= {"memory.max": "max", "memory.current": "3000000000"}
     assert host_limits.available_memory() == 8_192_000_000, "a group without a limit"
@@ -20,3 +20,5 @@ def test_memory_that_is_free_is_the_hosts_or_what_the_control_group_leaves(monke
 
 def test_this_host_has_memory() -> None:
     assert 0 < host_limits.available_memory() <= host_limits.usable_memory()
+    killed = host_limits.out_of_memory_kills()
+    assert killed is None or killed >= 0

@@ -21,12 +21,13 @@ from core.settings import Settings
 from core.tasks.creation import create_task
 from core.tasks.journal import FencedError
 from core.tasks.lifecycle import claim_job, hand_back
-from worker import database_link
+from worker import database_link, process
 from worker.database_link import DatabaseLink, is_database_away
 from worker.failures import explain
 from worker.link import Ask
 from worker.rehearsal import rehearse
 
+KILLED, ENDED = 9, 0  # as os.waitpid tells a process that SIGKILL has ended, and one that has ended by itself
 ROOT = Path(__file__).parents[2]
 
 
@@ -207,3 +208,15 @@ def test_what_must_be_stored_waits_for_the_database(link: DatabaseLink) -> None:
     with pytest.raises(UnavailableError) as caught:
         link.persist(away_twice)
     assert is_database_away(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "out_of_memory"),
+    [(3, 4, True), (3, 3, False), (None, None, False)],  # the system, a person, and where the system does not tell
+)
+def test_a_killed_process_ran_out_of_memory_where_the_system_says_so(
+    monkeypatch: pytest.MonkeyPatch, before: int | None, now: int | None, out_of_memory: bool
+) -> None:
+    monkeypatch.setattr(process, "out_of_memory_kills", lambda: now)
+    assert process.ran_out_of_memory(KILLED, before) is out_of_memory
+    assert not process.ran_out_of_memory(ENDED, before)

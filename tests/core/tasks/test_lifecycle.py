@@ -84,9 +84,9 @@ class Worker:
         model_id: str | None = self.do(complete_task, NewModel(key, ["cat", "dog"], 10, {"curves": f"{key}/curves.png"}))
         return model_id
 
-    def lose(self, reason: str = "gone", *, killed: bool = False) -> bool:
+    def lose(self, reason: str = "gone", *, out_of_memory: bool = False) -> bool:
         with self.database.write() as session:
-            return lose_job(session, self.settings, *self.holder, reason, killed=killed)
+            return lose_job(session, self.settings, *self.holder, reason, out_of_memory=out_of_memory)
 
 
 @pytest.fixture
@@ -298,20 +298,20 @@ def test_a_job_that_is_always_lost_ends_in_error(
     assert kinds(database, task)[-1] == "failed"
 
 
-def test_whoever_is_killed_without_progress_goes_on_with_smaller_parts(
+def test_whoever_runs_out_of_memory_without_progress_goes_on_with_smaller_parts(
     database: Database, make_task: MakeTask, jobs_of: JobsOf, worker: Any
 ) -> None:
     task = make_task()
 
-    def attempt(*epochs: int, killed: bool = True) -> tuple[int, bool]:
+    def attempt(*epochs: int, out_of_memory: bool = True) -> tuple[int, bool]:
         at = worker(jobs_of(task)[0])
         at.claim()
         for number in epochs:
             at.epoch(number, 0.5)
-        at.lose("gone", killed=killed)
+        at.lose("gone", out_of_memory=out_of_memory)
         return TrainingPlan.model_validate(jobs_of(task)[0].plan).parts, "half as many" in events(database, task)[-1].payload["message"]
 
-    assert attempt(killed=False) == (1, False), "the host went away"
+    assert attempt(out_of_memory=False) == (1, False), "the host went away, or somebody killed it"
     assert attempt() == (2, True)
     assert attempt(1, 2) == (2, False), "it had memory enough for two epochs"
     assert attempt() == (4, True)
