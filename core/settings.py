@@ -44,6 +44,11 @@ class Settings(BaseSettings):
     resident_share: float = Field(
         0.25, ge=0, le=1, description="Share of a GPU's free memory that a job's images may take; where they need more they are streamed"
     )
+    cache_bytes: int = Field(
+        0,
+        ge=0,
+        description="The most that decoded images and masks may take in a host's cache; 0: what the disk has. Sets that do not fit are decoded anew in each epoch",
+    )
     host_image_bytes: int = Field(
         8_000_000_000,
         ge=1_000_000,

@@ -1,5 +1,9 @@
-"""Arrays that are worked out once for all jobs of a host: memory-mapped files under the cache folder, the least recently used go first."""
+"""Arrays that are worked out once for all jobs of a host: memory-mapped files under the cache folder.
 
+They take no more than the settings allow. Where one more needs room, those that no job has mapped go, the least recently used first.
+"""
+
+import fcntl
 import hashlib
 import os
 import shutil
@@ -7,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import filelock
 import numpy as np
@@ -19,8 +23,17 @@ from core.settings import Settings
 Array = NDArray[Any]
 
 
+# Whose arrays share the cache's room: pixels of images; masks of regions at training size, at the size at which they are judged, and which is where;
+# masks of instances.
+Folder = Literal["pixels", "masks", "judged", "layers", "instances"]
+
+
 class PreparationCancelledError(Exception):
     """Preparation was broken off because the job is to stop."""
+
+
+class NoRoomError(UnavailableError):
+    """An array is larger than the room that can be made for it. Whoever can does without it."""
 
 
 def identity_of(*parts: Any, positions: Sequence[int]) -> str:
@@ -31,7 +44,7 @@ def identity_of(*parts: Any, positions: Sequence[int]) -> str:
 
 
 def cached_array(
-    folder: str,
+    folder: Folder,
     identity: str,
     shape: tuple[int, ...],
     fill: Callable[[Array], None],
@@ -43,7 +56,7 @@ def cached_array(
     """The array of that identity, read-only and mapped from disk; `fill` is given an empty one to work it out where there is none yet.
 
     Raises:
-        UnavailableError: when the disk has not enough room.
+        NoRoomError: when neither the disk nor the settings have the room.
         PreparationCancelledError: when `cancelled()` says so while another job of this host is at the same work.
     """
     place = settings.cache / folder
@@ -54,7 +67,7 @@ def cached_array(
     with _locked(place / f"{identity}.lock", cancelled):
         if (found := _open(target, shape, dtype)) is not None:
             return found
-        _make_room(place, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize, settings.min_free_bytes)
+        _make_room(settings, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize)
         _write(target, shape, dtype, fill)
     found = _open(target, shape, dtype)
     if found is None:
@@ -94,22 +107,54 @@ def _locked(path: Path, cancelled: Callable[[], bool]) -> Iterator[None]:
 
 def _open(target: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> Array | None:
     try:
-        array: Array = np.load(target, mmap_mode="r", allow_pickle=False)
+        with target.open("rb") as file:
+            # Says that the array is in use for as long as it is mapped: the mapping has a descriptor of its own of the same open file.
+            fcntl.flock(file, fcntl.LOCK_SH)
+            if not os.fstat(file.fileno()).st_nlink:  # it has just made room
+                return None
+            version = np.lib.format.read_magic(file)
+            if version != (1, 0) or np.lib.format.read_array_header_1_0(file) != (shape, False, np.dtype(dtype)):
+                return None
+            array: Array = np.memmap(file, dtype, "r", offset=file.tell(), shape=shape)
     except (FileNotFoundError, ValueError, EOFError):
-        return None
-    if array.shape != shape or array.dtype != np.dtype(dtype):
         return None
     os.utime(target)  # the least recently used makes room first
     return array
 
 
-def _make_room(folder: Path, needed: int, min_free: int) -> None:
-    # A file that a running job has mapped stays readable for it after it is unlinked.
-    old = sorted(folder.glob("*.npy"), key=lambda path: path.stat().st_mtime)
-    while shutil.disk_usage(folder).free < needed + min_free:
-        if not old:
-            raise UnavailableError(
-                f"The image cache needs {needed / 1e9:.1f} GB, and the disk of {folder} has not so much.",
-                "Free some space, or set STATIONMASTER_CACHE_DIR to a larger disk.",
-            )
-        old.pop(0).unlink(missing_ok=True)
+def _make_room(settings: Settings, needed: int) -> None:
+    """Have room for so many bytes; nothing goes where that would not be enough."""
+    found = [path for folder in get_args(Folder) for path in (settings.cache / folder).glob("*.npy")]
+    sizes = {path: status for path in found if (status := _status(path)) is not None}
+    missing = needed + settings.min_free_bytes - shutil.disk_usage(settings.cache).free
+    if settings.cache_bytes:
+        missing = max(missing, needed + sum(status.st_size for status in sizes.values()) - settings.cache_bytes)
+    old = sorted((path for path in sizes if missing > 0 and _unused(path)), key=lambda path: sizes[path].st_mtime)
+    if missing <= sum(sizes[path].st_size for path in old):
+        for path in old:
+            if missing > 0 and _unused(path, remove=True):
+                missing -= sizes[path].st_size
+    if missing > 0:
+        raise NoRoomError(
+            f"The image cache needs {needed / 1e9:.1f} GB more, and {settings.cache} has not so much for it.",
+            "Free some space, allow it more by STATIONMASTER_CACHE_BYTES, or set STATIONMASTER_CACHE_DIR to a larger disk.",
+        )
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _unused(path: Path, *, remove: bool = False) -> bool:
+    """Whether no process has the array mapped; it is removed then, where that is asked for."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if remove:
+                path.unlink(missing_ok=True)
+    except OSError:  # in use, or gone
+        return False
+    return True

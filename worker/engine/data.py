@@ -1,7 +1,8 @@
 """The data path: images are decoded once, with all cores, into a compact cache at training resolution; every batch is indexed from it.
 
 The cache is one memory-mapped file of bytes, [images, size, size, 3], shared by all jobs of a host and by validation. Where it fits, it
-lies whole on the device; else batches are gathered on the host by a thread of its own and copied while the last step is computed.
+lies whole on the device; else batches are gathered on the host by a thread of its own and copied while the last step is computed. A set for
+which the cache has no room is decoded as batches are gathered, by all cores.
 """
 
 import os
@@ -61,7 +62,7 @@ def cached_pixels(
 
     Raises:
         UnreadableImageError: for an image that is gone or damaged.
-        UnavailableError: when the disk has not enough room.
+        NoRoomError: when the cache has not enough room.
         PreparationCancelledError: when `cancelled()` says so while images are decoded.
     """
     identity = identity_of(_FORMAT, fingerprint, size, positions=[record.position for record in records])
@@ -76,19 +77,38 @@ def cached_pixels(
 
 
 def _decode_all(records: Sequence[Record], pixels: Pixels, size: int, storage: Storage, cancelled: Callable[[], bool]) -> None:
-    def read(record: Record) -> bytes:
-        path = storage.local_path(record.key)
-        return path.read_bytes() if path is not None else storage.read(record.key)
-
     def decode_one(index: int) -> None:
-        record = records[index]
-        try:
-            pixels[index] = decode(read(record), size)
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise UnreadableImageError(record.path, str(error) or type(error).__name__) from error
+        pixels[index] = _decoded(records[index], size, storage)
 
     # Pillow decodes and resizes without holding the interpreter's lock, so threads use all cores.
     with_all_cores(len(records), decode_one, cancelled)
+
+
+def _decoded(record: Record, size: int, storage: Storage) -> Pixels:
+    path = storage.local_path(record.key)
+    try:
+        return decode(path.read_bytes() if path is not None else storage.read(record.key), size)
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise UnreadableImageError(record.path, str(error) or type(error).__name__) from error
+
+
+class DecodedAnew:
+    """The same pixels as `cached_pixels` gives, decoded whenever they are asked for: of sets for which the cache has no room."""
+
+    def __init__(self, records: Sequence[Record], size: int, storage: Storage) -> None:
+        self.shape = (len(records), size, size, 3)
+        self.nbytes = len(records) * size * size * 3
+        self._records, self._storage = records, storage
+        self._cores = ThreadPoolExecutor(usable_cores(), thread_name_prefix="decode")
+
+    def of(self, rows: NDArray[np.int64]) -> Pixels:
+        """Some images, [len(rows), size, size, 3].
+
+        Raises:
+            UnreadableImageError: for an image that is gone or damaged.
+        """
+        size = self.shape[1]
+        return np.stack(list(self._cores.map(lambda row: _decoded(self._records[row], size, self._storage), rows.tolist())))
 
 
 def with_all_cores(count: int, work: Callable[[int], None], cancelled: Callable[[], bool]) -> None:
@@ -138,25 +158,30 @@ class ImageSource:
     they take at most `host_bytes`; of larger sets, which may be larger than the host's memory, only the batches at hand are in this process.
     """
 
-    def __init__(self, pixels: Pixels, device: Device, *, resident_share: float = 0.25, host_bytes: int = 8_000_000_000) -> None:
+    def __init__(
+        self, pixels: Pixels | DecodedAnew, device: Device, *, resident_share: float = 0.25, host_bytes: int = 8_000_000_000
+    ) -> None:
         self._pixels = pixels
         self._device = device
         larger = isinstance(pixels, np.memmap) and pixels.nbytes > host_bytes
-        self._file = Path(pixels.filename).open("rb", buffering=0) if larger else None  # type: ignore[attr-defined]  # noqa: SIM115 - for its life
+        self._file = Path(pixels.filename).open("rb", buffering=0) if larger else None  # type: ignore[union-attr]  # noqa: SIM115 - for its life
         self.resident = device.holds(resident_share, pixels.nbytes)
         self._on_device = self._uploaded() if self.resident else None
 
     def _uploaded(self) -> torch.Tensor:
         """All images on the device; the host never holds more than a part of them."""
         uploaded = torch.empty(self._pixels.shape, dtype=torch.uint8, device=self._device.torch)
-        each = max(1, _UPLOADED_BYTES // max(1, self._pixels[:1].nbytes))
-        for start in range(0, len(self._pixels), each):
-            rows = np.arange(start, min(start + each, len(self._pixels)))
+        count = self._pixels.shape[0]
+        each = max(1, _UPLOADED_BYTES * count // max(1, self._pixels.nbytes))
+        for start in range(0, count, each):
+            rows = np.arange(start, min(start + each, count))
             uploaded[start : start + each] = torch.from_numpy(self._gathered(rows))
         return uploaded
 
     def _gathered(self, rows: NDArray[np.int64]) -> Pixels:
         """A copy of some images."""
+        if isinstance(self._pixels, DecodedAnew):
+            return self._pixels.of(rows)
         if self._file is None:
             return np.asarray(self._pixels[rows])
         gathered = np.empty((len(rows), *self._pixels.shape[1:]), np.uint8)
@@ -179,7 +204,7 @@ class ImageSource:
                     return
                 chosen = torch.from_numpy(rows).to(self._device.torch, non_blocking=True)
                 yield self._on_device[chosen].permute(0, 3, 1, 2)
-        elif self._device.is_cpu:
+        elif self._device.is_cpu and not isinstance(self._pixels, DecodedAnew):
             for rows in batches:
                 yield torch.from_numpy(self._gathered(rows)).permute(0, 3, 1, 2)
         else:

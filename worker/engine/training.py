@@ -1,6 +1,7 @@
 """One job from its plan to its best weights: what `worker.jobs` calls."""
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -21,10 +22,10 @@ from core.zoo.estimates import FRAMEWORK_BYTES, memory
 from core.zoo.facts import DeviceFacts
 from worker.engine.augment import Augmentation, Normalisation
 from worker.engine.average import WeightAverage
-from worker.engine.cache import PreparationCancelledError
+from worker.engine.cache import NoRoomError, PreparationCancelledError
 from worker.engine.checkpoint import CheckpointFolder, newest_state
 from worker.engine.compiling import Compilation, part_of_fixed_shape
-from worker.engine.data import ImageSource, cached_pixels
+from worker.engine.data import DecodedAnew, ImageSource, Pixels, cached_pixels
 from worker.engine.device import Device, choose_device
 from worker.engine.errors import DivergedError, TooFewImagesError
 from worker.engine.loop import fit
@@ -40,6 +41,8 @@ from worker.objectives.classification import classification_objective
 from worker.objectives.detection import Detection
 from worker.objectives.objective import Objective
 from worker.objectives.regions import RegionMasks
+
+logger = logging.getLogger(__name__)
 
 # The learning rates of the recipes were found at batches of this size; larger ones gain little time on small networks and cost accuracy.
 _USUAL_BATCH = 64
@@ -93,7 +96,7 @@ def train(
     try:
         with team.leader_first():
             objective = build_objective(job, records, validation_rows.tolist(), device, settings, cancelled)
-            pixels = cached_pixels(records, fingerprint, plan.image_size, storage=storage, settings=settings, cancelled=cancelled)
+            pixels = pixels_of(records, fingerprint, plan.image_size, storage, settings, cancelled, link if saved is None else None)
     except PreparationCancelledError:
         return TrainingResult(link.asked())
     if isinstance(objective, RegionMasks) and not job.parent_model_key:
@@ -224,6 +227,30 @@ def build_objective(
         instances.keep_masks(job.plan.image_size, settings, cancelled)
         return instances
     return RegionMasks(records, job.annotation_kind, job.classes, job.plan.image_size, device, settings, cancelled, validation=validation)
+
+
+def pixels_of(
+    records: Sequence[Record],
+    fingerprint: str,
+    size: int,
+    storage: Storage,
+    settings: Settings,
+    cancelled: Callable[[], bool],
+    told: JobLink | None,
+) -> Pixels | DecodedAnew:
+    """The images from the cache, or where it has no room for them decoded as the training goes; `told` hears of that. Raises as `cached_pixels`."""
+    try:
+        return cached_pixels(records, fingerprint, size, storage=storage, settings=settings, cancelled=cancelled)
+    except NoRoomError as error:
+        logger.info("%s", error.what)
+        pixels = DecodedAnew(records, size, storage)
+        if told is not None:
+            told.noticed(
+                f"The images take {pixels.nbytes / 1e9:.1f} GB once decoded, for which this host's cache has no room: "
+                "they are decoded anew in each epoch. The numbers are the same, it takes longer.",
+                f"{error.remedy} A smaller input size needs less, too.",
+            )
+        return pixels
 
 
 def batch_size_of(job: TrainingJob, images: int, device: Device, devices: int = 1) -> int:

@@ -3,6 +3,7 @@
 Geometry of boxes is reckoned on the host, where the number of objects is known without asking the device; masks are moved on the device.
 """
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -12,11 +13,14 @@ from torch import Tensor
 
 from core.settings import Settings
 from worker.engine.augment import Matrices, resample
+from worker.engine.cache import NoRoomError
 from worker.objectives.objects import Objects
 from worker.objectives.scaled_masks import ScaledMasks, scaled_masks
 
 Floats = NDArray[np.float32]
 Targets = list[dict[str, Tensor]]
+
+logger = logging.getLogger(__name__)
 
 VISIBLE = 0.3  # share of an object's area that must still be in view for it to be asked for
 _SMALLEST = 1.0  # px of the network's input: a box of less has no pixel of its own
@@ -73,13 +77,15 @@ class MaskTargets:
         self._kept: ScaledMasks | None = None
 
     def keep(self, side: int, settings: Settings, cancelled: Callable[[], bool]) -> None:
-        """Have the masks scaled to a network's input of `side` px once for all; otherwise they are whenever they are asked for.
+        """Have the masks scaled to a network's input of `side` px once for all; otherwise, and where the cache has no room, whenever they are asked for.
 
         Raises:
-            UnavailableError: when the disk has not enough room.
             PreparationCancelledError: when `cancelled()` says so meanwhile.
         """
-        self._kept = ScaledMasks(self._objects, side, settings, cancelled)
+        try:
+            self._kept = ScaledMasks(self._objects, side, settings, cancelled)
+        except NoRoomError as error:
+            logger.warning("masks are scaled anew for each batch: %s", error.what)
 
     def of(self, rows: NDArray[np.int64], geometry: Matrices, side: int) -> Targets:
         """As `BoxTargets.of`, with `masks` [n, side, side] of 0 and 1."""

@@ -6,6 +6,7 @@ the overlapping masks go to further maps.
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,8 +21,10 @@ from core.datasets.deriving import classes_in, derive
 from core.datasets.records import Record
 from core.settings import Settings
 from core.vocabulary import AnnotationKind
-from worker.engine.cache import cached_array, identity_of
+from worker.engine.cache import Folder, NoRoomError, cached_array, identity_of
 from worker.engine.data import with_all_cores
+
+logger = logging.getLogger(__name__)
 
 Maps = NDArray[np.uint8] | NDArray[np.uint16]
 Regions = list[tuple[int, str]]  # class index and run-length encoded mask
@@ -58,8 +61,7 @@ class RegionMaps:
     """The maps of all records: `BACKGROUND`, `FIRST_CLASS` + class index, or `ignored_number`.
 
     What they take to be drawn, on which map each mask goes and how much it covers, is worked out once and kept beside them: a later job of the
-    host reads that alone. Methods raise UnavailableError when the disk has not enough room, and PreparationCancelledError when `cancelled()`
-    says so while something is worked out.
+    host reads that alone. Methods raise PreparationCancelledError when `cancelled()` says so while something is worked out.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class RegionMaps:
         settings: Settings,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Raises as the methods do."""
+        """Raises as the methods do, and UnavailableError when the disk is full to the brim."""
         self._records, self._kind, self._classes = records, kind, classes
         self._settings, self._cancelled = settings, cancelled
         self._dtype: type[np.generic] = np.uint16 if classes > _MOST_IN_A_BYTE else np.uint8
@@ -84,24 +86,34 @@ class RegionMaps:
         # Of each mask the number of the map it is drawn on, and how many pixels of its image it covers.
         self._layers_and_areas = self._cached("layers", (), (len(self._numbers), 2), self._look_at, range(len(records)), np.int64)
 
-    def at(self, size: int) -> Maps:
-        """The maps of all records stretched to a square, [records, maps, size, size]."""
-        shape = (len(self._records), int(self._layers_and_areas[:, 0].max(initial=0)) + 1, size, size)
+    @property
+    def count(self) -> int:
+        """How many maps the image needs that needs the most."""
+        return int(self._layers_and_areas[:, 0].max(initial=0)) + 1
+
+    def at(self, size: int) -> Maps | None:
+        """The maps of all records stretched to a square, [records, maps, size, size]; None where the cache has no room for them."""
 
         def draw(maps: Maps, row: int) -> None:
             self._draw(maps[row], row, (size, size))
 
-        maps: Maps = self._cached("masks", (size, self._classes), shape, draw, range(len(self._records)), self._dtype)
+        shape, rows = (len(self._records), self.count, size, size), range(len(self._records))
+        try:
+            maps: Maps = self._cached("masks", (size, self._classes), shape, draw, rows, self._dtype)
+        except NoRoomError as error:
+            logger.warning("masks are drawn anew for each batch: %s", error.what)
+            return None
         return maps
 
-    def drawn(self, row: int, size: Size) -> Maps:
-        """The maps of one image at that size, [maps, height, width]: so many as it needs."""
-        maps: Maps = np.zeros(self._shape(row, size), self._dtype)
+    def drawn(self, row: int, size: Size, count: int = 0) -> Maps:
+        """The maps of one image at that size, [maps, height, width]: `count`, or so many as it needs."""
+        needed, height, width = self._shape(row, size)
+        maps: Maps = np.zeros((count or needed, height, width), self._dtype)
         self._draw(maps, row, size)
         return maps
 
     def at_sizes(self, sizes: dict[int, Size]) -> Callable[[int], Maps]:
-        """What gives the maps of each of some rows at the size it has there, as `drawn`, from the cache."""
+        """What gives the maps of each of some rows at the size it has there, as `drawn`; from the cache, where that has the room."""
         shapes = {row: self._shape(row, size) for row, size in sizes.items()}
         ends = np.cumsum([int(np.prod(shape)) for shape in shapes.values()], dtype=np.int64).tolist()
         place = {row: slice(end - int(np.prod(shape)), end) for (row, shape), end in zip(shapes.items(), ends, strict=True)}
@@ -109,7 +121,12 @@ class RegionMaps:
         def draw(flat: Maps, row: int) -> None:
             flat[place[row]] = self.drawn(row, sizes[row]).reshape(-1)
 
-        flat = self._cached("judged", (self._classes, tuple(sizes.items())), (ends[-1] if ends else 0,), draw, list(sizes), self._dtype)
+        further = (self._classes, tuple(sizes.items()))
+        try:
+            flat = self._cached("judged", further, (ends[-1] if ends else 0,), draw, list(sizes), self._dtype)
+        except NoRoomError as error:
+            logger.warning("masks to judge by are drawn anew each time: %s", error.what)
+            return lambda row: self.drawn(row, sizes[row])
 
         def kept(row: int) -> Maps:
             maps: Maps = flat[place[row]].reshape(shapes[row])
@@ -153,7 +170,7 @@ class RegionMaps:
 
     def _cached(
         self,
-        folder: str,
+        folder: Folder,
         further: tuple[Any, ...],
         shape: tuple[int, ...],
         fill_row: Callable[[Any, int], None],

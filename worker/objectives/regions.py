@@ -67,12 +67,12 @@ class RegionMasks:
         self.classes = tuple(classes)
         self._records = records
         self._truth = RegionMaps(records, kind, len(classes), settings, cancelled)
-        self._maps = self._truth.at(size)
+        self._size, self._maps = size, self._truth.at(size)
         self._kept_sizes = {row: self._judged_size(row) for row in validation}
         self._kept = self._truth.at_sizes(self._kept_sizes)
-        apart = self._maps.shape[1] == 1  # one map says it all where no two masks share a place
+        apart = self._truth.count == 1  # one map says it all where no two masks share a place
         self.exclusive = apart if exclusive is None else exclusive
-        resident = device.holds(_RESIDENT_SHARE, self._maps.nbytes)
+        resident = self._maps is not None and device.holds(_RESIDENT_SHARE, self._maps.nbytes)
         self._on_device = torch.from_numpy(np.array(self._maps)).to(device.torch) if resident else None
 
     def shares(self, rows: Rows) -> Tensor:
@@ -111,7 +111,12 @@ class RegionMasks:
     def _maps_of(self, rows: Rows, device: torch.device) -> Tensor:
         if self._on_device is not None:
             return self._on_device[torch.from_numpy(rows).to(device, non_blocking=True)].to(torch.int16)
-        return torch.from_numpy(self._maps[rows].astype(np.int16)).to(device, non_blocking=True)
+        if self._maps is not None:
+            maps = self._maps[rows].astype(np.int16)
+        else:
+            size, count = (self._size, self._size), self._truth.count
+            maps = np.stack([self._truth.drawn(row, size, count).astype(np.int16) for row in rows.tolist()])
+        return torch.from_numpy(maps).to(device, non_blocking=True)
 
 
 def judged_size(width: int, height: int) -> Size:

@@ -29,7 +29,7 @@ class ScaledMasks:
     """The masks of all objects at an input of `side` px, in the cache of the host."""
 
     def __init__(self, objects: Objects, side: int, settings: Settings, cancelled: Callable[[], bool]) -> None:
-        """Raises UnavailableError when the disk has not enough room, PreparationCancelledError when `cancelled()` says so meanwhile."""
+        """Raises NoRoomError when the cache has not enough room, PreparationCancelledError when `cancelled()` says so meanwhile."""
         self.side = side
         self._objects = objects
         self._windows = windows_of(objects, side)

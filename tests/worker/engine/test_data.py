@@ -1,6 +1,7 @@
 """Decoded once, shared, whole or not at all; batches that leave no image out."""
 
 import io
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -14,11 +15,30 @@ from PIL import Image
 from core.datasets.records import load_records
 from core.errors import UnavailableError
 from worker.engine import data
-from worker.engine.data import ImageSource, PreparationCancelledError, batches_of, cached_pixels, decode, epoch_order
+from worker.engine.cache import NoRoomError, cached_array
+from worker.engine.data import DecodedAnew, ImageSource, PreparationCancelledError, batches_of, cached_pixels, decode, epoch_order
 from worker.engine.device import Device
 from worker.engine.errors import UnreadableImageError
 
 CPU = Device(torch.device("cpu"), "CPU", False)
+
+
+class Elsewhere(Device):
+    """A device that is the host and says it is not: the streamed path, step by step."""
+
+    @property
+    def is_cpu(self) -> bool:
+        return False
+
+    def free_bytes(self) -> int:
+        return 0
+
+
+class Roomy(Elsewhere):
+    """The same, with room for all images."""
+
+    def free_bytes(self) -> int:
+        return 1 << 40
 
 
 def encoded(image: Image.Image, kind: str) -> bytes:
@@ -82,6 +102,53 @@ def test_a_full_disk_is_said(bench: Any, records: list[Any]) -> None:
         cached_pixels(records, "abc", 24, storage=bench.storage, settings=bench.settings)
 
 
+def test_the_cache_keeps_to_its_bound_and_takes_nothing_that_is_in_use(bench: Any) -> None:
+    """Room for two of three arrays: the least recently used goes, but none that is mapped, and nothing where that would not be enough."""
+    settings = bench.settings.model_copy(update={"cache_bytes": 2500})
+
+    def array(folder: Any, name: str, size: int = 1000) -> Any:
+        return cached_array(folder, name, (size,), lambda values: values.fill(len(name)), settings=settings)
+
+    def there() -> set[str]:
+        return {path.stem for path in settings.cache.glob("*/*.npy")}
+
+    used = array("pixels", "used")
+    array("masks", "idle")
+    array("pixels", "new")
+    assert there() == {"used", "new"} and (used == 4).all()
+    with pytest.raises(NoRoomError, match="cache"):
+        array("pixels", "larger", 2000)
+    assert there() == {"used", "new"}
+    another = subprocess.run(  # another process sees what is in use, too
+        [sys.executable, "-c", IN_ANOTHER_PROCESS, str(settings.cache / "pixels")], capture_output=True, text=True, check=True
+    )
+    assert another.stdout.split() == ["new.npy", "True", "used.npy", "False"]
+    del used
+    array("judged", "larger", 2000)
+    assert there() == {"larger"}
+
+
+IN_ANOTHER_PROCESS = """
+import pathlib, sys
+from worker.engine.cache import _unused
+for path in sorted(pathlib.Path(sys.argv[1]).glob("*.npy")):
+    print(path.name, _unused(path))
+"""
+
+
+@pytest.mark.parametrize("device", [CPU, Elsewhere(torch.device("cpu"), "", False), Roomy(torch.device("cpu"), "", False)])
+def test_what_the_cache_has_no_room_for_is_decoded_as_it_is_asked_for(bench: Any, records: list[Any], device: Device) -> None:
+    pixels = cached_pixels(records, "abc", 24, storage=bench.storage, settings=bench.settings)
+    anew = DecodedAnew(records, 24, bench.storage)
+    assert (anew.shape, anew.nbytes) == (pixels.shape, pixels.nbytes)
+    batches = batches_of(epoch_order(len(records), 0, 1), 6)
+    for kept, decoded in zip(ImageSource(pixels, device).stream(batches), ImageSource(anew, device).stream(batches), strict=True):
+        assert torch.equal(kept, decoded)
+    bench.storage.delete(records[5].key)
+    with pytest.raises(UnreadableImageError):
+        list(ImageSource(anew, CPU).stream(batches))
+
+
 @pytest.mark.parametrize(
     ("image", "kind"),
     [
@@ -121,24 +188,6 @@ def test_every_epoch_has_its_own_order() -> None:
     assert (epoch_order(50, 1, 1) == epoch_order(50, 1, 1)).all()
     assert (epoch_order(50, 1, 1) != epoch_order(50, 1, 2)).any()
     assert (epoch_order(50, 1, 1) != epoch_order(50, 2, 1)).any()
-
-
-class Elsewhere(Device):
-    """A device that is the host and says it is not: the streamed path, step by step."""
-
-    @property
-    def is_cpu(self) -> bool:
-        return False
-
-    def free_bytes(self) -> int:
-        return 0
-
-
-class Roomy(Elsewhere):
-    """The same, with room for all images."""
-
-    def free_bytes(self) -> int:
-        return 1 << 40
 
 
 @pytest.mark.parametrize(

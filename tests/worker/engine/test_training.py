@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from small_networks import INSTANCES, REGIONS
 
 from core.db.tables import Dataset
 from core.zoo import estimates
@@ -436,6 +438,23 @@ def test_progress_tells_how_far_and_how_long(bench: Any) -> None:
     assert link.events[0].epoch == 1 and link.events[0].step == 1 and link.events[0].epochs == 4
     fractions = [event.fraction for event in link.events]
     assert fractions == sorted(fractions) and fractions[-1] <= 1
+
+
+@pytest.mark.parametrize("kind", ["classes", "regions", "instances"])
+def test_a_set_that_the_cache_has_no_room_for_trains_to_the_same_numbers(bench: Any, kind: str) -> None:
+    if kind == "classes":
+        dataset, options = bench.stripes(per_class=8), {}
+    else:
+        dataset = bench.squares(images=8)
+        options = {"kind": "instances", "spec": REGIONS if kind == "regions" else INSTANCES, "image_size": 64, "batch_size": 4}
+    kept = bench.train(bench.job(dataset, task="kept", epochs=2, **options))[1]
+    assert not [notice for notice in kept.notices if "decoded anew" in notice]
+    shutil.rmtree(bench.settings.cache)
+    bench.settings.cache_bytes = 2000  # what is known of the masks finds room, no image does
+    anew = bench.train(bench.job(dataset, task="anew", epochs=2, **options))[1]
+    assert [notice for notice in anew.notices if "decoded anew" in notice and "the same" in notice]
+    assert numbers(kept) == numbers(anew)
+    assert not list(bench.settings.cache.glob("pixels/*.npy"))
 
 
 def test_no_step_waits_for_a_checkpoint_that_is_still_being_written(
