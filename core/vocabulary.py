@@ -123,6 +123,8 @@ METRIC_NAMES = {
     "ap_medium": "AP of medium objects (up to 96² px)",
     "ap_large": "AP of large objects",
     "ar": "Average recall",
+    "ar_1": "Average recall of 1 object an image",
+    "ar_10": "Average recall of 10 objects an image",
     "box_ap": "AP 50:95 of the boxes",
     "box_ap50": "AP 50 of the boxes",
     "dice": "Dice",

@@ -254,12 +254,14 @@ class _MultiLabelEvaluator:
         metrics: dict[str, Any] = {"accuracy": float((said == labels).float().mean())}
         score = 0.0
         never: list[str] = []
+        class_ap = torch.full((labels.shape[1],), torch.nan)
         if bool(present.any()):
             precision = of_each_class(binary_average_precision, probabilities, lambda number: labels[:, number], present)
             score = metrics["map"] = float(precision[present].mean())
             f1 = multilabel_f1_score(decided, truth, count, average="none")
             metrics["micro_f1"] = float(multilabel_f1_score(decided, truth, count, average="micro"))
             metrics["macro_f1"] = float(f1[present].mean())
+            class_ap = precision.where(present, torch.tensor(torch.nan))[: labels.shape[1]]
             never = [name for name, lost in zip(self._classes, no_better_than_chance(precision, truth).tolist(), strict=False) if lost]
         ranked = present & (truth.sum(0) < len(truth))
         if bool(ranked.any()):
@@ -275,6 +277,7 @@ class _MultiLabelEvaluator:
             "confidence": probabilities.half(),
             "losses": losses,
             "thresholds": thresholds,
+            "class_ap": class_ap,  # NaN where no image shows the class
             "counts": counts,  # per class: true positives, false positives, false negatives, true negatives
         }
         trained_loss = float(self._trained_loss(logits, labels.float()))

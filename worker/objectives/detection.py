@@ -125,7 +125,8 @@ class DetectionEvaluator:
         )
         judged = judge(self._objects, rows, found, len(self._classes), by_masks=self._instances)
         self.recalls = judged.recalls
-        metrics = judged.metrics
+        # Of up to 100 objects an image average recall is among the metrics already, as `ar`.
+        metrics = judged.metrics | {name: value for name, value in judged.recalls.items() if name != "ar_100"}
         if self._instances and metrics:
             boxes = judge(self._objects, rows, found, len(self._classes), by_masks=False).metrics
             metrics |= {"box_ap": boxes["ap"], "box_ap50": boxes["ap50"]}

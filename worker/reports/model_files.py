@@ -153,13 +153,25 @@ def model_card(
         "spec": {**asdict(job.spec), "task_types": [task_type.value for task_type in job.spec.task_types]},
         "software": {"python": platform.python_version()} | {name: found for name in _SOFTWARE if (found := _version(name))},
     }
-    if "counts" in best.details:
-        card["per_class"] = per_class(best.details["counts"], job.classes, "dice" if score_name_of(job) == "dice" else "f1")
+    if numbers := class_numbers(best.details, job.classes, "dice" if score_name_of(job) == "dice" else "f1"):
+        card["per_class"] = numbers
     if "exclusive" in best.details:
         card["exclusive"] = bool(best.details["exclusive"])  # whether a place belongs to one class at most
     if "thresholds" in best.details:
         card["thresholds"] = [round(float(value), 6) for value in best.details["thresholds"]]
     return card
+
+
+def class_numbers(details: dict[str, Tensor], classes: Sequence[str], overlap: str) -> dict[str, dict[str, float | None]]:
+    """All that an evaluation's details tell of each class: average precision and what `per_class` gives; empty where they tell nothing."""
+    found: dict[str, dict[str, float | None]] = {name: {} for name in classes}
+    for name, key in (("ap", "class_ap"), ("ap50", "class_ap50")):
+        for label, value in zip(classes, details[key].tolist() if key in details else (), strict=False):
+            found[label][name] = value if value == value else None  # NaN where no image shows the class
+    if "counts" in details:
+        for label, values in per_class(details["counts"], classes, overlap).items():
+            found[label] |= values
+    return found if any(found.values()) else {}
 
 
 def per_class(counts: Tensor, classes: Sequence[str], overlap: str) -> dict[str, dict[str, float | None]]:

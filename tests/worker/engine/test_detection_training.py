@@ -6,6 +6,7 @@ from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -28,7 +29,9 @@ def job_of(bench: Any, dataset: Any, kind: str = "boxes", **changes: Any) -> Any
 def test_a_detector_learns_and_leaves_a_model_that_can_be_tried(bench: Any, kind: str) -> None:
     job = job_of(bench, bench.squares(images=12), kind, epochs=3)
     result, link = bench.train(job)
-    assert {"ap", "ap50", "ap75", "ar"} <= result.metrics.keys() and result.score == max(values["score"] for _, values in link.epochs)
+    assert {"ap", "ap50", "ap75", "ar", "ar_1", "ar_10"} <= result.metrics.keys() and result.score == max(
+        values["score"] for _, values in link.epochs
+    )
     assert ("box_ap" in result.metrics) == (kind == "instances")
     assert result.baseline is None
     assert link.epochs[-1][1]["val_loss"] < link.epochs[0][1]["val_loss"]
@@ -41,6 +44,9 @@ def test_a_detector_learns_and_leaves_a_model_that_can_be_tried(bench: Any, kind
         assert min(Image.open(BytesIO(bench.storage.read(key))).size) > 50
     card = json.loads(bench.storage.read("models/m/model_card.json"))
     assert len(card["thresholds"]) == 2 and card["metrics"]["ap50"] == result.metrics["ap50"]
+    for name in ("ap", "ap50"):
+        of_classes = [values[name] for values in card["per_class"].values() if values[name] is not None]
+        assert np.mean(of_classes) == pytest.approx(result.metrics[name], abs=1e-6), "the mean over the classes that images show"
 
     image = (bench.folder / "squares" / "images" / "1.png").read_bytes()
     answer = predict("models/m", image, storage=bench.storage, settings=bench.settings)

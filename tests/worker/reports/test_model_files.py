@@ -16,7 +16,7 @@ from core.errors import BadDataError, ConflictError, NotFoundError
 from worker.engine.data import decode
 from worker.link import Ask, TrainingResult
 from worker.reports.inference import load_model, predict, predict_all
-from worker.reports.model_files import write_model
+from worker.reports.model_files import class_numbers, write_model
 
 
 def make_model(bench: Any, job: Any, key: str = "models/m1") -> tuple[TrainingResult, dict[str, str]]:
@@ -101,12 +101,23 @@ def test_a_loaded_model_computes_what_was_judged(bench: Any) -> None:
 
 def test_several_labels_have_thresholds(bench: Any) -> None:
     job = bench.job(bench.several_labels(), epochs=6)
-    _, report = make_model(bench, job)
+    result, report = make_model(bench, job)
     assert {"curves", "classes", "best_and_worst", "training_report"} == set(report)
+    told = json.loads(bench.storage.read("models/m1/model_card.json"))["per_class"]
+    assert np.mean([values["ap"] for values in told.values()]) == pytest.approx(result.metrics["map"], abs=1e-6)
+    assert np.mean([values["f1"] for values in told.values()]) == pytest.approx(result.metrics["macro_f1"], abs=1e-6)
     answer = predict("models/m1", (bench.folder / "several" / "3.png").read_bytes(), storage=bench.storage, settings=bench.settings)
     assert {item["label"]: item["present"] for item in answer["labels"]} == {"left": True, "right": True}
     nothing = predict("models/m1", (bench.folder / "several" / "0.png").read_bytes(), storage=bench.storage, settings=bench.settings)
     assert {item["label"]: item["present"] for item in nothing["labels"]} == {"left": False, "right": False}
+
+
+def test_of_a_class_without_validation_images_nothing_is_known() -> None:
+    detector = {"class_ap": torch.tensor([0.5, torch.nan]), "class_ap50": torch.tensor([0.75, torch.nan])}
+    assert class_numbers(detector, ["a", "b"], "f1") == {"a": {"ap": 0.5, "ap50": 0.75}, "b": {"ap": None, "ap50": None}}
+    version_before = {"counts": torch.tensor([[1, 1, 0, 2], [0, 0, 0, 4]])}
+    assert class_numbers(version_before, ["a", "b"], "f1")["a"] == {"f1": pytest.approx(2 / 3), "precision": 0.5, "recall": 1.0}
+    assert class_numbers({}, ["a"], "f1") == {}
 
 
 def test_a_model_is_a_start_for_another(bench: Any) -> None:
