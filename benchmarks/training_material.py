@@ -1,4 +1,4 @@
-"""What the training benchmarks share: JPEGs of 500 × 375 that tell something, an installation in a folder, jobs, and a link that only listens."""
+"""What the training benchmarks share: images that tell something, an installation in a folder, jobs, and a link that only listens."""
 
 import json
 import os
@@ -98,17 +98,26 @@ class Listener:
 
 @dataclass
 class Bench:
-    """An installation of its own in a folder, with one dataset."""
+    """An installation of its own in a folder, with one dataset; in a folder where there is one already, that one.
+
+    The dataset is JPEGs of 500 × 375 px with a class each, with `boxes` with a box each, or with `scattered` the sample's digits scattered over
+    photographs, with boxes and masks.
+    """
 
     home: Path
     images: int
     boxes: bool = False
+    scattered: bool = False
 
     def __post_init__(self) -> None:
         os.environ |= {"STATIONMASTER_HOME": str(self.home), "STATIONMASTER_LOG_LEVEL": "WARNING"}
+        from sqlalchemy import select
+
+        from core.datasets import samples, scattered_digits
         from core.datasets.importing import import_dataset
         from core.db.migrate import upgrade
         from core.db.session import Database
+        from core.db.tables import Dataset
         from core.settings import Settings
         from core.storage import Storage
 
@@ -116,13 +125,21 @@ class Bench:
         self.database, self.storage = Database.of(self.settings), Storage.of(self.settings)
         upgrade(self.database)
         self.source = self.home / "source"
-        write_images(self.source, self.images, boxes=self.boxes)
+        with self.database.read() as session:
+            self.dataset = session.scalar(select(Dataset).where(Dataset.name == "bench"))
+        if self.dataset is not None:
+            return
+        if self.scattered:
+            scattered_digits.write(self.source, *samples.load_digits(), images=self.images)
+        else:
+            write_images(self.source, self.images, boxes=self.boxes)
         self.dataset = import_dataset(
             self.database, self.storage, self.settings, workspace="default", person="cli", name="bench", source=str(self.source)
         )
 
-    def job(self, network: str, *, task: str = "bench", generation: int = 1, **plan: Any) -> Any:
-        """A job of this dataset by auto's recipe with what is given."""
+    def job(self, network: str, *, task_type: str = "", task: str = "bench", generation: int = 1, **plan: Any) -> Any:
+        """A job of this dataset by auto's recipe with what is given; without a task type the first that the images are annotated for."""
+        from core.datasets.listing import annotation_sets_for
         from core.db.tables import Dataset
         from core.tasks.hyperparameters import TrainingPlan
         from core.vocabulary import AnnotationKind, TaskType
@@ -132,19 +149,22 @@ class Bench:
         from worker.link import TrainingJob
 
         spec = find_spec(network, settings=self.settings)
-        task_type = TaskType.OBJECT_DETECTION if self.boxes else TaskType.SINGLE_LABEL
+        wanted = TaskType(task_type or ("object-detection" if self.boxes or self.scattered else "single-label"))
+        kinds = (
+            [AnnotationKind.INSTANCES] if spec.instances_only else [kind for kind in wanted.kinds if kind is not AnnotationKind.INSTANCES]
+        )
         with self.database.read() as session:
             annotations = next(
-                one for one in session.get_one(Dataset, self.dataset.id).annotation_sets if AnnotationKind(one.kind) in task_type.kinds
+                one for one in annotation_sets_for(session.get_one(Dataset, self.dataset.id), wanted) if AnnotationKind(one.kind) in kinds
             )
-            recipe = auto_plan(spec, task_type, facts_of(session, self.dataset, annotations))
+            recipe = auto_plan(spec, wanted, facts_of(session, self.dataset, annotations))
             return TrainingJob(
                 task_id=task,
                 job_id=f"{task}-1",
                 job_number=1,
                 generation=generation,
                 task_name="bench",
-                task_type=task_type,
+                task_type=wanted,
                 spec=spec,
                 plan=TrainingPlan(**{**recipe.model_dump(), **plan}),
                 dataset_id=self.dataset.id,

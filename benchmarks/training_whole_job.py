@@ -11,19 +11,12 @@ less), `memory` by peak (of the GPU where there is one), and both accuracies.
 
 import argparse
 import json
-import os
-import resource
-import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from training_material import ROOT, Bench, Listener, on_device
-
-AUGMENTATIONS = {"horizontal_flip": False, "resized_crop": True, "translation": True, "translation_percent": 5, "colour_jitter": True}
-WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+from training_material import Bench, Listener, on_device
+from training_reference import AUGMENTATIONS, WORKERS, busy_seconds, compared, peak_bytes, play_both
 
 
 def ours(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -49,15 +42,6 @@ def ours(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     about = {"learning_rate": job.plan.learning_rate, "weight_decay": job.plan.weight_decay, "label_smoothing": job.plan.label_smoothing}
     (folder / "reference.json").write_text(json.dumps({**sides, **about, "mean": job.spec.mean, "std": job.spec.std}))
     return {"seconds": seconds, "cpu_seconds": busy, "accuracy": result.metrics["accuracy"], "peak_bytes": peak_bytes()}
-
-
-def peak_bytes() -> int:
-    """The most memory that tensors took on the GPU; without one, the most that this process took of the host's."""
-    import torch
-
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def reference(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -128,9 +112,7 @@ def reference(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 right += int((network(images.to(device)).argmax(1).cpu() == labels).sum())
         best = max(best, right / len(about["validation"]))
     torch.save(network.state_dict(), folder / "reference.pt")
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    busy = time.process_time() + children.ru_utime + children.ru_stime
-    return {"seconds": time.perf_counter() - began, "cpu_seconds": busy, "accuracy": best, "peak_bytes": peak_bytes()}
+    return {"seconds": time.perf_counter() - began, "cpu_seconds": busy_seconds(), "accuracy": best, "peak_bytes": peak_bytes()}
 
 
 def main() -> None:
@@ -150,12 +132,7 @@ def main() -> None:
     if asked.side:
         print(json.dumps(ours(asked, asked.folder) if asked.side == "ours" else reference(asked, asked.folder)))
         return
-    numbers = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for side in ("ours", "reference"):
-            command = [sys.executable, __file__, *sys.argv[1:], "--side", side, "--folder", folder]
-            played = subprocess.run(command, cwd=ROOT / "benchmarks", stdout=subprocess.PIPE, text=True, check=True)
-            numbers[side] = json.loads(played.stdout.splitlines()[-1])
+    numbers = play_both(__file__)
     print(
         json.dumps(
             {
@@ -165,10 +142,7 @@ def main() -> None:
                 "batch_size": asked.batch_size,
                 "images": asked.images,
                 "epochs": asked.epochs,
-                "speedup": round(numbers["reference"]["seconds"] / numbers["ours"]["seconds"], 2),
-                "memory": round(numbers["ours"]["peak_bytes"] / numbers["reference"]["peak_bytes"], 3),
-                "cpu_speedup": round(numbers["reference"]["cpu_seconds"] / numbers["ours"]["cpu_seconds"], 2),
-                **{side: {name: round(value, 3) for name, value in values.items()} for side, values in numbers.items()},
+                **compared(numbers),
             }
         )
     )
