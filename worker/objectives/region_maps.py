@@ -5,7 +5,6 @@ the overlapping masks go to further maps.
 """
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from core.datasets import masks
-from core.datasets.deriving import classes_in, derive
+from core.datasets.deriving import OBJECTS, classes_in, derive
 from core.datasets.records import Record
 from core.settings import Settings
 from core.vocabulary import AnnotationKind
@@ -81,7 +80,9 @@ class RegionMaps:
         self._numbers = np.array([number for found in numbers for number in found], np.int64)
         content = hashlib.sha256(kind.encode())
         for record in records:
-            content.update(json.dumps([record.width, record.height, record.value]).encode())
+            content.update(f"{record.width} {record.height}".encode())
+            for number, rle in record.value[OBJECTS[kind]]:
+                content.update(f" {number} {rle}".encode())
         self._identity = identity_of(_FORMAT, content.hexdigest(), positions=[record.position for record in records])
         # Of each mask the number of the map it is drawn on, and how many pixels of its image it covers.
         self._layers_and_areas = self._cached("layers", (), (len(self._numbers), 2), self._look_at, range(len(records)), np.int64)
