@@ -32,9 +32,16 @@ SCORES = {"object-detection": "ap50", "object-segmentation": "dice", "multi-labe
 
 def job_of(bench: Bench, asked: argparse.Namespace) -> Any:
     """What both sides train."""
-    plan = {**AUGMENTATIONS, "rotation": False, "image_size": asked.image_size, "batch_size": asked.batch_size, "epochs": asked.epochs}
-    typed = {name: json.loads(value) for name, value in (pair.split("=", 1) for pair in asked.set)}
-    return bench.job(asked.network or NETWORKS[asked.task_type], task_type=asked.task_type, **plan, early_stop=False, **typed)
+    plan = {
+        **AUGMENTATIONS,
+        "rotation": False,
+        "early_stop": False,
+        "image_size": asked.image_size,
+        "batch_size": asked.batch_size,
+        "epochs": asked.epochs,
+    }
+    plan |= {name: json.loads(value) for name, value in (pair.split("=", 1) for pair in asked.set)}
+    return bench.job(asked.network or NETWORKS[asked.task_type], task_type=asked.task_type, **plan)
 
 
 def ours(asked: argparse.Namespace) -> dict[str, Any]:
