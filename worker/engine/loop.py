@@ -15,7 +15,7 @@ from worker.engine.augment import Drawn
 from worker.engine.checkpoint import Best
 from worker.engine.data import batches_of, epoch_order
 from worker.engine.errors import DivergedError
-from worker.engine.memory import beyond_return, mended
+from worker.engine.memory import beyond_return, mended, smaller_judging
 from worker.engine.run import Rows, Run, train_mode
 from worker.engine.schedule import learning_rate_factor, set_learning_rate
 from worker.engine.state import pack
@@ -157,14 +157,13 @@ def evaluate(run: Run) -> Evaluation | Ask:
     agree_on_statistics(run)
     run.network.eval()
     with run.compilation.aside(), run.average.in_place() if run.average is not None else nullcontext():
-        return mended(run, lambda: _pass_over_validation(run))
+        return mended(run, lambda: _pass_over_validation(run), smaller_judging)
 
 
 def _pass_over_validation(run: Run) -> Evaluation | Ask:
     """The processes of a team take turns with the batches; the leader judges their outputs in the order of the batches."""
     evaluator = run.objective.evaluator()
-    batch_size = 2 * run.at_once
-    batches = batches_of(run.validation_rows, batch_size)
+    batches = batches_of(run.validation_rows, run.judged_at_once)
     with closing(run.source.stream(batches[run.team.rank :: run.team.size])) as stream:
         for first in range(0, len(batches), run.team.size):
             if asked := run.team.heard(run.link.asked()):

@@ -66,6 +66,11 @@ class Run:
         return -(-self.state.batch_size // (self.state.accumulation * self.team.size))
 
     @property
+    def judged_at_once(self) -> int:
+        """The most images that go through the network of one process at once in judging, which keeps nothing for a backward pass."""
+        return max(1, 2 * self.at_once // self.state.judging_parts)
+
+    @property
     def too_few_for_statistics(self) -> bool:
         """Whether some images would go through the network alone, which batch normalisation cannot learn from."""
         smallest = len(self.train_rows) // self.steps // self.team.size

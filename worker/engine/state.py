@@ -19,6 +19,7 @@ class State:
     batch_size: int  # images per step
     accumulation: int = 1  # parts in which a step's batch goes through the network
     planned_parts: int = 1  # the plan's `parts` that are in `accumulation` already
+    judging_parts: int = 1  # by so much fewer images are judged at once than would be, because memory was short
     epoch: int = 0  # epochs finished and judged
     step: int = 0  # steps done in the epoch in work
     loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))  # over the images of the epoch in work, without label smoothing

@@ -56,8 +56,8 @@ class Link:
     def noticed(self, message, remedy=""):
         told["notices"].append(message)
 
-poor = options.get("images_that_fit")
-if poor and team.rank == options["poor_rank"]:
+poor, judged = options.get("images_that_fit", 1e9), options.get("judged_that_fit", 1e9)
+if min(poor, judged) < 1e9 and team.rank == options["poor_rank"]:
     network, images = None, 0
     def fail_where_too_many():
         if images > poor:
@@ -68,6 +68,8 @@ if poor and team.rank == options["poor_rank"]:
             images = len(arguments[0])
             if not options.get("in_backward"):
                 fail_where_too_many()
+        elif module is network and len(arguments[0]) > judged:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
     def at_the_end_of_the_backward_pass(_):
         told["launched"].append(len(team._sums._under_way))
         if options.get("in_backward"):
@@ -205,6 +207,16 @@ def test_what_one_has_no_memory_for_all_do_in_smaller_parts(bench: Any, poor_ran
         assert "2 at a time" in [notice for notice in one["notices"] if "out of memory" in notice][-1]
     saved = newest(bench.storage, job.checkpoint_folder)
     assert saved is not None and saved.state["state"]["accumulation"] == 4
+
+
+def test_what_one_has_no_memory_to_judge_all_judge_in_smaller_parts(bench: Any) -> None:
+    job = bench.job(bench.stripes(), epochs=2, batch_size=4)  # 12 validation images in three batches: each process has one at first
+    leader, follower = train_together(bench, job, judged_that_fit=1, poor_rank=1)
+    assert leader["score"] is not None and leader["metrics"] == follower["metrics"]
+    for one in (leader, follower):
+        assert [notice for notice in one["notices"] if "while judging" in notice][-1].endswith(" 1 at a time.")
+    saved = newest(bench.storage, job.checkpoint_folder)
+    assert saved is not None and saved.state["state"]["accumulation"] == 1
 
 
 def test_sums_begin_within_the_backward_pass_and_one_that_fails_in_it_keeps_nobody_waiting(bench: Any) -> None:

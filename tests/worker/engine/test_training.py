@@ -289,17 +289,18 @@ def _train_until_diverged(bench: Any, job: Any) -> None:
 
 
 @pytest.fixture
-def memory_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any, int], bool]], list[int]]:
-    """Have the device run out of memory in the forward pass of training wherever it does not fit; gives the sizes of what went through."""
+def memory_for(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
+    """Have the device run out of memory in a forward pass wherever it does not fit; gives the sizes of what went through in training."""
 
-    def limit(fits: Callable[[Any, int], bool]) -> list[int]:
+    def limit(fits: Callable[[Any, int], bool], judging: Callable[[int], bool] = lambda images: True) -> list[int]:
         went_through: list[int] = []
 
         def allocate(network: Any, inputs: tuple[torch.Tensor]) -> None:
+            images = len(inputs[0])
+            if not (fits(network, images) if network.training else judging(images)):
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
             if network.training:
-                if not fits(network, len(inputs[0])):
-                    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-                went_through.append(len(inputs[0]))
+                went_through.append(images)
 
         def limited(*arguments: Any, **rest: Any) -> torch.nn.Module:
             network = real(*arguments, **rest)
@@ -323,6 +324,27 @@ def test_out_of_memory_is_mended_by_smaller_parts(bench: Any, memory_for: Any) -
     assert set(went_through) == {4} and sum(went_through) == 3 * 36, "every image of every epoch, none twice"
     state = newest(bench.storage, job.checkpoint_folder)
     assert state is not None and state.state["state"]["accumulation"] == 4
+
+
+@pytest.mark.parametrize("singles", [False, True])
+def test_judging_goes_in_parts_of_its_own(bench: Any, memory_for: Any, singles: bool) -> None:
+    job = bench.job(bench.stripes(per_class=8), epochs=2)
+    went_through = memory_for(lambda _, images: not singles or images == 1, lambda images: images == 1)
+    result, link = bench.train(job)
+    assert result.score is not None
+    assert [notice.rpartition("go through it ")[2] for notice in link.notices if "while judging" in notice][-1] == "1 at a time."
+    state = newest(bench.storage, job.checkpoint_folder)
+    assert state is not None and state.state["state"]["accumulation"] == (12 if singles else 1), "training goes on as it did"
+    assert set(went_through) == {1 if singles else 12}
+    if not singles:  # what was found out is kept
+        _, again = bench.train(replace(job, generation=2, plan=job.plan.model_copy(update={"epochs": 3})))
+        assert not again.notices
+
+
+def test_not_even_one_image_can_be_judged(bench: Any, memory_for: Any) -> None:
+    memory_for(lambda *_: True, lambda _: False)
+    with pytest.raises(OutOfMemoryError, match="32 px"):
+        bench.train(bench.job(bench.stripes(per_class=8)))
 
 
 def free_for(job: Any, images: int, monkeypatch: pytest.MonkeyPatch) -> None:
