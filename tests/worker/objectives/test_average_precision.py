@@ -12,9 +12,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from core.datasets import masks
+from core.datasets.combining import choose_parts, combine_datasets
 from core.datasets.exporting import export_dataset
 from core.datasets.records import load_records
 from core.db.tables import Dataset
+from core.vocabulary import AnnotationKind
 from worker.objectives.average_precision import IGNORED, Found, judge
 from worker.objectives.detection import Detection
 from worker.objectives.objects import Objects
@@ -161,3 +163,35 @@ def test_boxes_that_follow_from_masks_are_as_large_as_these(bench: Any, document
     records = records_of(bench, bench.import_folder(bench.folder / "coco"), "instances")
     expected = [masks.area(one["segmentation"]["counts"], WIDTH, HEIGHT) for one in document["annotations"] if not one["iscrowd"]]
     assert sorted(Objects.of_instances(records).areas.tolist()) == sorted(expected)
+
+
+@pytest.mark.parametrize("kind", [AnnotationKind.BOXES, AnnotationKind.INSTANCES])
+def test_what_is_ignored_goes_into_combinations_and_what_follows_from_them(
+    bench: Any, document: dict[str, Any], kind: AnnotationKind
+) -> None:
+    first = bench.import_folder(bench.folder / "coco", "first")
+    second = bench.squares(images=2, name="second")
+    with bench.database.read() as session:
+        parts = choose_parts([session.get_one(Dataset, one.id) for one in (first, second)], kind)
+        together = combine_datasets(
+            bench.database,
+            bench.storage,
+            bench.settings,
+            workspace="default",
+            person="cli:test",
+            name="both",
+            parts=parts,
+            only=["class 1"],
+        )
+    before, after = (records_of(bench, one, kind) for one in (first, together))
+    crowds = [item[1:] for record in before for item in record.value.get("ignored", ()) if item[0] == 1]
+    assert crowds and [item[1:] for record in after for item in record.value.get("ignored", ())] == crowds
+    read = Objects.of_boxes if kind is AnnotationKind.BOXES else Objects.of_instances
+    was, now = read(before), read(after)
+    assert now.areas.tolist() == was.areas[was.labels == 1].tolist()
+    if kind is AnnotationKind.INSTANCES:
+        boxes, regions = records_of(bench, together, "boxes"), records_of(bench, together, "regions")
+        assert Objects.of_boxes(boxes).areas.tolist() == now.areas.tolist(), "an object is as large as its mask"
+        around = [list(masks.box(rle, WIDTH, HEIGHT)) for (rle,) in crowds]
+        assert [item[1:] for record in boxes for item in record.value.get("ignored", ())] == around
+        assert [[record.value["ignored"]] for record in regions if "ignored" in record.value] == crowds
