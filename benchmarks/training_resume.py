@@ -53,11 +53,19 @@ def main() -> None:
             begun.append(time.perf_counter())
             return real_step(*arguments)
 
+        pausing = False
+
+        def asked_for(_: Listener) -> str:
+            nonlocal pausing
+            pausing = steps > 1.5 * per_epoch
+            return "pause" if pausing else ""
+
         def timed(times: list[float], save: Any) -> Any:
             def saved(*arguments: Any) -> None:
                 started = time.perf_counter()
                 save(*arguments)
-                times.append(time.perf_counter() - started)
+                if not pausing:  # that of a pause waits for the one before, and no step waits for it
+                    times.append(time.perf_counter() - started)
 
             return saved
 
@@ -68,7 +76,8 @@ def main() -> None:
         per_epoch = -(-round(asked.images * 0.8) // asked.batch_size)
         # Far enough apart that each write is over before the next, as with the usual interval of minutes.
         bench.settings.checkpoint_seconds = asked.checkpoint_seconds
-        bench.train(job, Listener(script=lambda _: "pause" if steps > 1.5 * per_epoch else ""))
+        bench.train(job, Listener(script=asked_for))
+        pausing = False
         largest = max(bench.storage.info(key)["size"] for key in bench.storage.list("tasks") if "/state-" in key)
         begun.clear()
         began = time.perf_counter()
@@ -85,7 +94,7 @@ def main() -> None:
         "checkpoint_megabytes": round(largest / 1e6),
         "resume_seconds": round(begun[0] - began, 2),
         "steps_done_twice": max(0, steps - 2 * per_epoch),
-        "checkpoint_milliseconds": round(1000 * max(within), 1),
+        "checkpoint_milliseconds": round(1000 * max(within), 1) if within else None,
         "checkpoints": len(within),
         "epoch_milliseconds": round(1000 * max(ends), 1) if ends else None,
     }
