@@ -80,7 +80,7 @@ class RegionMaps:
         self._numbers = np.array([number for found in numbers for number in found], np.int64)
         content = hashlib.sha256(kind.encode())
         for record in records:
-            content.update(f"{record.width} {record.height}".encode())
+            content.update(f"{record.width} {record.height} ignored: {record.value.get('ignored', '')}".encode())
             for number, rle in record.value[OBJECTS[kind]]:
                 content.update(f" {number} {rle}".encode())
         self._identity = identity_of(_FORMAT, content.hexdigest(), positions=[record.position for record in records])

@@ -27,7 +27,7 @@ from core.vocabulary import AnnotationKind, TaskType
 from worker.engine.augment import Augmentation, Normalisation
 from worker.engine.device import Device
 from worker.objectives import region_maps
-from worker.objectives.region_maps import RegionMaps, regions_of
+from worker.objectives.region_maps import RegionMaps, ignored_number, regions_of
 from worker.objectives.regions import RegionMasks, image_dice, pixel_counts, probabilities_of, region_loss, region_metrics, said_of
 from worker.reports.export import export_model
 from worker.reports.inference import predict
@@ -151,6 +151,15 @@ def test_what_is_true_of_validation_images_is_kept_at_the_size_at_which_they_are
     truth = made.truth(0)
     assert truth.shape == (1, 500, 1024)
     assert [int((truth == number).sum()) for number in (1, 2)] == [25 * 1024, 400 * 600]
+
+
+def test_maps_are_others_where_other_places_are_ignored(settings: Settings) -> None:
+    """Two annotation sets of the same images: what was worked out for one is not taken for the other."""
+    plain = record(0, {0: block(0, 0, 10, 10)})
+    ignoring = replace(plain, value={**plain.value, "ignored": masks.encode(block(20, 0, 40, 64))})
+    first, second = (RegionMaps([one], AnnotationKind.REGIONS, 2, settings).at(64) for one in (plain, ignoring))
+    assert first is not None and second is not None
+    assert int((first == ignored_number(2)).sum()) == 0 and int((second == ignored_number(2)).sum()) == 20 * 64
 
 
 def test_instances_are_united_by_class() -> None:
