@@ -83,8 +83,6 @@ class RegionMaps:
             content.update(f"{record.width} {record.height} ignored: {record.value.get('ignored', '')}".encode())
             for number, rle in record.value[OBJECTS[kind]]:
                 content.update(f" {number} {rle}".encode())
-            if "ignored" in record.value:  # one encoding, or those of instances with their classes
-                content.update(f" ignored {record.value['ignored']}".encode())
         self._identity = identity_of(_FORMAT, content.hexdigest(), positions=[record.position for record in records])
         # Of each mask the number of the map it is drawn on, and how many pixels of its image it covers.
         self._layers_and_areas = self._cached("layers", (), (len(self._numbers), 2), self._look_at, range(len(records)), np.int64)
