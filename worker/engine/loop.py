@@ -204,9 +204,10 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
     is_best = (evaluation.score, -evaluation.loss) > (state.best_score, -state.best_loss)
     best = None
     trained_loss = evaluation.loss if evaluation.trained_loss is None else evaluation.trained_loss
-    gets_better = trained_loss < state.lowest_loss or evaluation.score > state.best_score
+    gets_better = evaluation.loss < state.lowest_loss or trained_loss < state.lowest_trained_loss or evaluation.score > state.best_score
     state.epochs_since_lowest = 0 if gets_better else state.epochs_since_lowest + 1
-    state.lowest_loss = min(state.lowest_loss, trained_loss)
+    state.lowest_loss = min(state.lowest_loss, evaluation.loss)
+    state.lowest_trained_loss = min(state.lowest_trained_loss, trained_loss)
     if is_best:
         state.best_epoch, state.best_score, state.best_loss, state.best_metrics = (
             state.epoch,

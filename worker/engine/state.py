@@ -36,8 +36,9 @@ class State:
     best_metrics: dict[str, Any] = field(default_factory=dict)
     best_key: str = ""
     best_remarks: dict[str, tuple[str, str]] = field(default_factory=dict)  # on the best epoch, by their codes
-    lowest_loss: float = float("inf")  # as it is trained, with label smoothing and class weights
-    epochs_since_lowest: int = 0  # or since the score last rose
+    lowest_loss: float = float("inf")
+    lowest_trained_loss: float = float("inf")  # with label smoothing and class weights
+    epochs_since_lowest: int = 0  # of either, or since the score last rose
     remarked: list[str] = field(default_factory=list)  # codes of the remarks that were already told
     remarked_of_epoch: dict[str, int] = field(default_factory=dict)  # those on a judged epoch, and on which
     copied: int = 0  # generation of the last copy from another member of a population that was made
