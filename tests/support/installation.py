@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from core.errors import UnavailableError
 from core.queue import QUEUES, connect, worker_count
 from core.settings import Settings
 
@@ -41,9 +42,12 @@ class Installation:
         return (self.folder / "said").read_text()
 
     def workers(self) -> dict[str, int]:
-        """How many live workers the queue knows of, by kind."""
+        """How many live workers the queue knows of, by kind; of none while there is no queue yet."""
         settings = Settings(home=self.home)
-        redis = connect(settings)
+        try:
+            redis = connect(settings)
+        except UnavailableError:
+            return {}
         try:
             return {queue: worker_count(redis, settings, queue) for queue in QUEUES}
         finally:
