@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from finished_models import stripes_model
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
 from small_networks import BOXES, INSTANCES, REGIONS
@@ -16,7 +17,6 @@ from small_networks import BOXES, INSTANCES, REGIONS
 from bot.desk.desk import Desk
 from core.access import Actor, Place
 from core.datasets.records import Record
-from core.db.tables import Model
 from core.errors import InvalidInputError
 from core.tasks.light import submit_light_job
 from core.vocabulary import AnnotationKind
@@ -48,20 +48,6 @@ def report_of(bench: Any, dataset: Any, annotation_set: str = "") -> dict[str, A
     for key in report["pictures"].values():
         assert min(Image.open(BytesIO(bench.storage.read(key))).size) > 100
     return report
-
-
-def stripes_model() -> Model:
-    return Model(
-        workspace="default",
-        name="Stripes",
-        task_type="single-label",
-        network="test_resnet",
-        pretraining="none",
-        classes=["direction 0", "direction 1"],
-        metrics={},
-        key="models/m1",
-        created_by="cli:test",
-    )
 
 
 def test_a_chat_chooses_the_dataset_and_is_told(bench: Any) -> None:

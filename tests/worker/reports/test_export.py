@@ -15,11 +15,11 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from finished_models import stripes_model
 from PIL import Image
 
 from bot.desk.desk import Desk
 from core.access import Actor, Place
-from core.db.tables import Model
 from core.errors import UnavailableError
 from core.models.exporting import ExportFormat
 from worker.engine.data import decode
@@ -122,17 +122,7 @@ def test_an_export_with_other_numbers_is_not_handed_out(bench: Any, monkeypatch:
 
 def test_a_chat_is_sent_the_export_and_the_storage_keeps_none(bench: Any) -> None:
     make_model(bench, bench.stripes(per_class=4), epochs=1)
-    model = Model(
-        workspace="default",
-        name="Stripes",
-        task_type="single-label",
-        network="test_resnet",
-        pretraining="none",
-        classes=["direction 0", "direction 1"],
-        metrics={},
-        key="models/m1",
-        created_by="slack:U1",
-    )
+    model = stripes_model(created_by="slack:U1")
     with bench.database.write() as session:
         session.add(model)
     worker = threading.Thread(target=bench.serve_a_light_job)

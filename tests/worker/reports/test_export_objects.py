@@ -13,9 +13,9 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from finished_models import stripes_model
 from small_networks import ANCHORLESS_BOXES, BOXES, INSTANCES
 
-from core.db.tables import Model
 from core.models.exporting import ExportFormat
 from core.tasks.light import submit_light_job
 from worker import light
@@ -77,17 +77,7 @@ def test_both_formats_find_what_the_original_finds(bench: Any, network: str) -> 
 
 def test_the_zips_script_finds_the_same_objects_without_this_project(bench: Any, tmp_path: Path) -> None:
     files = make_model(bench, "instances")
-    model = Model(
-        workspace="default",
-        name="Squares",
-        task_type="object-segmentation",
-        network="mask_rcnn-test_resnet",
-        pretraining="none",
-        classes=["shade 0", "shade 1"],
-        metrics={},
-        key="models/m1",
-        created_by="cli:test",
-    )
+    model = stripes_model(name="Squares", task_type="object-segmentation", network=INSTANCES.network, classes=["shade 0", "shade 1"])
     with bench.database.write() as session:
         session.add(model)
         session.flush()

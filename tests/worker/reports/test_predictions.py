@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from dicom_files import dicom, without_mark
+from finished_models import stripes_model
 from PIL import Image
 from small_networks import BOXES, INSTANCES, REGIONS
 from sqlalchemy import select
@@ -21,7 +22,7 @@ from bot.terminal.commands.model_predict import images_in
 from bot.terminal.commands.prediction_files import OutputNames, keep_pictures, prepare_folder, write_answers
 from core.access import Actor, Place
 from core.datasets import masks
-from core.db.tables import DatasetImage, Model
+from core.db.tables import DatasetImage
 from core.errors import InvalidInputError
 from core.wizard.screens import Facts, Text
 from worker.reports import inference
@@ -189,19 +190,7 @@ def test_a_folder_s_dicom_files_are_found_whatever_they_are_called(tmp_path: Pat
 
 
 def test_a_chat_tries_a_model_on_a_scan(striped: Any, tmp_path: Path) -> None:
-    model = Model(
-        id="m" * 12,
-        workspace="default",
-        task_id=None,
-        name="Stripes",
-        task_type="single-label",
-        network="test_resnet",
-        pretraining="none",
-        classes=["direction 0", "direction 1"],
-        metrics={},
-        key="models/m1",
-        created_by="cli:test",
-    )
+    model = stripes_model(id="m" * 12)
     with striped.database.write() as session:
         session.add(model)
     (tmp_path / "upload").write_bytes(without_mark(dicom(np.stack([SCAN, SCAN.T]))))
