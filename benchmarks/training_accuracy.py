@@ -121,7 +121,7 @@ def measure(asked: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     if by_hand:
         plan = manual_plan(spec, facts, Hyperparameters(**parse_fields(typed)))
     else:
-        plan = auto_plan(spec, asked.task_type, facts, typed, data_type=asked.data_type, device=choose_device().torch.type)
+        plan = auto_plan(spec, asked.task_type, facts, typed, data_type=asked.data_type, device=choose_device().kind)
     plan = plan.model_copy(update={name: json.loads(value) for name, value in (pair.split("=", 1) for pair in asked.plan)})
     runs = []
     for number in range(asked.repeat):

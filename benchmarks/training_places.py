@@ -16,11 +16,10 @@ import argparse
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-from training_material import Bench, Listener, on_device
-from training_reference import AUGMENTATIONS, WORKERS, busy_seconds, compared, images_of, peak_bytes, play_both
+from training_material import Bench, Listener
+from training_reference import AUGMENTATIONS, WORKERS, busy_seconds, compared, images_of, parse_sides, peak_bytes, play_both
 
 NETWORKS = {
     "object-detection": "faster_rcnn-tf_efficientnet_lite0",
@@ -166,11 +165,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON", help="a value of the plan instead of auto's")
-    parser.add_argument("--side", choices=("ours", "reference"), help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="", help="where, if not on the best there is")
-    asked = parser.parse_args()
-    on_device(asked.device)
+    asked = parse_sides(parser)
     if asked.side:
         print(json.dumps(ours(asked) if asked.side == "ours" else reference(asked)))
         return

@@ -1,5 +1,6 @@
 """What the comparisons with a plain training script share: the same augmentations, its loaders, what is measured, and both sides one after the other."""
 
+import argparse
 import json
 import os
 import resource
@@ -10,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from training_material import ROOT
+from training_material import ROOT, on_device
 
 AUGMENTATIONS = {"horizontal_flip": False, "resized_crop": True, "translation": True, "translation_percent": 5, "colour_jitter": True}
 WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
@@ -40,6 +41,16 @@ def play_both(file: str) -> dict[str, dict[str, float]]:
             played = subprocess.run(command, cwd=ROOT / "benchmarks", stdout=subprocess.PIPE, text=True, check=True)
             numbers[side] = json.loads(played.stdout.splitlines()[-1])
     return numbers
+
+
+def parse_sides(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """What was asked for, the options of every comparison among it: the device, which is set here, and, for `play_both` alone, side and folder."""
+    parser.add_argument("--side", choices=("ours", "reference"), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="", help="where, if not on the best there is")
+    asked = parser.parse_args()
+    on_device(asked.device)
+    return asked
 
 
 def compared(numbers: dict[str, dict[str, float]]) -> dict[str, Any]:

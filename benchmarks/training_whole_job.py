@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from training_material import Bench, Listener, on_device
-from training_reference import AUGMENTATIONS, WORKERS, busy_seconds, compared, peak_bytes, play_both
+from training_material import Bench, Listener
+from training_reference import AUGMENTATIONS, WORKERS, busy_seconds, compared, parse_sides, peak_bytes, play_both
 
 
 def ours(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -124,11 +124,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--streamed", action="store_true", help="our images do not stay on the GPU")
-    parser.add_argument("--side", choices=("ours", "reference"), help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="", help="where, if not on the best there is")
-    asked = parser.parse_args()
-    on_device(asked.device)
+    asked = parse_sides(parser)
     if asked.side:
         print(json.dumps(ours(asked, asked.folder) if asked.side == "ours" else reference(asked, asked.folder)))
         return
