@@ -22,6 +22,7 @@ from worker.engine.pace import Pace
 from worker.engine.state import State
 from worker.engine.team import Team
 from worker.link import JobLink
+from worker.networks.pyramids import keep_batch_statistics
 from worker.objectives.objective import Objective
 
 Rows = NDArray[np.int64]
@@ -85,6 +86,4 @@ def train_mode(run: Run) -> None:
     """The network ready to learn; with fixed batch statistics where batches are too small to have any."""
     run.network.train()
     if run.too_few_for_statistics:
-        for module in run.network.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        keep_batch_statistics(run.network)
