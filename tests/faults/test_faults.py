@@ -29,7 +29,9 @@ def test_work_horse_killed(shared_house: House) -> None:
     assert (facts["state"], facts["attempts"]) == ("finished", 2)
     assert worker.poll() is None
     house.assert_trained_once(task, EPOCHS)
-    assert any("worker was lost" in event.payload.get("message", "") for event in house.events(task))
+    told = [event.payload.get("message", "") for event in house.events(task)]
+    assert any("worker was lost" in message for message in told)
+    assert not any("half as many" in message for message in told), "memory did not run out"
 
 
 def test_worker_killed(shared_house: House) -> None:
