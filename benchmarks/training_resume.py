@@ -8,14 +8,17 @@
 A training is paused within its second epoch, as at the end of a worker, and taken up as the next generation. With `.none` a network starts from
 scratch: its checkpoints are as large. Boxes and regions are learnt from the sample's scattered digits. Prints one line of JSON:
 `resume_seconds` from the call to the beginning of the first new step (the images are cached, as they are after a restart of a worker),
-`checkpoint_milliseconds`, the longest of some checkpoints within an epoch as the loop waits for it, and `epoch_milliseconds`, the same of those
-that end an epoch, with the weights of the best one besides.
+`checkpoint_milliseconds`, the longest of some checkpoints within an epoch as the loop waits for it: to begin the copying, and for its end before
+the weights change; `epoch_milliseconds`, the same of those that end an epoch, with the best one's weights besides; and `step_milliseconds`, the
+median of steps without a checkpoint, `saving_step_milliseconds` of those with one within an epoch, the waits and the copying beside them included.
 """
 
 import argparse
 import json
+import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,18 +43,29 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), asked.images, scattered=asked.task_type != "single-label")
         from worker.engine import loop
+        from worker.engine.checkpoint import CheckpointFolder
 
         steps = 0
         begun: list[float] = []  # when steps of the resumed training did
-        within: list[float] = []
-        stalls: list[float] = []
-        real_step, real_save, real_write = loop.one_step, loop.save_within_epoch, loop.write_checkpoint
+        durations: list[float] = []  # of steps, with the saving before each
+        within: dict[int, float] = {}  # for so many seconds the step of that number waited for a checkpoint
+        ends: dict[int, float] = {}  # and for that of an epoch's end
+        real_step, real_save, real_write, real_await = (
+            loop.one_step,
+            loop.save_within_epoch,
+            loop.write_checkpoint,
+            CheckpointFolder.await_copied,
+        )
 
         def counted(*arguments: Any) -> Any:
             nonlocal steps
+            started, saving = time.perf_counter(), within.get(steps, 0.0)
+            begun.append(started)
+            outcome = real_step(*arguments)
+            float(outcome.loss)  # a GPU has done it
+            durations.append(time.perf_counter() - started + saving)
             steps += 1
-            begun.append(time.perf_counter())
-            return real_step(*arguments)
+            return outcome
 
         pausing = False
 
@@ -60,17 +74,27 @@ def main() -> None:
             pausing = steps > 1.5 * per_epoch
             return "pause" if pausing else ""
 
-        def timed(times: list[float], save: Any) -> Any:
-            def saved(*arguments: Any) -> None:
-                started = time.perf_counter()
-                save(*arguments)
-                if not pausing:  # that of a pause waits for the one before, and no step waits for it
-                    times.append(time.perf_counter() - started)
+        def save(run: Any) -> None:
+            started = time.perf_counter()
+            real_save(run)
+            if not pausing:  # that of a pause waits for the one before, and no step waits for it
+                within[steps] = time.perf_counter() - started
 
-            return saved
+        def write(run: Any, best: Any, told: Any) -> None:
+            started = time.perf_counter()
+            real_write(run, best, told)
+            if run.state.step == 0 and steps not in ends:  # the end of an epoch
+                ends[steps] = time.perf_counter() - started
 
-        loop.one_step, loop.save_within_epoch = counted, timed(within, real_save)
-        loop.write_checkpoint = timed(stalls, real_write)
+        def await_copied(folder: Any) -> None:
+            started = time.perf_counter()
+            real_await(folder)
+            for waited in (within, ends):
+                if steps in waited:
+                    waited[steps] += time.perf_counter() - started
+
+        loop.one_step, loop.save_within_epoch, loop.write_checkpoint = counted, save, write
+        CheckpointFolder.await_copied = await_copied  # type: ignore[method-assign]
         plan = {"image_size": asked.image_size, "batch_size": asked.batch_size, "epochs": 2}
         job = bench.job(asked.network, task_type=asked.task_type, **plan)
         per_epoch = -(-round(asked.images * 0.8) // asked.batch_size)
@@ -83,10 +107,6 @@ def main() -> None:
         began = time.perf_counter()
         bench.train(replace(job, generation=2), Listener())
         per_epoch = -(-len(json.loads(bench.storage.read(job.split_key))["train"]) // asked.batch_size)
-    # Each within an epoch is among all of them, a hair shorter than the whole of it.
-    ends = sorted(stalls)
-    for seconds in within:
-        ends.remove(max(stall for stall in ends if stall <= seconds))
     result = {
         "benchmark": "training_resume",
         "network": asked.network,
@@ -94,11 +114,18 @@ def main() -> None:
         "checkpoint_megabytes": round(largest / 1e6),
         "resume_seconds": round(begun[0] - began, 2),
         "steps_done_twice": max(0, steps - 2 * per_epoch),
-        "checkpoint_milliseconds": round(1000 * max(within), 1) if within else None,
+        "checkpoint_milliseconds": in_milliseconds(max, [*within.values()]),
         "checkpoints": len(within),
-        "epoch_milliseconds": round(1000 * max(ends), 1) if ends else None,
+        "epoch_milliseconds": in_milliseconds(max, [ends[step] for step in ends if step < len(durations)]),
+        "step_milliseconds": in_milliseconds(statistics.median, [seconds for step, seconds in enumerate(durations) if step not in within]),
+        "saving_step_milliseconds": in_milliseconds(statistics.median, [durations[step] for step in within]),
     }
     print(json.dumps(result))
+
+
+def in_milliseconds(of: Callable[[list[float]], float], seconds: list[float]) -> float | None:
+    """What `of` makes of some times; None where there are none."""
+    return round(1000 * of(seconds), 1) if seconds else None
 
 
 if __name__ == "__main__":

@@ -44,6 +44,12 @@ class WeightAverage:
         places = {tensor.data_ptr(): average for tensor, average in zip(self._live, self._averages, strict=True)}
         return [places[tensor.data_ptr()] for tensor in tensors]
 
+    @staticmethod
+    def applied_to(weights: dict[str, Tensor], averages: list[Tensor]) -> dict[str, Tensor]:
+        """A state dict of the network with `averages`, in the order of `state`, in the places of what is averaged."""
+        names = [name for name, tensor in weights.items() if tensor.is_floating_point()]
+        return {**weights, **dict(zip(names, averages, strict=True))}
+
     def state(self) -> dict[str, int | list[Tensor]]:
         """What `restore` takes."""
         return {"steps": self._steps, "averages": self._averages}

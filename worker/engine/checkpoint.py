@@ -24,7 +24,7 @@ _STATE = re.compile(r"/state-(\d+)\.pt$")
 
 @dataclass(frozen=True)
 class Best:
-    """The weights of a job's best epoch with what was measured then. `weights` are those of the network, on the host."""
+    """The weights of a job's best epoch with what was measured then. `weights` are those that were judged, on the host."""
 
     epoch: int
     score: float
@@ -41,6 +41,7 @@ class CheckpointFolder:
         self._folder = folder
         self._generation = generation
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._copied: Future[None] | None = None
         self._pending: tuple[Future[None], Callable[[], None]] | None = None
 
     def load(self) -> dict[str, Any] | None:
@@ -51,13 +52,21 @@ class CheckpointFolder:
         """Where the weights of `epoch` would lie."""
         return f"{self._folder}/best-{self._generation}-{epoch}.pt"
 
-    def save(self, state: dict[str, Any], best: Best | None, done: Callable[[], None]) -> None:
+    def save(self, state: dict[str, Any], best: Best | None, done: Callable[[], None], copy: Callable[[], None]) -> None:
         """Write a snapshot in the background; `done` is called by `poll` or `drain` once it is safe.
 
-        Nothing in `state` and `best` may change afterwards. One write at a time: a second waits for the first.
+        The thread that writes calls `copy` first, which fills `state` and `best`: what it copies must be left as it is until `await_copied`,
+        and those two until the write is over. One write at a time: a second waits for the first.
         """
         self.drain()
-        self._pending = (self._thread.submit(self._write, state, best), done)
+        self._copied = self._thread.submit(copy)
+        self._pending = (self._thread.submit(self._write, self._copied, state, best), done)
+
+    def await_copied(self) -> None:
+        """Wait until what is being saved has been copied, and may change. Raises what the copying raised."""
+        if self._copied is not None:
+            copied, self._copied = self._copied, None
+            copied.result()
 
     @property
     def writing(self) -> bool:
@@ -82,9 +91,11 @@ class CheckpointFolder:
         self._pending = None
         self._thread.shutdown(wait=True)
 
-    def _write(self, state: dict[str, Any], best: Best | None) -> None:
+    def _write(self, copied: Future[None], state: dict[str, Any], best: Best | None) -> None:
+        copied.result()
         if best is not None:
-            _save(self._storage, self.best_key(best.epoch), vars(best))
+            weights = {name: tensor.contiguous() for name, tensor in best.weights.items()}
+            _save(self._storage, self.best_key(best.epoch), {**vars(best), "weights": weights})
         _save(self._storage, f"{self._folder}/state-{self._generation}.pt", {"format": FORMAT, **state})
         # Only now, when the new state is safe and names what it needs, may older files go; those of a later generation never.
         kept = {state["best_key"], f"{self._folder}/state-{self._generation}.pt"}
@@ -137,32 +148,59 @@ def _newest_state(storage: Storage, folder: str, generation: int | None) -> dict
 
 
 class Copies:
-    """Copies of nested state on the host, always into the same memory, so that the steps wait for the copying alone.
+    """Copies of nested state on the host, always into the same memory, so that nothing waits for more than the copying.
 
     Of a GPU's tensors into pinned memory, at the full speed of its bus. What was copied before is overwritten: it must have been written by then.
     """
 
     def __init__(self) -> None:
         self._kept: dict[tuple[str, ...], torch.Tensor] = {}
+        self._stream: torch.cuda.Stream | None = None
 
     def of(self, value: Any, name: str) -> Any:
         """A copy of `value`, all of whose tensors lie on the host and change no more until the next copy under that name."""
-        copied = self._copy(value, (name,))
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            torch.cuda.current_stream().synchronize()
+        copied, copy = self.begin(value, name)
+        copy()
         return copied
 
-    def _copy(self, value: Any, path: tuple[str, ...]) -> Any:
+    def begin(self, value: Any, name: str) -> tuple[Any, Callable[[], None]]:
+        """What will be a copy of `value`, and what has to be called for it, by any thread; until that has returned no tensor may change.
+
+        Of CUDA's tensors copies are begun at once, beside what the GPU has to do next, and what is called waits for them.
+        """
+        waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
+        if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            copied, event = self._copy(value, (name,), waiting), None
+        else:
+            self._stream = self._stream or torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            self._stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._stream):
+                copied = self._copy(value, (name,), waiting)
+                event = self._stream.record_event()
+
+        def copy() -> None:
+            for kept, tensor in waiting:
+                kept.copy_(tensor)
+            if event is not None:
+                event.synchronize()
+
+        return copied, copy
+
+    def _copy(self, value: Any, path: tuple[str, ...], waiting: list[tuple[torch.Tensor, torch.Tensor]]) -> Any:
         if isinstance(value, torch.Tensor):
             kept = self._kept.get(path)
             if kept is None or kept.shape != value.shape or kept.stride() != value.stride() or kept.dtype != value.dtype:
                 # In the same layout: an optimizer's state must lie in memory as its weights do.
                 kept = self._kept[path] = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda)
-            return kept.copy_(value.detach(), non_blocking=value.is_cuda)
+            if value.device.type == "cpu":
+                waiting.append((kept, value.detach()))
+            else:
+                kept.copy_(value.detach(), non_blocking=value.is_cuda)
+            return kept
         if isinstance(value, dict):
-            return {key: self._copy(item, (*path, str(key))) for key, item in value.items()}
+            return {key: self._copy(item, (*path, str(key)), waiting) for key, item in value.items()}
         if isinstance(value, list):
-            return [self._copy(item, (*path, str(number))) for number, item in enumerate(value)]
+            return [self._copy(item, (*path, str(number)), waiting) for number, item in enumerate(value)]
         return value
 
 

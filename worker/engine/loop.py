@@ -92,8 +92,9 @@ def train_one_epoch(run: Run) -> Ask:
             tell(run, loss=loss, learning_rate=learning_rate)
         seconds, mark = time.monotonic() - mark, time.monotonic()  # waiting for images included
         state.train_seconds += seconds
-        if run.device.is_cuda and run.team.leads and run.pace.steps == 0:
-            copied_state(run)  # takes the pinned memory that checkpoints will need, which is slow, while everything is warming up
+        if run.device.is_cuda and run.team.leads and run.pace.steps == 0 and not run.checkpoints.writing:
+            _, copy = begin_copy(run)  # takes the pinned memory that checkpoints will need, which is slow, while everything is warming up
+            copy()
         if run.compilation.after_step(seconds, run.steps * (plan.epochs - state.epoch) - state.step):
             run.pace.stepped(seconds, len(rows))
     return Ask.GO_ON
@@ -141,6 +142,7 @@ def forward_and_backward(run: Run, images: torch.Tensor, rows: Rows, drawn: Draw
 def update(run: Run, told: torch.Tensor) -> StepOutcome:
     """Change the weights by the gradients of all processes; returns what all of them were told of the batch, `correct` NaN where nothing is."""
     run.team.sum_gradients()
+    run.checkpoints.await_copied()
     if run.plan.gradient_clip:
         nn.utils.clip_grad_norm_(run.network.parameters(), run.plan.gradient_clip)
     run.optimizer.step()
@@ -154,6 +156,7 @@ def update(run: Run, told: torch.Tensor) -> StepOutcome:
 @torch.inference_mode()
 def evaluate(run: Run) -> Evaluation | Ask:
     """Judge the network, with its averaged weights where there are any, on the validation images; or what is asked for meanwhile."""
+    run.checkpoints.await_copied()  # averages take the places of weights
     agree_on_statistics(run)
     run.network.eval()
     with run.compilation.aside(), run.average.in_place() if run.average is not None else nullcontext():
@@ -189,6 +192,7 @@ def agree_on_statistics(run: Run) -> None:
 
     They change linearly: the mean of what each has gathered is what would have been gathered from the mean of all.
     """
+    run.checkpoints.await_copied()  # the averages are among what is copied
     norms = [module for module in run.network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     gathered = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var) if buffer is not None]
     averages = run.average.of(gathered) if run.average is not None else []
@@ -202,7 +206,6 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
         raise DivergedError(state.epoch + 1, state.step, plan.learning_rate)
     state.epoch += 1
     is_best = (evaluation.score, -evaluation.loss) > (state.best_score, -state.best_loss)
-    best = None
     trained_loss = evaluation.loss if evaluation.trained_loss is None else evaluation.trained_loss
     gets_better = evaluation.loss < state.lowest_loss or trained_loss < state.lowest_trained_loss or evaluation.score > state.best_score
     state.epochs_since_lowest = 0 if gets_better else state.epochs_since_lowest + 1
@@ -217,10 +220,6 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
         )
         state.best_key = run.checkpoints.best_key(state.epoch)
         state.best_remarks = dict(evaluation.remarks)
-        if run.team.leads:
-            run.checkpoints.drain()
-            details = run.copies.of(evaluation.details, "details")
-            best = Best(state.epoch, evaluation.score, dict(evaluation.metrics), best_weights(run), details)
     stops_early = plan.early_stop and state.epochs_since_lowest >= plan.patience
     state.over = state.epoch >= plan.epochs or stops_early
     last_rate = plan.learning_rate * learning_rate_factor(plan, state.epoch * run.steps - 1, run.steps)
@@ -259,13 +258,7 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
                 f"The best epoch, {state.best_epoch}, is the model."
             )
 
-    write_checkpoint(run, best, told)
-
-
-def best_weights(run: Run) -> dict[str, torch.Tensor]:
-    """A copy of the weights that were judged, on the host."""
-    with run.average.in_place() if run.average is not None else nullcontext():
-        return {name: tensor.contiguous() for name, tensor in run.copies.of(run.network.state_dict(), "best").items()}
+    write_checkpoint(run, evaluation if is_best else None, told)
 
 
 def save_within_epoch(run: Run) -> None:
@@ -274,16 +267,34 @@ def save_within_epoch(run: Run) -> None:
     write_checkpoint(run, None, lambda: None)
 
 
-def write_checkpoint(run: Run, best: Best | None, told: Callable[[], None]) -> None:
-    """Have the state as it is written in the background; the leader's part."""
+def write_checkpoint(run: Run, evaluation: Evaluation | None, told: Callable[[], None]) -> None:
+    """Have the state as it is written in the background, with the weights that were judged if the `evaluation` of the best epoch is given.
+
+    The leader's part. Most is copied beside the next step's passes: whoever changes weights, their averages or the optimizer's state calls
+    `CheckpointFolder.await_copied` first.
+    """
     run.last_checkpoint = time.monotonic()
-    if run.team.leads:
-        run.checkpoints.drain()  # what was copied last has been written, which may take a while
-        run.link.asked()  # raises where the job has been taken over, until this moment: then nothing more is written
-        run.checkpoints.save(copied_state(run), best, told)
+    if not run.team.leads:
+        return
+    run.checkpoints.drain()  # what was copied last has been written, which may take a while
+    run.link.asked()  # raises where the job has been taken over, until this moment: then nothing more is written
+    if evaluation is None:
+        state, copy = begin_copy(run)
+        run.checkpoints.save(state, None, told, copy)
+        return
+    details = run.copies.of(evaluation.details, "details")  # before the rest, which it would wait for on a GPU
+    state, copy = begin_copy(run)
+    weights = state["network"] if run.average is None else run.average.applied_to(state["network"], state["average"]["averages"])
+    run.checkpoints.save(state, Best(run.state.epoch, evaluation.score, dict(evaluation.metrics), weights, details), told, copy)
 
 
-def copied_state(run: Run) -> dict[str, Any]:
-    """Everything that a checkpoint holds, on the host."""
-    state: dict[str, Any] = run.copies.of(pack(run.state, run.network, run.optimizer, run.average), "state")
-    return state
+def begin_copy(run: Run) -> tuple[dict[str, Any], Callable[[], None]]:
+    """Everything that a checkpoint holds, on the host, once what is returned with it has been called; until then no weights may change."""
+    packed = pack(run.state, run.network, run.optimizer, run.average)
+    parameters = {name for name, _ in run.network.named_parameters(remove_duplicate=False)}
+    weights = {name: tensor for name, tensor in packed["network"].items() if name in parameters}
+    # What else there is, batch statistics above all, the next forward pass changes.
+    statistics = run.copies.of({name: tensor for name, tensor in packed["network"].items() if name not in parameters}, "statistics")
+    copied, copy = run.copies.begin({**packed, "network": weights}, "state")
+    both = {**copied["network"], **statistics}
+    return {**copied, "network": {name: both[name] for name in packed["network"]}}, copy

@@ -1,11 +1,15 @@
 """Copies for checkpoints: what was copied changes no more, lies as it lay, and takes its memory once."""
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
-from worker.engine.checkpoint import Copies
+from core.storage import Storage
+from worker.engine.checkpoint import CheckpointFolder, Copies
 
 
 def trained() -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -51,5 +55,30 @@ def test_the_next_copy_takes_no_more_memory() -> None:
     second = copies.of(network.state_dict(), "state")
     assert [tensor.data_ptr() for tensor in tensors(second)] == first
     assert torch.equal(second["weight"], network.state_dict()["weight"])
-    others = {tensor.data_ptr() for tensor in tensors(copies.of(network.state_dict(), "best"))}
-    assert others.isdisjoint(first), "the best weights and the state are written together"
+    others = {tensor.data_ptr() for tensor in tensors(copies.of(network.state_dict(), "details"))}
+    assert others.isdisjoint(first)
+
+
+def test_what_is_begun_is_copied_when_it_is_called_for_by_any_thread() -> None:
+    network, optimizer = trained()
+    live = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+    copied, copy = Copies().begin(live, "state")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(copy).result()
+    assert all(torch.equal(original, kept) for original, kept in zip(tensors(live), tensors(copied), strict=True))
+
+
+def test_a_snapshot_that_could_not_be_copied_is_not_written(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    folder = CheckpointFolder(storage, "tasks/one", 1)
+
+    def copy() -> None:
+        raise MemoryError
+
+    folder.save({"best_key": ""}, None, lambda: None, copy)
+    with pytest.raises(MemoryError):
+        folder.await_copied()
+    with pytest.raises(MemoryError):
+        folder.drain()
+    folder.close()
+    assert storage.list("tasks") == []

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -18,7 +19,7 @@ from core.db.tables import Dataset
 from core.zoo import estimates
 from core.zoo.facts import DeviceFacts
 from worker.engine import loop, telling, training
-from worker.engine.checkpoint import CheckpointFolder, newest
+from worker.engine.checkpoint import CheckpointFolder, Copies, newest
 from worker.engine.device import Device
 from worker.engine.errors import DivergedError, OutOfMemoryError, TooFewImagesError
 from worker.engine.recomputing import _Recomputing
@@ -501,11 +502,11 @@ def test_no_step_waits_for_a_checkpoint_that_is_still_being_written(
     last_step, in_time, states = threading.Event(), [], []
     real = CheckpointFolder._write
 
-    def write(folder: Any, state: dict[str, Any], best: Any) -> None:
+    def write(folder: Any, copied: Any, state: dict[str, Any], best: Any) -> None:
         states.append((state["state"]["epoch"], state["state"]["step"]))
         if len(states) == 1:
             in_time.append(last_step.wait(20))
-        real(folder, state, best)
+        real(folder, copied, state, best)
 
     monkeypatch.setattr(CheckpointFolder, "_write", write)
 
@@ -520,9 +521,21 @@ def test_no_step_waits_for_a_checkpoint_that_is_still_being_written(
     assert states[0] == (0, 0) and states[-1] == (1, 0), "the end of the epoch is written whatever was before"
 
 
-def test_checkpoints_within_an_epoch(bench: Any, recording_link: Any) -> None:
+@pytest.mark.parametrize(("copying", "ema_decay"), [("at once", 0.0), ("slowly", 0.0), ("slowly", 0.9)])
+def test_checkpoints_within_an_epoch(
+    bench: Any, recording_link: Any, monkeypatch: pytest.MonkeyPatch, copying: str, ema_decay: float
+) -> None:
+    """What is copied while the next step is in work has nothing of that step in it."""
     bench.settings.checkpoint_seconds = 1e-6
-    job = bench.job(bench.stripes())
+    if copying == "slowly":
+        real = Copies.begin
+
+        def begin(copies: Copies, value: Any, name: str) -> Any:
+            copied, copy = real(copies, value, name)
+            return copied, lambda: (time.sleep(0.05), copy())
+
+        monkeypatch.setattr(Copies, "begin", begin)
+    job = bench.job(bench.stripes(), ema_decay=ema_decay)
 
     class KilledError(BaseException):
         """As a kill."""
@@ -532,7 +545,7 @@ def test_checkpoints_within_an_epoch(bench: Any, recording_link: Any) -> None:
             raise KilledError
         return Ask.GO_ON
 
-    whole = bench.job(bench.stripes(name="again"), task="whole")
+    whole = bench.job(bench.stripes(name="again"), task="whole", ema_decay=ema_decay)
     with pytest.raises(KilledError):
         bench.train(job, recording_link(die))
     saved = newest(bench.storage, job.checkpoint_folder)
@@ -540,3 +553,6 @@ def test_checkpoints_within_an_epoch(bench: Any, recording_link: Any) -> None:
     bench.train(replace(job, generation=2))
     bench.train(whole)
     assert_same_weights(weights_of(bench, whole), weights_of(bench, job))
+    unbroken, resumed = (newest(bench.storage, one.checkpoint_folder) for one in (whole, job))
+    assert unbroken is not None and unbroken.best is not None and resumed is not None and resumed.best is not None
+    assert_same_weights(unbroken.best.weights, resumed.best.weights)
