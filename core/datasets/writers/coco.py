@@ -52,7 +52,11 @@ def _annotations(export: Export, records: Iterable[Record]) -> Iterator[dict[str
     for record in records:
         boxes = export.boxes.get(record.position, [])
         objects = export.objects(record)
-        crowds = export.ignored(record) if export.kind is not AnnotationKind.REGIONS else []
+        crowds = []
+        if export.kind is AnnotationKind.REGIONS:
+            export.leave_ignored_out(record)
+        else:
+            crowds = export.ignored(record)
         areas = record.value.get("areas", ())
         for place, item in enumerate([*objects, *crowds]):
             number += 1

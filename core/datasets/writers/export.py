@@ -36,6 +36,18 @@ class Export:
         """What of a record, whose kind has single objects, is neither learnt nor judged, such as crowds; of the same shape."""
         return list(record.value.get("ignored", ()))
 
+    def leave_ignored_out(self, record: Record) -> None:
+        """Note that the format has no way to say what of a record is neither learnt nor judged."""
+        if not (ignored := record.value.get("ignored")):
+            return
+        if self.kind is AnnotationKind.REGIONS:
+            self.losses[
+                "images have places that are neither learnt nor judged, which this format cannot mark: they count as background"
+            ] += 1
+        else:
+            what = "objects are neither learnt nor judged, such as crowds, which this format cannot mark: they are left out"
+            self.losses[what] += len(ignored)
+
 
 def write_groups(export: Export, out: Output, path_of: Callable[[Record], str]) -> None:
     """`groups.csv`, which says what images belong together, where any do."""

@@ -26,6 +26,7 @@ def write(export: Export, out: Output) -> None:
             out.write(path, export.read(record))
             for row in _rows(export, record):
                 writer.writerow([escape_cell(path), *row])
+            export.leave_ignored_out(record)
             export.progress()
         text.flush()
         out.write("label.csv", rows.getvalue())

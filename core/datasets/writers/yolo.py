@@ -23,6 +23,7 @@ def write(export: Export, out: Output) -> None:
         label = "labels" + path.removeprefix("images").rpartition(".")[0] + ".txt"
         out.write(label, "".join(f"{line}\n" for line in _lines(export, record)).encode())
         paths[record.position] = path
+        export.leave_ignored_out(record)
         export.progress()
     used = {record.split or "train" for record in export.records()} if splits else set()
     # Without splits of the source both point to all images: whoever trains divides them.

@@ -332,9 +332,12 @@ def test_voc_s_difficult_objects_are_kept_apart_and_go_out_again(home: Any, writ
     assert dataset.annotation_sets[0].class_counts == [1, 0]
     assert home.finding(dataset, "difficult").line == 1
     for format in ("voc", "coco"):
-        export_dataset(home.database, home.storage, dataset, format, tmp_path / format)
+        assert export_dataset(home.database, home.storage, dataset, format, tmp_path / format).losses == ()
         (again,) = home.records(home.bring(tmp_path / format, name=format), 0)
         assert again.value == record.value
+    for format in ("yolo", "label-csv"):
+        (loss,) = export_dataset(home.database, home.storage, dataset, format, tmp_path / format).losses
+        assert loss.startswith("1 objects are neither learnt nor judged") and "left out" in loss
 
 
 def test_voc_masks(home: Any, write: Any, picture: Picture, tmp_path: Path) -> None:
@@ -360,6 +363,10 @@ def test_voc_masks(home: Any, write: Any, picture: Picture, tmp_path: Path) -> N
         again.value["ignored"] == border and said(home, home.dataset("again"), "regions")["JPEGImages/a.png"] == regions["JPEGImages/a.png"]
     )
     assert {name: masks.area(rle, 32, 24) for name, rle in regions["JPEGImages/a.png"]} == {"cat": 36, "person": 8 * 26}
+    for format in ("coco", "yolo", "label-csv"):
+        chosen = {"annotation_set_id": dataset.annotation_sets[0].id}
+        (loss,) = export_dataset(home.database, home.storage, dataset, format, tmp_path / format, **chosen).losses
+        assert loss.startswith("1 images have places that are neither learnt nor judged") and "background" in loss
     assert [(name, masks.area(rle, 32, 24)) for name, rle in instances["JPEGImages/a.png"]] == [
         ("cat", 36),
         ("person", 48),
