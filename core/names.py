@@ -23,6 +23,12 @@ def clean_name(name: str, what: str) -> str:
     return name
 
 
+def first_of(names: Sequence[str], most: int) -> str:
+    """The first `most` of some names for a sentence, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
 def refuse_namesakes(what: str, name: str, ids: Sequence[str]) -> None:
     """Refuse to change one of several `what` of the same name: which of them is meant cannot be told.
 

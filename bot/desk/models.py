@@ -12,6 +12,7 @@ from core.errors import InvalidInputError
 from core.identifiers import new_id
 from core.models.exporting import ExportFormat
 from core.models.listing import delete_model, find_model, list_models, rename_model
+from core.names import first_of
 from core.tasks.light import submit_light_job, wait_light_job
 from core.vocabulary import Flow, TaskType
 from core.wizard.screens import Block, Button, Control, Facts, Picture, Text, Tone
@@ -43,7 +44,7 @@ def show(office: Office, request: Request) -> Reply:
     rows = (
         ("Task type", TaskType(model.task_type).title),
         ("Network", f"{model.network}, pre-training {model.pretraining}"),
-        ("Classes", ", ".join(model.classes[:30]) + (f" and {len(model.classes) - 30} more" if len(model.classes) > 30 else "")),
+        ("Classes", first_of(model.classes, 30)),
         ("Size", f"{model.bytes / 1e6:,.1f} MB"),
         *((("Lies at", str(office.storage.local_path(model.key) or model.key)),) if request.place.at_the_host else ()),
     )

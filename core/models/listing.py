@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from core.access import Actor, require_owner
 from core.db.tables import Model, Task
 from core.errors import ConflictError, NotFoundError
-from core.names import SHOWN_NAMESAKES, clean_name, refuse_namesakes
+from core.names import SHOWN_NAMESAKES, clean_name, first_of, refuse_namesakes
 from core.storage import Storage
 
 REPORT_FILE = "training_report.pdf"  # in the model's folder
@@ -70,14 +70,10 @@ def class_changes(before: Sequence[str], after: Sequence[str]) -> str:
     gone = [name for name in before if name not in set(after)]
     parts = [f"{len(kept)} of the model's {len(before)} classes are kept with what was learnt of them"]
     if new:
-        parts.append(f"new: {_some(new)}")
+        parts.append(f"new: {first_of(new, 10)}")
     if gone:
-        parts.append(f"dropped: {_some(gone)}")
+        parts.append(f"dropped: {first_of(gone, 10)}")
     return "; ".join(parts) + "."
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def rename_model(session: Session, actor: Actor, model: Model, name: str) -> None:

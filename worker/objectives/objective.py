@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from core.names import first_of
+
 
 @dataclass(frozen=True)
 class StepOutcome:
@@ -72,4 +74,4 @@ class Objective(Protocol):
 
 def named(names: Sequence[str]) -> str:
     """Names of classes in a sentence: the first five, and how many more."""
-    return ", ".join(f"“{name}”" for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return first_of([f"“{name}”" for name in names], 5)

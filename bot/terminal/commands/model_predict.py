@@ -18,6 +18,7 @@ from core.db.tables import Model
 from core.errors import BadDataError, NotFoundError
 from core.identifiers import new_id
 from core.models.listing import find_model
+from core.names import first_of
 from core.storage import Storage
 
 MAX_IMAGE_BYTES = 200_000_000
@@ -112,7 +113,7 @@ def _predict_files(runtime: Runtime, model: Model, files: dict[str, Path], out: 
             say(f"Pictures, predictions.json and predictions.csv: {out}")
     if failed := [answer["file"] for answer in answers if "error" in answer]:
         raise BadDataError(
-            f"{len(failed):,} of {len(files):,} images could not be read: {', '.join(failed)}.", "What is wrong with each is said above."
+            f"{len(failed):,} of {len(files):,} images could not be read: {first_of(failed, 5)}.", "What is wrong with each is said above."
         )
 
 

@@ -4,6 +4,7 @@ from core.datasets.listing import annotation_sets_for, find_dataset, list_datase
 from core.db.tables import AnnotationSet, Dataset
 from core.errors import InvalidInputError
 from core.models.listing import class_changes
+from core.names import first_of
 from core.vocabulary import AnnotationKind
 from core.wizard.context import StepContext
 from core.wizard.draft import Choices
@@ -149,9 +150,7 @@ def _nothing_fits(context: StepContext) -> Text:
 def dataset_facts(dataset: Dataset, annotation_set: AnnotationSet) -> Facts:
     """What a dataset holds: images, kind of annotations, the commonest classes with their counts."""
     pairs = sorted(zip(annotation_set.classes, annotation_set.class_counts, strict=True), key=lambda pair: -pair[1])
-    labels = ", ".join(f"{name} ({number:,})" for name, number in pairs[:12])
-    if len(pairs) > 12:
-        labels += f" and {len(pairs) - 12:,} more"
+    labels = first_of([f"{name} ({number:,})" for name, number in pairs], 12)
     return Facts(
         (
             ("Images", f"{dataset.image_count:,}, most about {dataset.median_width} × {dataset.median_height} px"),
