@@ -5,6 +5,8 @@ VENV := .venv
 # Of `make test`; each has a core (or its share of them) to itself. The long tests measure times and run in one.
 PROCESSES ?= 2
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+# Modules are compiled when they are first imported: compiling all 20,000 of them takes a minute and a half of one core, most are never used.
+INSTALL := $(PIP) install --quiet --no-compile --constraint constraints.txt
 
 .PHONY: help demo test test-all lint format constraints clean
 .DEFAULT_GOAL := help
@@ -55,10 +57,10 @@ $(VENV)/.made:
 
 $(VENV)/.all: pyproject.toml constraints.txt | $(VENV)/.made
 	@echo "Installing Stationmaster and all it needs into $(VENV) (PyTorch included: several GB, 3 to 15 minutes the first time) …"
-	@$(PIP) install --quiet --constraint constraints.txt --editable '.[all]'
+	@$(INSTALL) --editable '.[all]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.made
 	@echo "Installing Stationmaster, all it needs and the tools for tests into $(VENV) (several GB, 3 to 15 minutes the first time) …"
-	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.all
