@@ -230,11 +230,7 @@ def _points(value: Any) -> list[tuple[float, float]] | None:
         return None
     points = []
     for point in value:
-        if not (
-            isinstance(point, list)
-            and len(point) == 2
-            and all(isinstance(side, (int, float)) and math.isfinite(side) and abs(side) < 1e9 for side in point)
-        ):
+        if not (isinstance(point, list) and len(point) == 2 and all(isinstance(side, (int, float)) and abs(side) < 1e9 for side in point)):
             return None
         points.append((float(point[0]), float(point[1])))
     return points

@@ -462,10 +462,13 @@ def test_labelme_findings(home: Any, write: Any, picture: Picture) -> None:
         "a.json": labelme("a.png", [shape("cat", [[1, 1], [9, 9]], "rectangle"), {"label": "cat"}, shape("", [[1, 1]])]),
         "b.json": labelme("lost.png"),
         "c.json": '{"shapes": [',
+        "d.png": picture(2),
+        "d.json": labelme("d.png", [shape("cat", [[1, 1], [10**400, 9]], "rectangle")]),
     }
     dataset = home.bring(write(files))
     found = [(finding.file, finding.code) for finding in home.findings(dataset) if finding.severity == "error"]
-    assert sorted(found) == [("a.json", "bad-entry"), ("a.json", "bad-entry"), ("b.json", "missing-image"), ("c.json", "bad-json")]
+    bad = [(file, "bad-entry") for file in ("a.json", "a.json", "d.json")]
+    assert sorted(found) == sorted([*bad, ("b.json", "missing-image"), ("c.json", "bad-json")])
 
 
 # ---------------------------------------------------------------- masks
