@@ -27,7 +27,7 @@ from worker.link import TrainingJob, TrainingResult
 from worker.objectives.classification import single_label_score
 from worker.reports import pictures
 from worker.reports.detection_pictures import detection_pictures
-from worker.reports.reading import Reading, read_curves
+from worker.reports.reading import Reading, mindful, read_curves
 from worker.reports.region_pictures import region_pictures
 from worker.reports.training_report import training_report
 
@@ -63,6 +63,7 @@ def write_model(
     score_name = score_name_of(job)
     baseline = best.metrics.get(f"baseline_{score_name}") if result.baseline is None else result.baseline
     reading = read_curves(history, score_name=SCORE_TITLES[score_name].lower(), baseline=baseline, planned_epochs=job.plan.epochs)
+    reading = mindful(reading, len(best.details["rows"]))
     drawn = {
         "curves": pictures.curves(
             history,

@@ -16,7 +16,7 @@ from worker.reports.activation import activation_maps
 from worker.reports.batch import curves as batch_curves
 from worker.reports.batch.curves import Curve
 from worker.reports.object_drawings import Drawn, draw_objects
-from worker.reports.reading import read_curves
+from worker.reports.reading import Reading, mindful, read_curves
 from worker.reports.region_pictures import fitted
 
 
@@ -128,6 +128,10 @@ def test_curves_draw_the_baseline(epochs: int) -> None:
         ("learning-rate-too-high", [2, 1, 3, 1.2, 4, 1.1], [2, 1, 3, 1.2, 4, 1.1], [0.3, 0.5, 0.2, 0.6, 0.2, 0.5]),
         ("not-learning", [0.70, 0.69, 0.69, 0.69], [0.70, 0.69, 0.69, 0.69], [0.5, 0.5, 0.5, 0.5]),
         ("unfinished", [1, 0.9, 0.8, 0.7], [1, 0.9, 0.8, 0.7], [0.55, 0.6, 0.65, 0.7]),
+        ("unfinished", [0.71, 0.7, 0.68, 0.65], [0.695, 0.68, 0.66, 0.639], [0.75, 0.75, 0.75, 0.75]),
+        ("fine", [1, 0.02, 0.05, 0.02, 0.04, 0.01], [1.0, 0.3, 0.1, 0.06, 0.04, 0.037], [0.7, 1, 1, 1, 1, 1]),
+        ("exploding", [2.0, 30, 40, 90], [14, 102, 82, 231], [0.5, 0.4, 0.4, 0.5]),
+        ("not-learning", [1.6, 1.2, 0.9], [1.5, 1.4, 1.3], [0, 0, 0]),
         ("too-short", [1.0], [1.0], [0.9]),
     ],
 )
@@ -136,6 +140,17 @@ def test_the_reading_of_curves(verdict: str, train: list[float], val: list[float
         history(train_loss=train, val_loss=val, score=score), score_name="accuracy", baseline=0.5, planned_epochs=len(train)
     )
     assert reading.verdict == verdict and reading.text
+
+
+def test_a_training_below_its_baseline_did_not_go_well() -> None:
+    numbers = history(train_loss=[1, 0.5, 0.3], val_loss=[1, 0.8, 0.7], score=[0, 0, 0])
+    assert read_curves(numbers, score_name="accuracy", baseline=1.0, planned_epochs=3).verdict == "not-learning"
+
+
+def test_few_validation_images_are_said() -> None:
+    fine = Reading("fine", "Well.")
+    assert mindful(fine, 8).text == "Well. Only 8 images validate it: all its numbers are rough."
+    assert mindful(fine, 500) == fine
 
 
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_vit", "test_convnext", "test_byobnet", "test_nfnet"])
