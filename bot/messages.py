@@ -232,6 +232,9 @@ def picture_blocks(report: dict[str, str]) -> tuple[Picture, ...]:
     return tuple(Picture(PICTURE_NAMES.get(name, name.replace("_", " ").capitalize()), key=report[name]) for name in (*known, *others))
 
 
+LEARNT_FROM = "The model has learnt from images of this dataset: on others the numbers will be lower."
+
+
 def metric_rows(metrics: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     """Metrics as name and value, fractions as percentages; the baseline beside what it is a baseline of."""
     rows = []

@@ -4,7 +4,7 @@ from typing import Any
 
 from bot.desk.office import LIST_LENGTH, Office
 from bot.desk.reply import Attachment, Reply, Request
-from bot.messages import metric_rows, percent
+from bot.messages import LEARNT_FROM, metric_rows, percent
 from core.datasets.listing import find_dataset, list_datasets
 from core.models.listing import find_model
 from core.tasks.light import submit_light_job, wait_light_job
@@ -54,6 +54,8 @@ def run(office: Office, request: Request) -> Reply:
         Text(f"“{model.name}” on {found['images']:,} images of “{dataset.name}”", Tone.HEADING),
         Facts(metric_rows(found["metrics"])),
     ]
+    if found["learnt_from"]:
+        blocks.append(Text(LEARNT_FROM, Tone.WARNING))
     if found["unknown_classes"]:
         left_out = f" {found['left_out_images']:,} images were left out." if found["left_out_images"] else ""
         blocks.append(Text(f"The model does not know {', '.join(found['unknown_classes'][:10])}.{left_out}", Tone.HINT))

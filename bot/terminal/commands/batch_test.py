@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bot.messages import metric_rows, percent
+from bot.messages import LEARNT_FROM, metric_rows, percent
 from bot.terminal.commands.output import print_facts, print_table, say
 
 # Column titles of the numbers that a class may have, in their order.
@@ -36,6 +36,8 @@ def print_batch_test(result: Mapping[str, Any], files: Mapping[str, str]) -> Non
         facts.append(("Left out", f"{result['left_out_images']:,} images of classes that the model does not know"))
     if result["unknown_classes"]:
         facts.append(("Unknown to the model", ", ".join(result["unknown_classes"])))
+    if result["learnt_from"]:
+        facts.append(("Mind", LEARNT_FROM))
     facts += metric_rows(result["metrics"])
     if result.get("ap_by_overlap"):
         facts.append(("AP by overlap", ", ".join(f"{overlap}: {percent(value)}" for overlap, value in result["ap_by_overlap"].items())))

@@ -13,6 +13,7 @@ def test_numbers_of_all_and_of_each_class(capsys: pytest.CaptureFixture[str]) ->
         "images": 1200,
         "left_out_images": 7,
         "unknown_classes": ["ferret"],
+        "learnt_from": True,
         "metrics": {"accuracy": 0.9},
         "per_class": {
             "cat": {"images": 700, "auroc": 0.97, "sensitivity": 0.92, "specificity": 0.88, "f1": 0.9, "diagnostic_odds_ratio": 84.3},
@@ -24,4 +25,4 @@ def test_numbers_of_all_and_of_each_class(capsys: pytest.CaptureFixture[str]) ->
     text = printed.out + printed.err
     assert "1,200" in text and "7 images of classes that the model does not know" in text and "ferret" in text
     assert "Sensitivity" in text and "92.0 %" in text and "84.3" in text and "–" in text
-    assert "/tmp/roc.png" in text
+    assert "/tmp/roc.png" in text and "has learnt from" in text

@@ -89,6 +89,7 @@ def test_one_label_an_image_with_classes_that_the_model_does_not_know(bench: Any
     assert job.error == "" and job.result is not None
     report = job.result
     assert report["images"] == 12 and report["left_out_images"] == 6 and report["unknown_classes"] == ["direction 2"]
+    assert not report["learnt_from"], "other images than the model has learnt from"
     assert set(report["pictures"]) == {"confusion_matrix", "roc", "precision_recall", "case_studies"}
     confusion = np.array(report["confusion"])
     assert confusion.sum() == 12 and report["metrics"]["accuracy"] == pytest.approx(np.trace(confusion) / 12)

@@ -37,7 +37,8 @@ def batch_test(
     """Test a model on an annotation set.
 
     Returns:
-        The numbers as in `report.json`, its storage key as `report_key`, and `pictures`, storage keys by name. All lie in one folder.
+        The numbers as in `report.json` (`learnt_from`: whether the model was trained on this dataset), its storage key as `report_key`, and
+        `pictures`, storage keys by name. All lie in one folder.
 
     Raises:
         InvalidInputError: when the annotation set is of another kind, or shares no class with the model.
@@ -71,6 +72,7 @@ def batch_test(
         "images": len(known),
         "left_out_images": len(records) - len(known),
         "unknown_classes": unknown,
+        "learnt_from": model.card["dataset"]["fingerprint"] == (dataset.fingerprint or dataset.id),
         **report.numbers,
     }
     storage.write(f"{folder}/report.json", json.dumps(numbers, indent=2, ensure_ascii=False).encode())
