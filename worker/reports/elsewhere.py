@@ -119,8 +119,14 @@ def main() -> None:
     session = onnxruntime.InferenceSession(str(here / "model.onnx"), options, providers=onnxruntime.get_available_providers())
     names = [output.name for output in session.get_outputs()]
     side = card["preprocessing"]["size"][0]
+    failed = 0
     for path in arguments.pictures:
-        image, size = read(path, side)
+        try:
+            image, size = read(path, side)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow raises all of these for damaged files
+            failed += 1
+            sys.stdout.write(json.dumps({"picture": str(path), "error": f"It could not be read: {error}"}, ensure_ascii=False) + "\n")
+            continue
         outputs = dict(zip(names, session.run(names, {"images": prepare(image, side)}), strict=True))
         if "boxes" in outputs:
             said = {"objects": find_objects(card, outputs, size, arguments.masks, path.stem)}
@@ -128,6 +134,8 @@ def main() -> None:
             said = describe(card, outputs["probabilities"][0], size, arguments.masks, path.stem)
         found = {"picture": str(path), **said}
         sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
+    if failed:
+        sys.exit(f"{failed} of {len(arguments.pictures)} pictures could not be read.")
 
 
 if __name__ == "__main__":

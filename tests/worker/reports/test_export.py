@@ -91,6 +91,11 @@ def test_the_zips_script_runs_without_this_project_and_says_the_same(bench: Any,
         allowed = 0.02 if path.suffix == ".jpg" else 1e-4
         confidence = {item["label"]: item["confidence"] for item in answer["labels"]}
         assert all(abs(confidence[item["label"]] - item["confidence"]) < allowed for item in ours), path.name
+    (tmp_path / "broken.png").write_bytes(pictures[0].read_bytes()[:60])
+    awkward = [str(tmp_path / "broken.png"), str(tmp_path / "none.png"), str(pictures[0])]
+    done = subprocess.run([*command[:5], *awkward], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 1 and done.stderr.strip() == "2 of 3 pictures could not be read."
+    assert ["error" in json.loads(line) for line in done.stdout.splitlines()] == [True, True, False]
 
 
 def pictures_of_many_kinds(folder: Path) -> list[Path]:
