@@ -14,7 +14,7 @@ from bot.terminal.commands.prediction_files import copy_out
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption
 from core.datasets.listing import find_dataset
 from core.db.tables import Model
-from core.errors import NotFoundError
+from core.errors import InvalidInputError, NotFoundError
 from core.models.exporting import ExportFormat
 from core.models.listing import delete_model, find_model, list_models, model_json, rename_model
 from core.storage import Storage
@@ -137,7 +137,7 @@ def test(
 @app.command()
 def export(
     model: str,
-    out: Annotated[Path, typer.Option(help="The file to write, or a folder to write it into.")],
+    out: Annotated[Path, typer.Option(help="The file to write, or a folder to write it into, which may be new.")],
     format_: Annotated[ExportFormat, typer.Option("--format", help="For which program.")] = ExportFormat.ONNX,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for it.")] = 600,
     as_json: JsonOption = False,
@@ -149,10 +149,16 @@ def export(
         found = find_model(session, runtime.workspace, model)
     if not (out if out.is_dir() else out.resolve().parent).is_dir():
         raise NotFoundError(f"There is no folder {out.resolve().parent}.", "Make it first, or give another --out.")
+    as_file = out.suffix and not out.is_dir()
+    if as_file and out.suffix.lower() != format_.suffix:
+        raise InvalidInputError(
+            f"{out.name} does not end in {format_.suffix}.", f"Name it so, or give another --format than {format_.value}."
+        )
     need_light_worker(runtime, "exports are")
     result = done_by_light_worker(runtime, "export", {"model_id": found.id, "format": format_.value}, timeout)
-    target = out / result["name"] if out.is_dir() else out
+    target = out if as_file else out / result["name"]
     try:
+        target.parent.mkdir(exist_ok=True)
         copy_out(runtime.storage, result["key"], target)
     finally:
         runtime.storage.delete(result["key"].rpartition("/")[0])

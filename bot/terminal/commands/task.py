@@ -17,7 +17,7 @@ from bot.terminal.commands.task_created import print_created, say_queued, warn_o
 from bot.terminal.commands.task_output import drawn_pictures, print_job, print_task
 from core.db.tables import Event, Job, Task
 from core.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
-from core.events import Progress
+from core.events import Noticed, Progress
 from core.models.listing import find_model, report_key
 from core.tasks.actions import remove_task, rename_task, stop_task
 from core.tasks.creation import create_task
@@ -295,6 +295,8 @@ def _wait(runtime: Runtime, task_id: str) -> Task:
             cursor = event.number
             if event.kind == Progress.kind and event.payload.get("epoch_ended"):
                 _say_epoch(Progress(**event.payload), numbers[event.job_id] if len(numbers) > 1 else 0)
+            if event.kind == Noticed.kind:
+                say(" ".join(filter(None, (event.payload["message"], event.payload["remedy"]))))
         if State(task.state).ended:
             return task
         time.sleep(POLL_SECONDS)
