@@ -42,10 +42,10 @@ class Export:
             return
         if self.kind is AnnotationKind.REGIONS:
             self.losses[
-                "images have places that are neither learnt nor judged, which this format cannot mark: they count as background"
+                "image(s) with places that are neither learnt nor judged, which this format cannot mark: they count as background"
             ] += 1
         else:
-            what = "objects are neither learnt nor judged, such as crowds, which this format cannot mark: they are left out"
+            what = "object(s) that are neither learnt nor judged, such as crowds, left out: this format cannot mark them"
             self.losses[what] += len(ignored)
 
 

@@ -337,7 +337,7 @@ def test_voc_s_difficult_objects_are_kept_apart_and_go_out_again(home: Any, writ
         assert again.value == record.value
     for format in ("yolo", "label-csv"):
         (loss,) = export_dataset(home.database, home.storage, dataset, format, tmp_path / format).losses
-        assert loss.startswith("1 objects are neither learnt nor judged") and "left out" in loss
+        assert loss.startswith("1 object(s) that are neither learnt nor judged") and "left out" in loss
 
 
 def test_voc_masks(home: Any, write: Any, picture: Picture, tmp_path: Path) -> None:
@@ -366,7 +366,7 @@ def test_voc_masks(home: Any, write: Any, picture: Picture, tmp_path: Path) -> N
     for format in ("coco", "yolo", "label-csv"):
         chosen = {"annotation_set_id": dataset.annotation_sets[0].id}
         (loss,) = export_dataset(home.database, home.storage, dataset, format, tmp_path / format, **chosen).losses
-        assert loss.startswith("1 images have places that are neither learnt nor judged") and "background" in loss
+        assert loss.startswith("1 image(s) with places that are neither learnt nor judged") and "background" in loss
     assert [(name, masks.area(rle, 32, 24)) for name, rle in instances["JPEGImages/a.png"]] == [
         ("cat", 36),
         ("person", 48),
