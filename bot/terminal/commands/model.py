@@ -149,6 +149,8 @@ def export(
         found = find_model(session, runtime.workspace, model)
     if not (out if out.is_dir() else out.resolve().parent).is_dir():
         raise NotFoundError(f"There is no folder {out.resolve().parent}.", "Make it first, or give another --out.")
+    if out.is_file() and not out.suffix:
+        raise InvalidInputError(f"{out.name} is a file.", f"Give a folder, or a file that ends in {format_.suffix}.")
     as_file = out.suffix and not out.is_dir()
     if as_file and out.suffix.lower() != format_.suffix:
         raise InvalidInputError(

@@ -69,6 +69,9 @@ def test_a_task_from_creation_to_prediction(run: Run, stripes: Path) -> None:
 
     exports = stripes.parent / "exports"
     assert ".onnx" in run("model", "export", "Stripes", "--out", f"{exports}.pt", code=2)
+    exports.write_bytes(b"")
+    assert "is a file" in run("model", "export", "Stripes", "--out", str(exports), code=2)
+    exports.unlink()
     exported = Path(run("model", "export", "Stripes", "--out", str(exports), "--json")["file"])
     assert exported.parent == exports and exported.suffix == ".onnx" and exported.stat().st_size > 10_000
 
