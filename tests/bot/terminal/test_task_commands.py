@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -116,6 +117,26 @@ def test_one_class_is_trained_with_a_warning(run: Any, add_dataset: Any) -> None
     assert "Warning: All images show only one class, “cat”: a model of it says the same of every image" in said
     add_dataset("both", "single-label", "boxes")
     assert "Warning" not in run(*(word.replace("pets", "both") for word in create())).stderr
+
+
+def test_wait_says_what_is_noticed_while_there_is_time_to_stop(
+    run: Any, add_dataset: Any, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_dataset("pets")
+    slept = 0
+
+    def meanwhile(_: float) -> None:
+        nonlocal slept
+        slept += 1
+        if slept > 1:
+            raise KeyboardInterrupt
+        with database.write() as session:
+            job = session.scalars(select(Job)).one()
+            add_event(session, job.task_id, Noticed("It explodes.", "Take less."), job_id=job.id, generation=job.generation, sequence=99)
+
+    monkeypatch.setattr("bot.terminal.commands.task.time", SimpleNamespace(sleep=meanwhile))
+    said = " ".join(run(*create("--wait"), rc=130).stderr.split())
+    assert "It explodes. Take less." in said and "goes on" in said
 
 
 def test_names_come_whole_into_a_pipe(run: Any, add_dataset: Any) -> None:

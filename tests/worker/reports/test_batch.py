@@ -15,12 +15,13 @@ from sklearn import metrics as sklearn_metrics
 from small_networks import BOXES, INSTANCES, REGIONS
 
 from bot.desk.desk import Desk
+from bot.messages import LEARNT_FROM
 from core.access import Actor, Place
 from core.datasets.records import Record
 from core.errors import InvalidInputError
 from core.tasks.light import submit_light_job
 from core.vocabulary import AnnotationKind
-from core.wizard.screens import Facts, Picture
+from core.wizard.screens import Facts, Picture, Text
 from worker import light
 from worker.objectives.average_precision import IGNORED
 from worker.objectives.objects import Objects
@@ -70,6 +71,7 @@ def test_a_chat_chooses_the_dataset_and_is_told(bench: Any) -> None:
     assert pictures[0] == "Confusion matrix" and len(pictures) == 4
     rows = [row for block in reply.blocks if isinstance(block, Facts) for row in block.rows]
     assert any(title == "Accuracy" for title, _ in rows)
+    assert LEARNT_FROM in [block.body for block in reply.blocks if isinstance(block, Text)]
     assert "sensitivity" in next(value for title, value in rows if title == "direction 0")
     assert json.loads(bench.storage.read(reply.files[0].key))["images"] == 16
 
