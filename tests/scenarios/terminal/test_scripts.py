@@ -42,7 +42,7 @@ def create(run: Run, name: str, *more: str, code: int = 0) -> Any:
 
 
 def test_a_task_from_creation_to_prediction(run: Run, stripes: Path) -> None:
-    task = create(run, "Stripes", "--description", "Which way?", "--set", "epochs=25", "--wait")
+    task = create(run, "Stripes", "--description", "Which way?", "--set", "epochs=40", "--wait")
     assert (task["name"], task["state"], task["attempts"]) == ("Stripes", "finished", 1)
     assert (task["jobs"]["finished"], task["jobs"]["stopped"], task["jobs"]["failed"]) == (1, 0, 0)
     assert task["seconds"] > 0
@@ -65,7 +65,7 @@ def test_a_task_from_creation_to_prediction(run: Run, stripes: Path) -> None:
     answers = {one["file"]: one["labels"][0]["label"] for one in run("model", "predict", "Stripes", str(stripes), "--json")["images"]}
     assert len(answers) == len(list(stripes.rglob("*.png")))
     assert answers["down/01.png"] == answer["labels"][0]["label"]
-    assert sum(file.partition("/")[0] == label for file, label in answers.items()) >= 0.7 * len(answers)
+    assert sum(file.partition("/")[0] == label for file, label in answers.items()) >= 0.8 * len(answers)
 
     exports = stripes.parent / "exports"
     assert ".onnx" in run("model", "export", "Stripes", "--out", f"{exports}.pt", code=2)
