@@ -126,20 +126,28 @@ def _beat(work: LightWork, job_id: str, generation: int, ended: threading.Event)
 
 
 def _predict(work: LightWork) -> dict[str, Any]:
-    """`model_id`, the storage key `image_key` and the file's `name` → what `worker.reports.inference.predict` says."""
+    """`model_id`, the storage key `image_key`, the file's `name`, perhaps a `threshold` → what `worker.reports.inference.predict` says."""
     model = _model(work)
     image = work.storage.read(str(work.payload["image_key"]))
-    return predict(model.key, image, name=str(work.payload.get("name", "")), storage=work.storage, settings=work.settings)
+    return predict(
+        model.key,
+        image,
+        name=str(work.payload.get("name", "")),
+        threshold=work.payload.get("threshold"),
+        storage=work.storage,
+        settings=work.settings,
+    )
 
 
 def _predict_all(work: LightWork) -> dict[str, Any]:
-    """`model_id`, `images`, name → storage key, and whether to `draw` → `images`, what `worker.reports.inference.predict_all` says, with progress."""
+    """`model_id`, `images`, name → storage key, whether to `draw`, perhaps a `threshold` → `images`, what `predict_all` says, with progress."""
     answers = predict_all(
         _model(work).key,
         {str(name): str(key) for name, key in dict(work.payload["images"]).items()},
         storage=work.storage,
         settings=work.settings,
         draw=bool(work.payload.get("draw", False)),
+        threshold=work.payload.get("threshold"),
         progress=lambda done, total: work.tell(done=done, total=total),
     )
     return {"images": answers}

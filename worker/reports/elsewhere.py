@@ -111,9 +111,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pictures", nargs="+", type=Path)
     parser.add_argument("--masks", type=Path, help="folder for the masks of a model for segmentation")
+    parser.add_argument("--threshold", type=float, help="confidence, 0 to 1, from which on an object or one of several labels counts")
     arguments = parser.parse_args()
     here = Path(__file__).resolve().parent
     card = json.loads((here / "model_card.json").read_text(encoding="utf-8"))
+    if arguments.threshold is not None:
+        card["thresholds"] = [arguments.threshold] * len(card["classes"])
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: loops over objects are warned of at each object
     session = onnxruntime.InferenceSession(str(here / "model.onnx"), options, providers=onnxruntime.get_available_providers())

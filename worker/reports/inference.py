@@ -16,7 +16,7 @@ from torch import nn
 
 from core.datasets.images import StoredImage
 from core.datasets.reading import read_pictures
-from core.errors import BadDataError, NotFoundError
+from core.errors import BadDataError, InvalidInputError, NotFoundError
 from core.identifiers import new_id
 from core.settings import Settings
 from core.storage import Storage
@@ -113,8 +113,12 @@ def load_model(model_key: str, *, storage: Storage, settings: Settings, device: 
     return LoadedModel(card, network.to(device), task_type, device)
 
 
-def predict(model_key: str, image: bytes, *, name: str = "", storage: Storage, settings: Settings) -> dict[str, Any]:
+def predict(
+    model_key: str, image: bytes, *, name: str = "", threshold: float | None = None, storage: Storage, settings: Settings
+) -> dict[str, Any]:
     """What a model says of one image file; of a DICOM file, which its `name` may tell, as its import would show it.
+
+    An object, or one of several labels, counts from the confidence `threshold` on, 0 to 1; without it, from what the model found best.
 
     Returns:
         `labels`, as `find_labels`, `find_objects` or `find_regions` say them, each with `label` and `confidence`; `width` and `height` of
@@ -123,11 +127,12 @@ def predict(model_key: str, image: bytes, *, name: str = "", storage: Storage, s
 
     Raises:
         BadDataError: when the image cannot be read.
+        InvalidInputError: when a threshold is given for a model that has none.
         NotFoundError: when the model's files are gone.
     """
     pictures = read_pictures(image, name, settings.max_image_pixels)
     model = load_model(model_key, storage=storage, settings=settings, device=choose_device().torch)
-    (said,) = _said(model, pictures[:1], draw=True)
+    (said,) = _said(model, pictures[:1], _thresholds(model, threshold), draw=True)
     answer = dict(said.answer)
     if (frames := max(pictures[0].frames, len(pictures))) > 1:
         answer["frames"] = frames
@@ -144,6 +149,7 @@ def predict_all(
     storage: Storage,
     settings: Settings,
     draw: bool = False,
+    threshold: float | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[dict[str, Any]]:
     """What a model says of many image files, in batches.
@@ -154,6 +160,7 @@ def predict_all(
         storage: where model and images lie.
         settings: of the installation.
         draw: whether to leave a picture of each, and of masks a file. All lie in one storage folder, for the caller to delete.
+        threshold: as `predict` takes it.
         progress: told how many of how many are done.
 
     Returns:
@@ -163,15 +170,18 @@ def predict_all(
 
     Raises:
         NotFoundError, BadDataError: when the model's files are gone or damaged.
+        InvalidInputError: when a threshold is given for a model that has none.
     """
     model = load_model(model_key, storage=storage, settings=settings, device=choose_device().torch)
+    thresholds = _thresholds(model, threshold)
     folder, files, left = f"{PREDICTIONS}/{new_id()}", list(images.items()), 0
     answers: list[dict[str, Any]] = []
     for start in range(0, len(files), _BATCH):
         progress(start, len(files))
         some = files[start : start + _BATCH]
         read = _read_all([(name, storage, key) for name, key in some], settings.max_image_pixels)
-        said = iter(_in_parts(model, [picture for pictures in read if isinstance(pictures, list) for picture in pictures], draw=draw))
+        readable = [picture for pictures in read if isinstance(pictures, list) for picture in pictures]
+        said = iter(_in_parts(model, readable, thresholds, draw=draw))
         for (name, _), pictures in zip(some, read, strict=True):
             if isinstance(pictures, BadDataError):
                 answers.append({"file": name, "error": pictures.what})
@@ -213,13 +223,22 @@ def _read_all(files: Sequence[tuple[str, Storage, str]], max_pixels: int) -> lis
     return read
 
 
-def _in_parts(model: LoadedModel, pictures: Sequence[StoredImage], *, draw: bool) -> Iterator[_Said]:
+def _thresholds(model: LoadedModel, asked: float | None) -> Sequence[float]:
+    """Per class the confidence from which on it counts: the one that is asked for, or the model's own; none where it has none."""
+    if asked is None:
+        return model.card.get("thresholds") or ()
+    if not model.finds_objects and model.task_type is not TaskType.MULTI_LABEL:
+        raise InvalidInputError("This model has no threshold: it tells the likeliest class.", "Leave the threshold out.")
+    return [asked] * len(model.classes)
+
+
+def _in_parts(model: LoadedModel, pictures: Sequence[StoredImage], thresholds: Sequence[float], *, draw: bool) -> Iterator[_Said]:
     """What a model says of pictures, so many at once as the device's memory holds."""
     maps = draw and model.task_type in (TaskType.SINGLE_LABEL, TaskType.MULTI_LABEL)
     at_once, start = _BATCH_OF_MAPS if maps else _BATCH, 0
     while start < len(pictures):
         try:
-            said = _said(model, pictures[start : start + at_once], draw=draw)
+            said = _said(model, pictures[start : start + at_once], thresholds, draw=draw)
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if at_once == 1 or not is_out_of_memory(error):
                 raise
@@ -229,10 +248,10 @@ def _in_parts(model: LoadedModel, pictures: Sequence[StoredImage], *, draw: bool
         start += at_once
 
 
-def _said(model: LoadedModel, pictures: Sequence[StoredImage], *, draw: bool) -> list[_Said]:
+def _said(model: LoadedModel, pictures: Sequence[StoredImage], thresholds: Sequence[float], *, draw: bool) -> list[_Said]:
     """What a model says of pictures that go through its network at once."""
     images = model.prepare(*(picture.data for picture in pictures))
-    thresholds, classes = model.card.get("thresholds") or (), model.classes
+    classes = model.classes
     labels: list[list[dict[str, Any]]]
     heats: Sequence[NDArray[np.float32] | None] = [None] * len(pictures)
     sizes = [(picture.width, picture.height) for picture in pictures]

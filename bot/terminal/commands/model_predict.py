@@ -20,6 +20,7 @@ from core.identifiers import new_id
 from core.models.listing import find_model
 from core.names import first_of
 from core.storage import Storage
+from core.vocabulary import TaskType
 
 MAX_IMAGE_BYTES = 200_000_000
 
@@ -30,6 +31,15 @@ def predict(
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for a picture of each image (what decided, boxes, masks), mask files, predictions.json and .csv."),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Confidence, 0 to 1, from which on an object, or one of several labels, counts. "
+            "[default: what was best for each class in validation]",
+        ),
     ] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the answer, per image of a folder.")] = 120,
     as_json: JsonOption = False,
@@ -51,17 +61,19 @@ def predict(
             raise NotFoundError(
                 f"There are no images in {image}.", f"Files that end in {suffixes} are looked at, and DICOM whatever it is called."
             )
-        _predict_files(runtime, found, {path.relative_to(image).as_posix(): path for path in files}, out, timeout, as_json)
+        named = {path.relative_to(image).as_posix(): path for path in files}
+        _predict_files(runtime, found, named, out, threshold, timeout, as_json)
         return
     data = _read(image)
     if out is not None:
-        _predict_files(runtime, found, {image.name: image}, out, timeout, as_json)
+        _predict_files(runtime, found, {image.name: image}, out, threshold, timeout, as_json)
         return
     need_light_worker(runtime, "predictions are")
     key = f"inference/{new_id()}/image"
     runtime.storage.write(key, data)
     try:
-        result = done_by_light_worker(runtime, "predict", {"model_id": found.id, "image_key": key, "name": image.name}, timeout)
+        payload = {"model_id": found.id, "image_key": key, "name": image.name, "threshold": threshold}
+        result = done_by_light_worker(runtime, "predict", payload, timeout)
     finally:
         runtime.storage.delete(key)
     answer = _answer(runtime.storage, found, result)
@@ -71,7 +83,7 @@ def predict(
     print_table(
         ("Label", "Confidence"),
         ((item["label"], f"{100 * item['confidence']:.1f} %") for item in answer.get("labels", [])),
-        empty="Nothing was recognised.",
+        empty=_nothing(found, threshold),
     )
     if answer.get("frames"):
         say(f"The file holds {answer['frames']:,} pictures; this is the first one.")
@@ -79,7 +91,9 @@ def predict(
         say(f"Picture: {answer['picture']}")
 
 
-def _predict_files(runtime: Runtime, model: Model, files: dict[str, Path], out: Path | None, timeout: float, as_json: bool) -> None:
+def _predict_files(
+    runtime: Runtime, model: Model, files: dict[str, Path], out: Path | None, threshold: float | None, timeout: float, as_json: bool
+) -> None:
     need_light_worker(runtime, "predictions are")
     place, images, unread = f"inference/{new_id()}", dict[str, str](), dict[str, str]()
     try:
@@ -92,7 +106,7 @@ def _predict_files(runtime: Runtime, model: Model, files: dict[str, Path], out: 
                 except NotFoundError as error:
                     unread[name] = error.what
         with progress("Predicting") as tell:
-            payload = {"model_id": model.id, "images": images, "draw": out is not None}
+            payload = {"model_id": model.id, "images": images, "draw": out is not None, "threshold": threshold}
             found = done_by_light_worker(runtime, "predict-all", payload, timeout * len(files), tell)["images"]
     finally:
         runtime.storage.delete(place)
@@ -108,13 +122,21 @@ def _predict_files(runtime: Runtime, model: Model, files: dict[str, Path], out: 
     if as_json:
         print_json({"model_id": model.id, "model": model.name, "images": [_with_whole_paths(answer, out) for answer in answers]})
     else:
-        print_table(("File", "Label", "Confidence"), (_line(answer) for answer in answers), empty="Nothing was recognised.")
+        print_table(("File", "Label", "Confidence"), (_line(answer) for answer in answers), empty="No image was read.")
+        if threshold is None and answers and not any(answer.get("labels") for answer in answers):
+            say(_nothing(model, threshold))
         if out is not None:
             say(f"Pictures, predictions.json and predictions.csv: {out}")
     if failed := [answer["file"] for answer in answers if "error" in answer]:
         raise BadDataError(
             f"{len(failed):,} of {len(files):,} images could not be read: {first_of(failed, 5)}.", "What is wrong with each is said above."
         )
+
+
+def _nothing(model: Model, threshold: float | None) -> str:
+    """What is said where nothing was; a model for objects may have been less sure than it counts."""
+    less_sure = threshold is None and model.task_type == TaskType.OBJECT_DETECTION
+    return "Nothing was recognised." + (" What the model is less sure of is shown with --threshold 0.1." if less_sure else "")
 
 
 def _with_whole_paths(answer: dict[str, Any], out: Path | None) -> dict[str, Any]:

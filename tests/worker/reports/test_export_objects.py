@@ -101,6 +101,10 @@ def test_the_zips_script_finds_the_same_objects_without_this_project(bench: Any,
         for one, own in zip(found, ours, strict=True):
             assert np.allclose(one["box"], own["box"], atol=0.05) and abs(one["confidence"] - own["confidence"]) < 1e-4
             assert "mask" in one and Path(one["mask"]).is_file()
+    nothing = subprocess.run(
+        [*command[:3], "--threshold", "1", str(files[0])], capture_output=True, text=True, cwd=tmp_path, env=environment, check=True
+    )
+    assert json.loads(nothing.stdout)["objects"] == []
 
 
 def objects(*rows: tuple[float, int, float]) -> list[np.ndarray]:

@@ -77,10 +77,9 @@ def test_a_folder_s_pictures_and_masks(bench: Any, tmp_path: Path, kind: str) ->
         plan = {"batch_size": 4, "epochs": 8 if kind == "regions" else 2, "image_size": 64, "learning_rate": 2e-3, "gradient_clip": 5.0}
         job = bench.job(dataset, kind="boxes" if kind == "boxes" else "instances", spec=spec, **plan)
     write_model(job, bench.train(job)[0], "models/m1", database=bench.database, storage=bench.storage, settings=bench.settings)
-    if kind in ("boxes", "instances"):  # two epochs make nobody sure
-        card = json.loads(bench.storage.read("models/m1/model_card.json"))
-        bench.storage.write("models/m1/model_card.json", json.dumps(card | {"thresholds": [0.05, 0.05]}).encode())
     arguments = {"storage": bench.storage, "settings": bench.settings}
+    if kind in ("boxes", "instances"):
+        arguments["threshold"] = 0.05  # two epochs make nobody sure
     paths = sorted(bench.folder.rglob("*.png"))[:19]  # more than a batch
     names = [f"{'ab'[number % 2]}/{number // 2}.png" for number in range(len(paths))]
     images = {name: f"inference/x/{number}" for number, name in enumerate(names)} | {"bad.png": "inference/x/bad", "two": "inference/x/two"}
@@ -129,6 +128,29 @@ def test_a_folder_s_pictures_and_masks(bench: Any, tmp_path: Path, kind: str) ->
     if kind != "several":
         assert any(answer.get("labels") for answer in told)
     assert told[0]["picture"] == "a/0.png" and told[-1]["picture"] == "two-frame-0002.png"
+
+
+def test_a_threshold_says_what_counts(bench: Any) -> None:
+    job = bench.job(bench.squares(), kind="boxes", spec=BOXES, epochs=1, batch_size=4, image_size=64)
+    write_model(job, bench.train(job)[0], "models/m1", database=bench.database, storage=bench.storage, settings=bench.settings)
+    image = next(bench.folder.rglob("*.png")).read_bytes()
+
+    def found(threshold: float | None) -> list[float]:
+        answer = predict("models/m1", image, threshold=threshold, storage=bench.storage, settings=bench.settings)
+        return [label["confidence"] for label in answer["labels"]]
+
+    everything = found(0)
+    middle = everything[len(everything) // 2]
+    assert found(middle) == [confidence for confidence in everything if confidence >= middle]
+    assert found(1) == []
+    own = json.loads(bench.storage.read("models/m1/model_card.json"))["thresholds"]
+    assert all(confidence >= min(own) for confidence in found(None))
+
+
+def test_the_likeliest_class_needs_no_threshold(striped: Any) -> None:
+    image = next(striped.folder.rglob("*.png")).read_bytes()
+    with pytest.raises(InvalidInputError, match="no threshold"):
+        predict("models/m1", image, threshold=0.5, storage=striped.storage, settings=striped.settings)
 
 
 def test_output_names_never_meet() -> None:
