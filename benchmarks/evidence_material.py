@@ -71,12 +71,12 @@ def photograph_halves(folder: Path, each: int = 60) -> None:
     """Patches of 64 px of twelve pictures in colour, a class for each; from left halves to train on, from right halves to validate with."""
     random = np.random.default_rng(0)
     for name in (*PHOTOGRAPHS, "ihc.png", "retina.jpg"):
-        picture = _picture(name).convert("RGB")
-        for side, left, right in (("train", 0, picture.width // 2), ("val", picture.width // 2, picture.width)):
-            places = [(x, y) for y in range(0, picture.height - SCENE + 1, 24) for x in range(left, right - SCENE + 1, 24)]
+        whole = picture(name).convert("RGB")
+        for side, left, right in (("train", 0, whole.width // 2), ("val", whole.width // 2, whole.width)):
+            places = [(x, y) for y in range(0, whole.height - SCENE + 1, 24) for x in range(left, right - SCENE + 1, 24)]
             for number, place in enumerate(random.permutation(len(places))[:each]):
                 x, y = places[place]
-                _save(picture.crop((x, y, x + SCENE, y + SCENE)), folder / side / name.partition(".")[0] / f"{number:03d}.png")
+                _save(whole.crop((x, y, x + SCENE, y + SCENE)), folder / side / name.partition(".")[0] / f"{number:03d}.png")
 
 
 def scenes(folder: Path, count: int = 600) -> None:
@@ -86,7 +86,7 @@ def scenes(folder: Path, count: int = 600) -> None:
     random = np.random.default_rng(2)
     pictures, labels = load_digits()
     usable = np.flatnonzero(labels < SCENE_CLASSES)
-    behind = [np.asarray(_picture(name).convert("RGB")) for name in PHOTOGRAPHS]
+    behind = [np.asarray(picture(name).convert("RGB")) for name in PHOTOGRAPHS]
     rows = []
     for number in range(count):
         whole = behind[int(random.integers(len(behind)))]
@@ -110,20 +110,21 @@ def scenes(folder: Path, count: int = 600) -> None:
         csv.writer(file).writerows(rows)
 
 
+def picture(name: str) -> Image.Image:
+    """A picture of scikit-image by its file's name."""
+    return Image.open(BytesIO((resources.files("skimage") / "data" / name).read_bytes()))
+
+
 def _patches(folder: Path, names: tuple[str, ...], each: int) -> None:
     random = np.random.default_rng(1)
     for name in names:
-        grey = np.asarray(_picture(name).convert("L"))
+        grey = np.asarray(picture(name).convert("L"))
         places = [(y, x) for y in range(0, grey.shape[0] - PATCH + 1, PATCH) for x in range(0, grey.shape[1] - PATCH + 1, PATCH)]
         chosen = random.permutation(len(places))[:each]
         for number, place in enumerate(chosen):
             y, x = places[place]
             patch = np.rot90(grey[y : y + PATCH, x : x + PATCH], int(random.integers(4)))
             _save(Image.fromarray(np.ascontiguousarray(patch)), folder / name.partition(".")[0] / f"{number:03d}.png")
-
-
-def _picture(name: str) -> Image.Image:
-    return Image.open(BytesIO((resources.files("skimage") / "data" / name).read_bytes()))
 
 
 def _save(image: Image.Image, path: Path) -> None:

@@ -14,10 +14,14 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from training_material import ROOT, Listener
+
+if TYPE_CHECKING:
+    from core.tasks.hyperparameters import TrainingPlan
 
 SIDES = (32, 48, 64)
 EPOCHS, SCRATCH_EPOCHS, DONOR_EPOCHS = 10, 20, 6
@@ -68,8 +72,8 @@ class Place:
             file.write(json.dumps([name, value]) + "\n")
         print(kind, name, value, file=sys.stderr, flush=True)
 
-    def dataset(self, name: str) -> Any:
-        """A sample set, imported where it is not yet."""
+    def dataset(self, name: str, **size: int) -> Any:
+        """A sample set, imported where it is not yet, of its usual size or another."""
         import evidence_material
 
         from core.datasets.importing import import_dataset
@@ -82,11 +86,21 @@ class Place:
             except NotFoundError:
                 pass
         source = self.folder / "sources" / name
-        getattr(evidence_material, name.replace("-", "_"))(source)
+        getattr(evidence_material, name.replace("-", "_"))(source, **size)
         return import_dataset(self.database, self.storage, self.settings, workspace="default", person="cli", name=name, source=str(source))
 
-    def job(self, name: str, task_type: str, candidate: Candidate, *, epochs: int, seed: int, validation_percent: int) -> Any:
-        """A fine-tuning by auto's recipe."""
+    def job(
+        self,
+        name: str,
+        task_type: str,
+        candidate: Candidate,
+        *,
+        epochs: int | None,
+        seed: int,
+        validation_percent: int,
+        changed: Callable[["TrainingPlan"], "TrainingPlan"] = lambda plan: plan,
+    ) -> Any:
+        """A fine-tuning by auto's recipe, or by what is `changed` of it; of no number of `epochs` auto's."""
         from core.db.tables import Dataset
         from core.vocabulary import AnnotationKind, TaskType
         from core.zoo.catalogue import find_spec
@@ -102,7 +116,9 @@ class Place:
             annotations = next(
                 one for one in session.get_one(Dataset, dataset.id).annotation_sets if AnnotationKind(one.kind) in TaskType(task_type).kinds
             )
-            overrides = {"epochs": epochs, "image_size": side, "validation_percent": validation_percent, "early_stop": False}
+            overrides = {"image_size": side, "validation_percent": validation_percent, "early_stop": False}
+            overrides |= {"epochs": epochs} if epochs else {}
+            plan = auto_plan(spec, TaskType(task_type), facts_of(session, dataset, annotations), overrides, seed)
             return TrainingJob(
                 task_id=task,
                 job_id=f"{task}-1",
@@ -111,7 +127,7 @@ class Place:
                 task_name=task,
                 task_type=TaskType(task_type),
                 spec=spec,
-                plan=auto_plan(spec, TaskType(task_type), facts_of(session, dataset, annotations), overrides, seed),
+                plan=changed(plan),
                 dataset_id=dataset.id,
                 dataset_name=name,
                 annotation_set_id=annotations.id,
@@ -175,6 +191,19 @@ def measure(place: Place, name: str, candidates: list[Candidate]) -> None:
     place.keep("measured", measured_key(name, candidates), result)
 
 
+def worked_off(place: Place, work: Sequence[tuple[str, Callable[[], None]]], minutes: float) -> bool:
+    """Do what has not been done yet, beginning nothing after so many minutes; whether nothing is left."""
+    began = time.monotonic()
+    for key, do in work:
+        if key in place.done("trained"):
+            continue
+        if time.monotonic() - began > minutes * 60:
+            print("more is left to do: run it again", file=sys.stderr)
+            return False
+        do()
+    return True
+
+
 def measured_key(name: str, candidates: list[Candidate]) -> str:
     """The name that a measuring is kept under."""
     return f"{name}/{len(candidates)}"
@@ -232,14 +261,8 @@ def main() -> None:
         for name in names
         for candidate in candidates
     ]
-    began = time.monotonic()
-    for key, do in work:
-        if key in place.done("trained"):
-            continue
-        if time.monotonic() - began > asked.minutes * 60:
-            print("more is left to do: run it again", file=sys.stderr)
-            return
-        do()
+    if not worked_off(place, work, asked.minutes):
+        return
     for name in names:
         if measured_key(name, candidates) not in place.done("measured"):
             measure(place, name, candidates)
