@@ -3,8 +3,11 @@
 *TinyViT* gets MobileSAM's image encoder (Zhang et al. 2023, Apache-2.0), which has learnt from the photographs of SA-1B. Others are taught by
 EfficientNet-Lite0 and its ImageNet weights: random pieces of a few photographs are shown to both, and the pupil learns the teacher's answers.
 That even one photograph teaches much in this way is shown by Asano and Saeed (2023, “Extrapolating from a single image to a thousand classes”).
+
+    python benchmarks/evidence_parents.py convnext_atto --out taught.safetensors
 """
 
+import argparse
 import re
 import sys
 from pathlib import Path
@@ -107,3 +110,18 @@ def _piece(pictures: list[Image.Image], side: int, random: np.random.Generator) 
     piece = np.asarray(chosen.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, left + edge, top + edge)))
     piece = piece[:, ::-1] if random.random() < 0.5 else piece
     return np.ascontiguousarray(np.rot90(piece, int(random.integers(4)))) if random.random() < 0.2 else np.ascontiguousarray(piece)
+
+
+def main() -> None:
+    """Teach one network."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("network", help="a network for classification of timm's")
+    parser.add_argument("--out", type=Path, required=True, help="the safetensors file to write")
+    parser.add_argument("--side", type=int, default=64, help="of the pieces, in pixels")
+    parser.add_argument("--images", type=int, default=TAUGHT_IMAGES, help="how many pieces it sees")
+    asked = parser.parse_args()
+    taught(asked.network, asked.side, asked.out, Settings(), asked.images)
+
+
+if __name__ == "__main__":
+    main()

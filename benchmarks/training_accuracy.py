@@ -8,6 +8,9 @@
     python benchmarks/training_accuracy.py --task-type object-detection --auto --set epochs=4 --network retinanet-tf_efficientnet_lite0
     python benchmarks/training_accuracy.py --task-type single-label --source photograph-halves --data-type photo --set epochs=8
     python benchmarks/training_accuracy.py --task-type single-label --source FOLDER --data-type photo   # images of your own
+    python benchmarks/evidence_parents.py convnext_atto --out taught.safetensors
+    python benchmarks/training_accuracy.py --task-type object-detection --auto --set epochs=3 --set image_size=160 --set learning_rate=0.001 \
+        --network faster_rcnn-convnext_atto.imagenet-1k --weights taught.safetensors --normalised-as tf_efficientnet_lite0
 
 Recipes are compared by it: `--auto` takes the network family's recipe, `--set` a hyperparameter as people type it, `--plan` a value that no form
 shows, `--repeat 2` trains twice and says whether the numbers are the same. The time is the job's own: decoding, training, judging.
@@ -19,6 +22,7 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +87,8 @@ def main() -> None:
     parser.add_argument("--source", help=f"what to train on by auto instead of the sample: a folder or an archive, or {HALVES}")
     parser.add_argument("--data-type", type=DataType, default=DataType.OTHER, choices=list(DataType), help="what the images show, for auto")
     parser.add_argument("--network", help="instead of the demonstration's")
+    parser.add_argument("--weights", type=Path, help="of the network, or of its encoder, in place of those in the catalogue")
+    parser.add_argument("--normalised-as", metavar="NETWORK", help="whose mean and standard deviation those weights want")
     parser.add_argument("--auto", action="store_true", help="the family's recipe instead of what the demonstration types")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a hyperparameter")
     parser.add_argument("--plan", action="append", default=[], metavar="NAME=JSON", help="a value of the plan that no form shows")
@@ -108,6 +114,9 @@ def measure(asked: argparse.Namespace, settings: Settings) -> dict[str, Any]:
         source = Path(asked.source)
     made = import_dataset(database, storage, settings, workspace="default", person="benchmark", name="sample", source=str(source))
     spec = find_spec(asked.network or sample.network, settings=settings)
+    if asked.weights:
+        alike = find_spec(asked.normalised_as or spec.network)
+        spec = replace(spec, source=f"file:{asked.weights.resolve()}", sha256="", mean=alike.mean, std=alike.std)
     with database.read() as session:
         dataset = session.get_one(Dataset, made.id)
         fitting = annotation_sets_for(dataset, asked.task_type)
