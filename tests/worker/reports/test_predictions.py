@@ -178,11 +178,11 @@ def test_a_batch_that_is_too_large_is_halved(striped: Any, monkeypatch: pytest.M
     sizes: list[int] = []
     whole = inference._said
 
-    def short_of_memory(model: Any, pictures: Any, *, draw: bool) -> Any:
+    def short_of_memory(model: Any, pictures: Any, *arguments: Any, draw: bool) -> Any:
         sizes.append(len(pictures))
         if len(pictures) > 2:
             raise torch.OutOfMemoryError("out of memory")
-        return whole(model, pictures, draw=draw)
+        return whole(model, pictures, *arguments, draw=draw)
 
     monkeypatch.setattr(inference, "_said", short_of_memory)
     paths = sorted((striped.folder / "stripes").rglob("*.png"))[:5]
