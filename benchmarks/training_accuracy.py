@@ -26,7 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evidence_material import photograph_halves
+from evidence_material import photograph_halves, uneven_handwriting
 
 from bot.terminal.demo import SAMPLES
 from core.datasets.importing import import_dataset
@@ -47,7 +47,8 @@ from worker.engine.device import choose_device
 from worker.engine.training import train
 from worker.link import Ask, TrainingJob
 
-HALVES = "photograph-halves"  # which photograph a patch is from, of halves that were not trained on
+# Which photograph a patch is from, of halves that were not trained on; digits of which half are rare.
+MATERIAL = {"photograph-halves": photograph_halves, "uneven-handwriting": uneven_handwriting}
 SHOWN = ("image_size", "batch_size", "epochs", "optimizer", "learning_rate", "learning_rate_schedule", "weight_decay", "seed")
 
 
@@ -84,7 +85,9 @@ def main() -> None:
     """Train and print the line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task-type", type=TaskType, default=TaskType.SINGLE_LABEL, choices=list(TaskType))
-    parser.add_argument("--source", help=f"what to train on by auto instead of the sample: a folder or an archive, or {HALVES}")
+    parser.add_argument(
+        "--source", help=f"what to train on by auto instead of the sample: a folder or an archive, or {', '.join(MATERIAL)}"
+    )
     parser.add_argument("--data-type", type=DataType, default=DataType.OTHER, choices=list(DataType), help="what the images show, for auto")
     parser.add_argument("--network", help="instead of the demonstration's")
     parser.add_argument("--weights", type=Path, help="of the network, or of its encoder, in place of those in the catalogue")
@@ -106,8 +109,8 @@ def measure(asked: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     database, storage = Database.of(settings), Storage.of(settings)
     ensure_current(database)
     source = settings.home / "source"
-    if asked.source == HALVES:
-        photograph_halves(source)
+    if asked.source in MATERIAL:
+        MATERIAL[asked.source](source)
     elif not asked.source:
         write_sample(sample.dataset, source)
     else:

@@ -88,16 +88,18 @@ RECIPES: dict[str, Recipe] = {
         most_epochs=80,
     ),
     # Over ConvNeXt, CAFormer and PVT. Their authors take 1e-4 to 2e-4 in batches of 16 (Liu et al. 2022, appendix A.3; Wang et al. 2021), which
-    # the square-root rule makes 1e-4 in batches of 4 at most.
+    # the square-root rule makes 1e-4 in batches of 4 at most, for a dozen epochs of COCO. Of 1,000 scenes Faster R-CNN over ConvNeXt-atto had an AP 50
+    # of 0.08 after two epochs at 1e-4, and of 0.27 at 1e-3. Half of that, for auto trains ten times as long: 2e-4 over ConvNeXt-tiny.
     "modern-detector": Recipe(
         "adamw",
-        1e-4,
+        5e-4,
         5e-4,
         0.05,
         batch_size=4,
         images_seen=16_000,
         scratch_factor=4,
         gradient_clip=1.0,
+        measured_parameters=6e6,
         fewest_epochs=8,
         most_epochs=80,
     ),
