@@ -41,7 +41,6 @@ def encoder_of_mobile_sam(checkpoint: Path, file: Path) -> None:
 
     In the checkpoint a stage ends with the step down to the next, in timm the next begins with it.
     """
-    tensors = torch.load(checkpoint, map_location="cpu", weights_only=True)
     renamed = (
         (r"^image_encoder\.", ""),
         (r"^layers\.(\d)\.downsample", lambda found: f"stages.{int(found[1]) + 1}.downsample"),
@@ -52,7 +51,7 @@ def encoder_of_mobile_sam(checkpoint: Path, file: Path) -> None:
         (r"^head\.(weight|bias)", r"head.fc.\1"),
     )
     encoder = {}
-    for name, tensor in tensors.items():
+    for name, tensor in loading.read(checkpoint).items():
         if name.startswith("image_encoder.") and ".neck." not in name:
             for pattern, replacement in renamed:
                 name = re.sub(pattern, replacement, name)

@@ -116,6 +116,10 @@ def main() -> None:
     here = Path(__file__).resolve().parent
     card = json.loads((here / "model_card.json").read_text(encoding="utf-8"))
     if arguments.threshold is not None:
+        if card["task_type"] not in ("multi-label", "object-detection") and not card["spec"].get("instances_only"):
+            parser.error("this model has no threshold: it tells the likeliest class")
+        if not 0 <= arguments.threshold <= 1:
+            parser.error(f"--threshold is a confidence from 0 to 1; {arguments.threshold:g} was given")
         card["thresholds"] = [arguments.threshold] * len(card["classes"])
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: loops over objects are warned of at each object

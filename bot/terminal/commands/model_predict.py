@@ -1,5 +1,6 @@
 """`stationmaster model predict`: a model tried on an image, or on all images of a folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from core.storage import Storage
 from core.vocabulary import TaskType
 
 MAX_IMAGE_BYTES = 200_000_000
+NOTHING = "Nothing was recognised."
 
 
 def predict(
@@ -80,11 +82,8 @@ def predict(
     if as_json:
         print_json(answer)
         return
-    print_table(
-        ("Label", "Confidence"),
-        ((item["label"], f"{100 * item['confidence']:.1f} %") for item in answer.get("labels", [])),
-        empty=_nothing(found, threshold),
-    )
+    print_table(*table_of(answer.get("labels", [])), empty=NOTHING)
+    _hint_at_threshold(found, [answer], threshold)
     if answer.get("frames"):
         say(f"The file holds {answer['frames']:,} pictures; this is the first one.")
     if answer.get("picture"):
@@ -122,9 +121,8 @@ def _predict_files(
     if as_json:
         print_json({"model_id": model.id, "model": model.name, "images": [_with_whole_paths(answer, out) for answer in answers]})
     else:
-        print_table(("File", "Label", "Confidence"), (_line(answer) for answer in answers), empty="No image was read.")
-        if threshold is None and answers and not any(answer.get("labels") for answer in answers):
-            say(_nothing(model, threshold))
+        print_table(("File", "Label", "Confidence"), (_line(answer) for answer in answers), empty=NOTHING)
+        _hint_at_threshold(model, answers, threshold)
         if out is not None:
             say(f"Pictures, predictions.json and predictions.csv: {out}")
     if failed := [answer["file"] for answer in answers if "error" in answer]:
@@ -133,10 +131,19 @@ def _predict_files(
         )
 
 
-def _nothing(model: Model, threshold: float | None) -> str:
-    """What is said where nothing was; a model for objects may have been less sure than it counts."""
-    less_sure = threshold is None and model.task_type == TaskType.OBJECT_DETECTION
-    return "Nothing was recognised." + (" What the model is less sure of is shown with --threshold 0.1." if less_sure else "")
+def table_of(labels: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Columns and rows of what is said of an image; where it may have several labels, whether each counts."""
+    rows = [(str(item["label"]), f"{100 * item['confidence']:.1f} %") for item in labels]
+    if not labels or "present" not in labels[0]:
+        return ("Label", "Confidence"), [*rows]
+    return ("Label", "Confidence", "Counts"), [(*row, "yes" if item["present"] else "no") for row, item in zip(rows, labels, strict=True)]
+
+
+def _hint_at_threshold(model: Model, answers: list[dict[str, Any]], threshold: float | None) -> None:
+    """Where a model for objects found none in all that could be read, it may have been less sure than what counts."""
+    read = [answer["labels"] for answer in answers if "labels" in answer]
+    if threshold is None and model.task_type == TaskType.OBJECT_DETECTION and read and not any(read):
+        say("What the model is less sure of is shown with --threshold 0.1.")
 
 
 def _with_whole_paths(answer: dict[str, Any], out: Path | None) -> dict[str, Any]:

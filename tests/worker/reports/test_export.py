@@ -96,6 +96,9 @@ def test_the_zips_script_runs_without_this_project_and_says_the_same(bench: Any,
     done = subprocess.run([*command[:5], *awkward], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
     assert done.returncode == 1 and done.stderr.strip() == "2 of 3 pictures could not be read."
     assert ["error" in json.loads(line) for line in done.stdout.splitlines()] == [True, True, False]
+    with_threshold = [*command[:5], str(pictures[0]), "--threshold", "0.5"]
+    done = subprocess.run(with_threshold, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 2 and "this model has no threshold" in done.stderr
 
 
 def pictures_of_many_kinds(folder: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from sqlalchemy import select
 
 from bot.desk.desk import Desk
 from bot.desk.reply import Upload
-from bot.terminal.commands.model_predict import images_in
+from bot.terminal.commands.model_predict import images_in, table_of
 from bot.terminal.commands.prediction_files import OutputNames, keep_pictures, prepare_folder, write_answers
 from core.access import Actor, Place
 from core.datasets import masks
@@ -145,6 +145,16 @@ def test_a_threshold_says_what_counts(bench: Any) -> None:
     assert found(1) == []
     own = json.loads(bench.storage.read("models/m1/model_card.json"))["thresholds"]
     assert all(confidence >= min(own) for confidence in found(None))
+
+
+def test_of_several_labels_the_table_says_which_count(bench: Any) -> None:
+    job = bench.job(bench.several_labels(), epochs=1)
+    write_model(job, bench.train(job)[0], "models/m1", database=bench.database, storage=bench.storage, settings=bench.settings)
+    image = next(bench.folder.rglob("*.png")).read_bytes()
+    for threshold, counts in ((0, "yes"), (1, "no")):
+        labels = predict("models/m1", image, threshold=threshold, storage=bench.storage, settings=bench.settings)["labels"]
+        columns, rows = table_of(labels)
+        assert columns[-1] == "Counts" and [row[-1] for row in rows] == [counts] * len(job.classes)
 
 
 def test_the_likeliest_class_needs_no_threshold(striped: Any) -> None:
