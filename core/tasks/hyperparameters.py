@@ -91,6 +91,7 @@ class TrainingPlan(Hyperparameters):
     label_smoothing: float = Field(0, ge=0, lt=1)
     ema_decay: float = Field(0, ge=0, lt=1, description="Exponential moving average of the weights; 0 is none")
     layer_decay: float = Field(1, gt=0, le=1, description="Learning rate factor per layer away from the head (BEiT, Bao et al. 2021)")
+    frozen_statistics: bool = Field(False, description="Batch norms keep the mean and variance that they were pre-trained with")
     gradient_clip: float = Field(0, ge=0, description="Largest norm of the gradient; 0 is no limit")
     class_balance: float = Field(
         0,

@@ -32,6 +32,7 @@ class Recipe:
     warmup_share: float = 0.06
     layer_decay: float = 1.0
     gradient_clip: float = 0.0
+    frozen_statistics: bool = False  # of pre-trained networks
     ema_decay: float = 0.0
     measured_parameters: float = math.inf
     whole_factor: float = 1.0  # of the learning rate where the whole network is pre-trained on such tasks, not its backbone alone
@@ -83,6 +84,7 @@ RECIPES: dict[str, Recipe] = {
         images_seen=16_000,
         scratch_factor=4,
         gradient_clip=5.0,
+        frozen_statistics=True,
         whole_factor=0.3,
         fewest_epochs=8,
         most_epochs=80,
@@ -99,6 +101,7 @@ RECIPES: dict[str, Recipe] = {
         images_seen=16_000,
         scratch_factor=4,
         gradient_clip=1.0,
+        frozen_statistics=True,
         measured_parameters=6e6,
         fewest_epochs=8,
         most_epochs=80,
@@ -246,6 +249,7 @@ def auto_plan(
         "class_balance": CLASS_BALANCE if task_type in (TaskType.SINGLE_LABEL, TaskType.MULTI_LABEL) and is_imbalanced(facts) else 0.0,
         "layer_decay": 1.0 if scratch else recipe.layer_decay,
         "gradient_clip": recipe.gradient_clip,
+        "frozen_statistics": recipe.frozen_statistics and not scratch,
         "seed": seed,
     }
     values |= given
@@ -264,13 +268,16 @@ def is_whole(spec: ModelSpec) -> bool:
 
 
 def manual_plan(spec: ModelSpec, facts: DatasetFacts, hyperparameters: Hyperparameters) -> TrainingPlan:
-    """Exactly what the person typed, by SGD; only an image size of `auto` is settled here (a batch size of `auto` when the device is known).
+    """Exactly what the person typed, by SGD; an image size of `auto` is settled here (a batch size of `auto` when the device is known).
+
+    Of the recipe it has what no form asks for and no schedule depends on: whether batch statistics stay frozen.
 
     Raises:
         InvalidInputError: when the network does not take the image size.
     """
     values = hyperparameters.model_dump()
     values["image_size"] = resolve_image_size(spec, facts, hyperparameters.image_size)
+    values["frozen_statistics"] = RECIPES[spec.recipe].frozen_statistics and spec.pretraining != "none"
     return TrainingPlan(**values)
 
 

@@ -22,7 +22,6 @@ from worker.engine.pace import Pace
 from worker.engine.state import State
 from worker.engine.team import Team
 from worker.link import JobLink
-from worker.networks.pyramids import keep_batch_statistics
 from worker.objectives.objective import Objective
 
 Rows = NDArray[np.int64]
@@ -83,7 +82,9 @@ class Run:
 
 
 def train_mode(run: Run) -> None:
-    """The network ready to learn; with fixed batch statistics where batches are too small to have any."""
+    """The network ready to learn; with fixed batch statistics where the plan says so, or batches are too small to have any."""
     run.network.train()
-    if run.too_few_for_statistics:
-        keep_batch_statistics(run.network)
+    if run.plan.frozen_statistics or run.too_few_for_statistics:
+        for part in run.network.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.eval()

@@ -71,26 +71,15 @@ class AsItComes(GeneralizedRCNNTransform):
 
 
 class Detector(nn.Module):
-    """One of torchvision's detectors behind the language of this module. Its own labels count from 1, 0 is the background.
+    """One of torchvision's detectors behind the language of this module. Its own labels count from 1, 0 is the background."""
 
-    With `keep_statistics` no batch norm learns from the few images of a detector's batch: all keep what they were pre-trained with.
-    """
-
-    def __init__(self, inner: nn.Module, *, keep_statistics: bool = False) -> None:
+    def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner = inner
-        self.keep_statistics = keep_statistics
         self.inner.transform = AsItComes()
         for name in REGRESSING:
             if _has(inner, name):
                 inner.get_submodule(name).register_forward_hook(lambda _module, _inputs, outputs: _exact(outputs))
-
-    def train(self, mode: bool = True) -> "Detector":
-        """As of every module, but for batch norms that keep their statistics."""
-        super().train(mode)
-        if mode and self.keep_statistics:
-            pyramids.keep_batch_statistics(self.inner)
-        return self
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> Any:
         """Losses by name in training, detections by image in evaluation."""
@@ -118,18 +107,17 @@ def _exact(outputs: Any) -> Any:
 
 def build(spec: ModelSpec, classes: int, image_size: int | None = None) -> Detector:
     """The detector of an entry for so many classes, with random weights."""
-    keep_statistics = spec.pretraining != "none"
     if spec.network in WHOLE:
-        return Detector(build_whole(spec.network, classes, keep_statistics=keep_statistics), keep_statistics=keep_statistics)
+        return Detector(build_whole(spec.network, classes, pretrained=spec.pretraining != "none"))
     head, _, backbone = spec.network.partition("-")
-    return Detector(BUILDERS[head](backbone, classes, keep_statistics=keep_statistics))
+    return Detector(BUILDERS[head](backbone, classes))
 
 
-def build_whole(name: str, classes: int, *, keep_statistics: bool) -> nn.Module:
+def build_whole(name: str, classes: int, *, pretrained: bool) -> nn.Module:
     """torchvision's own detector. The background counts as a class; with COCO's weights the backbone's batch norms are frozen, as they were trained."""
     options: dict[str, Any] = {"weights": None, "weights_backbone": None, "num_classes": classes + 1}
     detector: nn.Module = torchvision_api.get_model(name, **options)
-    if keep_statistics and "_v2" not in name and not name.startswith("ssd"):
+    if pretrained and "_v2" not in name and not name.startswith("ssd"):
         # The oldest three were trained with Caffe's weights, whose batch norms know no epsilon.
         freeze_batch_norms(detector.get_submodule("backbone"), 0.0 if name in WITHOUT_EPSILON else 1e-5)
     return detector
@@ -149,9 +137,9 @@ def _anchors(strides: Sequence[int], scales: Sequence[float], ratios: Sequence[f
     return AnchorGenerator(tuple(tuple(round(stride * scale) for scale in scales) for stride in strides), (tuple(ratios),) * len(strides))
 
 
-def build_faster_rcnn(backbone: str, classes: int, *, keep_statistics: bool = False, **options: Any) -> nn.Module:
+def build_faster_rcnn(backbone: str, classes: int, **options: Any) -> nn.Module:
     """Faster R-CNN (Ren et al. 2015) over strides 4–64. Two anchor scales a level reach down to objects of some 12 px."""
-    pyramid = pyramids.Pyramid(backbone, keep_statistics=keep_statistics)
+    pyramid = pyramids.Pyramid(backbone)
     light = pyramid.out_channels == pyramids.LIGHT_CHANNELS
     return library.FasterRCNN(
         pyramid,
@@ -165,9 +153,9 @@ def build_faster_rcnn(backbone: str, classes: int, *, keep_statistics: bool = Fa
     )
 
 
-def build_mask_rcnn(backbone: str, classes: int, *, keep_statistics: bool = False) -> nn.Module:
+def build_mask_rcnn(backbone: str, classes: int) -> nn.Module:
     """Mask R-CNN (He et al. 2017) over strides 4–64."""
-    pyramid = pyramids.Pyramid(backbone, keep_statistics=keep_statistics)
+    pyramid = pyramids.Pyramid(backbone)
     light = pyramid.out_channels == pyramids.LIGHT_CHANNELS
     width = 96 if light else 256
     return library.MaskRCNN(
@@ -197,9 +185,9 @@ def _rpn_of(*, light: bool) -> dict[str, Any]:
     }
 
 
-def build_retinanet(backbone: str, classes: int, *, keep_statistics: bool = False) -> nn.Module:
+def build_retinanet(backbone: str, classes: int) -> nn.Module:
     """RetinaNet (Lin et al. 2017) over strides 8–128, three scales an octave."""
-    pyramid = pyramids.Pyramid(backbone, 8, LastLevelP6P7(1, 1), keep_statistics=keep_statistics)
+    pyramid = pyramids.Pyramid(backbone, 8, LastLevelP6P7(1, 1))
     anchors = _anchors((8, 16, 32, 64, 128), (3, 3.78, 4.76))
     head = library.retinanet.RetinaNetHead(
         pyramid.out_channels, anchors.num_anchors_per_location()[0], classes + 1, norm_layer=partial(nn.GroupNorm, pyramids.GROUPS)
@@ -207,9 +195,9 @@ def build_retinanet(backbone: str, classes: int, *, keep_statistics: bool = Fals
     return library.RetinaNet(pyramid, classes + 1, anchor_generator=anchors, head=head)
 
 
-def build_fcos(backbone: str, classes: int, *, keep_statistics: bool = False) -> nn.Module:
+def build_fcos(backbone: str, classes: int) -> nn.Module:
     """FCOS (Tian et al. 2019) over strides 8–128: no anchors, one box a place."""
-    pyramid = pyramids.Pyramid(backbone, 8, LastLevelP6P7(1, 1), keep_statistics=keep_statistics)
+    pyramid = pyramids.Pyramid(backbone, 8, LastLevelP6P7(1, 1))
     return library.FCOS(pyramid, classes + 1, score_thresh=0.05)
 
 
@@ -268,7 +256,7 @@ def _whole_row(name: str, family: str, memory: Memory) -> tuple[NetworkRow, list
     masks = family == "Mask R-CNN"
     fixed = name == "ssd300_vgg16"  # its anchors are laid out for 300 px
     measured = memory.measure(
-        name, lambda _: Detector(build_whole(name, 7, keep_statistics=False)), side, _forward, sizes=None if fixed else (64, 32)
+        name, lambda _: Detector(build_whole(name, 7, pretrained=False)), side, _forward, sizes=None if fixed else (64, 32)
     )
     row = NetworkRow.of(
         name,

@@ -91,12 +91,9 @@ GROUPS = 32
 
 
 class Pyramid(nn.Module):
-    """A timm backbone under torchvision's feature pyramid network (Lin et al. 2017): images [N, 3, H, W] → levels of `out_channels` each.
+    """A timm backbone under torchvision's feature pyramid network (Lin et al. 2017): images [N, 3, H, W] → levels of `out_channels` each."""
 
-    While it trains, a pre-trained backbone keeps its batch statistics: detection batches are too small to estimate them anew.
-    """
-
-    def __init__(self, network: str, first_stride: int = 4, extra: ExtraFPNBlock | None = None, *, keep_statistics: bool = False) -> None:
+    def __init__(self, network: str, first_stride: int = 4, extra: ExtraFPNBlock | None = None) -> None:
         super().__init__()
         self.body = features(network)
         levels: Any = self.body.feature_info
@@ -110,27 +107,12 @@ class Pyramid(nn.Module):
         self.fpn = FeaturePyramidNetwork(
             channels, self.out_channels, extra_blocks=extra or LastLevelMaxPool(), norm_layer=partial(nn.GroupNorm, GROUPS)
         )
-        self.keep_statistics = keep_statistics
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
         """Levels from fine to coarse, named 0, 1, …, and the extra ones."""
         levels = self.body(images)
         found: OrderedDict[str, Tensor] = self.fpn(OrderedDict((str(number), levels[index]) for number, index in enumerate(self.used)))
         return found
-
-    def train(self, mode: bool = True) -> "Pyramid":
-        """As of every module, with the backbone's batch statistics kept where they are pre-trained."""
-        super().train(mode)
-        if mode and self.keep_statistics:
-            keep_batch_statistics(self.body)
-        return self
-
-
-def keep_batch_statistics(module: nn.Module) -> None:
-    """Put all batch norms into evaluation mode."""
-    for part in module.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            part.eval()
 
 
 def features(network: str) -> nn.Module:

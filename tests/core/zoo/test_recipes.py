@@ -163,6 +163,27 @@ def test_detectors_learn_in_small_batches_and_gently_where_they_know_objects_alr
     assert modern.learning_rate < 0.3 * over_features.learning_rate, "a large modern backbone is changed more gently"
 
 
+def test_only_pretrained_detectors_keep_their_batch_statistics_by_auto_and_by_hand():
+    scenes = DatasetFacts(600, 10, 209, 207, object_side=0.15)
+    detection, segmentation = TaskType.OBJECT_DETECTION, TaskType.OBJECT_SEGMENTATION
+    kept = {
+        "faster_rcnn-tf_efficientnet_lite0": detection,
+        "fasterrcnn_resnet50_fpn.coco": detection,
+        "maskrcnn_resnet50_fpn.coco": segmentation,
+    }
+    learnt = {
+        "faster_rcnn-tf_efficientnet_lite0.none": detection,
+        "fpn-tf_efficientnet_lite0": segmentation,
+        "resnet18": TaskType.SINGLE_LABEL,
+    }
+    for names, frozen in ((kept, True), (learnt, False)):
+        for name, task_type in names.items():
+            assert auto_plan(spec_of(name), task_type, scenes).frozen_statistics is frozen, name
+            assert manual_plan(spec_of(name), scenes, Hyperparameters()).frozen_statistics is frozen, name
+    from_scratch = spec_of("faster_rcnn-tf_efficientnet_lite0.none")
+    assert auto_plan(from_scratch, detection, scenes, learns_on=True).frozen_statistics, "of the model that learns on"
+
+
 def test_networks_for_regions_learn_gently_where_they_know_regions_already_or_have_a_modern_encoder():
     scenes = DatasetFacts(600, 10, 209, 207, object_side=0.15)
     names = ("fpn-tf_efficientnet_lite0", "fcn_resnet50.coco-voc", "fpn-convnext_tiny")

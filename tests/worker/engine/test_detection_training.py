@@ -58,6 +58,19 @@ def test_a_detector_learns_and_leaves_a_model_that_can_be_tried(bench: Any, kind
         assert ("mask" in one) == (kind == "instances")
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_statistics_that_the_plan_freezes_stay_while_all_else_learns(bench: Any, frozen: bool) -> None:
+    job = job_of(bench, bench.squares(), epochs=1, frozen_statistics=frozen)
+    result, _ = bench.train(job)
+    saved = newest(bench.storage, job.checkpoint_folder)
+    assert saved is not None and result.score is not None
+    weights = saved.state["network"]
+    means = [tensor for name, tensor in weights.items() if name.endswith("running_mean")]
+    scales = [tensor for name, tensor in weights.items() if name.removesuffix("weight") + "running_mean" in weights]
+    assert means and all(mean.any() != frozen for mean in means), "new batch norms begin with means of nought"
+    assert not any(torch.equal(scale, torch.ones_like(scale)) for scale in scales)
+
+
 def test_a_paused_detector_ends_exactly_as_an_unbroken_one(bench: Any, recording_link: Any) -> None:
     dataset = bench.squares()
     changes = {"horizontal_flip": True, "resized_crop": True, "rotation": True, "ema_decay": 0.9}

@@ -34,7 +34,7 @@ def as_published(spec: ModelSpec) -> nn.Module:
     if spec.library == "transformers":
         return detection_transformers.model_class(spec.network)(detection_transformers.configuration(spec.network, 91))
     if spec.network in detection.WHOLE:
-        return detection.build_whole(spec.network, 90, keep_statistics=True)
+        return detection.build_whole(spec.network, 90, pretrained=True)
     if spec.network in segmentation.WHOLE:
         return segmentation.build_whole(spec.network, 21).get_submodule("inner")
     if spec.library in ("torchvision over timm", "segmentation-models-pytorch"):

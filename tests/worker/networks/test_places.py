@@ -72,7 +72,7 @@ def test_whole_detectors_take_over_everything_but_the_classes(settings, tmp_path
     spec = catalogue.find_spec("ssdlite320_mobilenet_v3_large", "coco", settings)
     from worker.networks import detection
 
-    source = detection.build_whole(spec.network, 90, keep_statistics=True)
+    source = detection.build_whole(spec.network, 90, pretrained=True)
     torch.save(source.state_dict(), tmp_path / "coco.pth")
     detector = detection.build(spec, 3)
     detection.load(detector, spec, tmp_path / "coco.pth")
@@ -81,17 +81,6 @@ def test_whole_detectors_take_over_everything_but_the_classes(settings, tmp_path
     assert changed
     assert all(name.startswith("head.classification_head") for name in changed)
     assert all(torch.equal(mine[name], theirs[name]) for name in mine if not name.startswith("head.classification_head"))
-
-
-@pytest.mark.parametrize(("pretraining", "learning"), [("coco", 0), ("none", 70)])
-def test_pretrained_detectors_take_no_statistics_from_their_small_batches(settings, pretraining, learning):
-    from worker.networks import detection
-
-    detector = detection.build(catalogue.find_spec("ssdlite320_mobilenet_v3_large", pretraining, settings), 3).train()
-    norms = [module for module in detector.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    assert len(norms) == 70
-    assert sum(norm.training for norm in norms) == learning
-    assert detector.training and detector(torch.randn(2, 3, 320, 320), targets(with_masks=False)), "it still learns"
 
 
 def test_a_detector_over_a_backbone_is_as_large_as_the_catalogue_says(settings):
