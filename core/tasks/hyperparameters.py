@@ -90,7 +90,15 @@ class TrainingPlan(Hyperparameters):
     warmup_epochs: float = Field(0, ge=0)
     label_smoothing: float = Field(0, ge=0, lt=1)
     ema_decay: float = Field(0, ge=0, lt=1, description="Exponential moving average of the weights; 0 is none")
-    layer_decay: float = Field(1, gt=0, le=1, description="Learning rate factor per layer away from the head (BEiT, Bao et al. 2021)")
+    layer_decay: float = Field(
+        1,
+        gt=0,
+        le=1,
+        description="Learning rate factor per layer away from the head (BEiT, Bao et al. 2021), of 13 layers; of more, less a layer",
+    )
+    backbone_factor: float = Field(
+        1, gt=0, le=1, description="Learning rate factor of the backbone, where heads for boxes, masks or regions are over it"
+    )
     frozen_statistics: bool = Field(False, description="Batch norms keep the mean and variance that they were pre-trained with")
     gradient_clip: float = Field(0, ge=0, description="Largest norm of the gradient; 0 is no limit")
     class_balance: float = Field(

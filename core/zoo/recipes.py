@@ -31,6 +31,7 @@ class Recipe:
     label_smoothing: float = 0.0
     warmup_share: float = 0.06
     layer_decay: float = 1.0
+    backbone_factor: float = 1.0
     gradient_clip: float = 0.0
     frozen_statistics: bool = False  # of pre-trained networks
     ema_decay: float = 0.0
@@ -115,7 +116,7 @@ RECIPES: dict[str, Recipe] = {
         images_seen=24_000,
         scratch_factor=8,
         gradient_clip=0.1,
-        layer_decay=0.9,
+        backbone_factor=0.1,
         fewest_epochs=10,
         most_epochs=80,
     ),
@@ -248,6 +249,7 @@ def auto_plan(
         "ema_decay": recipe.ema_decay,
         "class_balance": CLASS_BALANCE if task_type in (TaskType.SINGLE_LABEL, TaskType.MULTI_LABEL) and is_imbalanced(facts) else 0.0,
         "layer_decay": 1.0 if scratch else recipe.layer_decay,
+        "backbone_factor": 1.0 if scratch else recipe.backbone_factor,
         "gradient_clip": recipe.gradient_clip,
         "frozen_statistics": recipe.frozen_statistics and not scratch,
         "seed": seed,

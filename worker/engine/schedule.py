@@ -9,6 +9,8 @@ from torch import nn
 
 from core.tasks.hyperparameters import TrainingPlan
 
+# Layers below the head of ViT-B, for which BEiT's authors give the decay; ConvNeXt's authors take 12 for all sizes.
+_DEPTH = 13
 # One-cycle as Smith and Topin (2018) and torch's OneCycleLR have it: up for 30 % of the steps from 1/25, then down to 1/250,000.
 _ONE_CYCLE_UP = 0.3
 _ONE_CYCLE_START = 1 / 25
@@ -47,8 +49,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
         group["lr"] = learning_rate * group.get("lr_scale", 1.0)
 
 
-def build_optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:
-    """The plan's optimizer over all that can be trained.
+def build_optimizer(network: nn.Module, plan: TrainingPlan, backbone: nn.Module | None = None) -> torch.optim.Optimizer:
+    """The plan's optimizer over all that can be trained; the `backbone`, where there is one, takes the plan's share of the learning rate.
 
     AdamW leaves biases and normalisation without weight decay; plain SGD is what the person typed, for every weight.
     """
@@ -58,6 +60,11 @@ def build_optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.Optim
             {key: value for key, value in group.items() if key != "param_names"}
             for group in param_groups_layer_decay(network, plan.weight_decay, layer_decay=plan.layer_decay)
         ]
+        least = min(group["lr_scale"] for group in groups)
+        if least < plan.layer_decay**_DEPTH:
+            # Of a network of forty layers the first would stand still: steps are the smaller, the more there are.
+            for group in groups:
+                group["lr_scale"] **= _DEPTH * math.log(plan.layer_decay) / math.log(least)
     else:
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         if plan.optimizer == "sgd":
@@ -67,6 +74,13 @@ def build_optimizer(network: nn.Module, plan: TrainingPlan) -> torch.optim.Optim
                 {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": plan.weight_decay},
                 {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
             ]
+    if backbone is not None and plan.backbone_factor < 1:
+        below = set(backbone.parameters())
+        groups = [
+            {**group, "params": [one for one in group["params"] if (one in below) is slow], "lr_scale": scale * group.get("lr_scale", 1.0)}
+            for slow, scale in ((False, 1.0), (True, plan.backbone_factor))
+            for group in groups
+        ]
     groups = [group for group in groups if group["params"]]
     fused = {parameter.device.type for group in groups for parameter in group["params"]} <= {"cpu", "cuda", "mps"}
     if plan.optimizer == "adamw":

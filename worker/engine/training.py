@@ -35,7 +35,7 @@ from worker.engine.state import State, unpack, unpack_weights
 from worker.engine.team import Team
 from worker.engine.telling import tell_epoch
 from worker.link import Ask, JobLink, TrainingJob, TrainingResult
-from worker.networks import build
+from worker.networks import backbone_of, build
 from worker.networks.inheriting import inherit
 from worker.objectives.classification import classification_objective
 from worker.objectives.detection import Detection
@@ -102,7 +102,7 @@ def train(
     if isinstance(objective, RegionMasks) and not job.parent_model_key:
         start_at_shares(network, objective.shares(train_rows), exclusive=objective.exclusive)
     # ---------------------------------------------------------------- a fresh start, or where the last one stopped
-    optimizer = build_optimizer(network, plan)
+    optimizer = build_optimizer(network, plan, backbone_of(network, job.spec))
     average = WeightAverage(network, plan.ema_decay) if plan.ema_decay else None
     try:
         if saved is None:

@@ -13,7 +13,16 @@ from core.zoo.recipes import DETECTORS, REGIONS
 from core.zoo.spec import ModelSpec
 from worker.networks import classification
 
-__all__ = ["build", "features", "library_of"]
+__all__ = ["backbone_of", "build", "features", "library_of"]
+
+# Where in a network that answers with places the part lies that is pre-trained on images, by library; of torchvision's own with COCO's weights
+# the pyramid belongs to it.
+BACKBONES = {
+    "torchvision over timm": "inner.backbone.body",
+    "torchvision": "inner.backbone",
+    "segmentation-models-pytorch": "encoder",
+    "transformers": "inner.model.backbone",
+}
 
 
 def build(
@@ -57,6 +66,11 @@ def features(spec: ModelSpec, *, settings: Settings, image_size: int) -> nn.Modu
     network = build(spec, TaskType.SINGLE_LABEL, 2, settings=settings, image_size=image_size)
     classification.drop_outputs(network, spec)
     return network
+
+
+def backbone_of(network: nn.Module, spec: ModelSpec) -> nn.Module:
+    """The part of a network for boxes, regions or instances that features come from, below its heads; of one for classification the whole."""
+    return network if TaskType.SINGLE_LABEL in spec.task_types else network.get_submodule(BACKBONES[spec.library])
 
 
 def library_of(spec: ModelSpec) -> ModuleType:

@@ -229,7 +229,15 @@ def build_torchvision(name: str, classes: int, side: int | None = None) -> nn.Mo
         # Their way of initialising needs numbers, which the meta device has not.
         options |= {"aux_logits": False, "init_weights": torch.get_default_device().type != "meta"}
     module: nn.Module = torchvision_api.get_model(name, weights=None, **options)
+    # Layer-wise decay of the learning rate (`timm.optim`) has to know which layer is the farthest from the images.
+    module.pretrained_cfg = {"classifier": _outputs_of(module)}  # type: ignore[assignment]
     return module
+
+
+def _outputs_of(module: nn.Module) -> str:
+    """The name of the last layer of a network of torchvision's."""
+    names: list[str] = [name for name, part in module.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+    return names[-1]
 
 
 def _torchvision_rows(memory: Memory) -> Iterator[tuple[NetworkRow, list[WeightRow]]]:
@@ -297,8 +305,7 @@ def drop_outputs(network: nn.Module, spec: ModelSpec) -> None:
     if spec.library == "timm":
         network.reset_classifier(0)  # type: ignore[operator]
         return
-    *_, (name, _) = ((name, part) for name, part in network.named_modules() if isinstance(part, nn.Linear | nn.Conv2d))
-    parent, _, last = name.rpartition(".")
+    parent, _, last = _outputs_of(network).rpartition(".")
     setattr(network.get_submodule(parent), last, nn.Identity())
 
 

@@ -6,17 +6,10 @@ from torch import Tensor, nn
 
 from core.settings import Settings
 from core.zoo.spec import ModelSpec
-from worker.networks import build
+from worker.networks import backbone_of, build
 
 MOST = 3  # levels: finer ones tell edges, not kinds
 COARSEST = 32  # stride: beyond it a place is more surroundings than place
-# Where in each library's network the part lies that is pre-trained on images, by library; of torchvision's own with COCO's weights the pyramid belongs to it.
-PARTS = {
-    "torchvision over timm": "inner.backbone.body",
-    "torchvision": "inner.backbone",
-    "segmentation-models-pytorch": "encoder",
-    "transformers": "inner.model.backbone",
-}
 
 
 class Levels(nn.Module):
@@ -42,7 +35,7 @@ def levels(spec: ModelSpec, *, settings: Settings, image_size: int) -> Levels:
         UnavailableError: when its weights cannot be had.
     """
     network = build(spec, spec.task_types[0], 2, settings=settings, image_size=image_size)
-    part = network.get_submodule(PARTS[spec.library])
+    part = backbone_of(network, spec)
     if spec.library == "transformers":  # the wrapper wants a mask of padding, which squares have not
         part = next(iter(part.children()))
     return Levels(part)

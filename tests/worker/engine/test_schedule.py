@@ -75,6 +75,28 @@ def test_layers_far_from_the_head_learn_more_slowly() -> None:
     assert rates[id(made.patch_embed.proj.weight)] < rates[id(made.blocks[-1].mlp.fc1.weight)] < 1.0
 
 
+def test_the_first_of_many_layers_learns_as_that_of_a_few_does() -> None:
+    from timm.models import VisionTransformer
+
+    scales = {}
+    for depth in (12, 24):
+        made = VisionTransformer(img_size=32, patch_size=16, embed_dim=8, num_heads=1, depth=depth, num_classes=2)
+        optimizer = build_optimizer(made, TrainingPlan(optimizer="adamw", layer_decay=0.75))
+        scales[depth] = sorted({group["lr_scale"] for group in optimizer.param_groups})
+    assert len(scales[12]) == 14 and len(scales[24]) == 26
+    assert scales[24][0] == pytest.approx(scales[12][0]) == pytest.approx(0.75**13)
+    assert scales[24][-1] == scales[12][-1] == 1 and scales[24][-2] > scales[12][-2]
+
+
+def test_a_backbone_takes_its_share_of_the_rate_and_keeps_its_weight_decay() -> None:
+    made = torch.nn.ModuleDict({"backbone": torch.nn.Linear(2, 2), "head": torch.nn.Linear(2, 2)})
+    optimizer = build_optimizer(made, TrainingPlan(optimizer="adamw", weight_decay=0.05, backbone_factor=0.1), made["backbone"])
+    set_learning_rate(optimizer, 1.0)
+    found = {id(one): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for one in group["params"]}
+    assert [found[id(one)] for one in made["backbone"].parameters()] == [(0.1, 0.05), (0.1, 0.0)]
+    assert [found[id(one)] for one in made["head"].parameters()] == [(1.0, 0.05), (1.0, 0.0)]
+
+
 def test_the_average_follows_and_steps_aside() -> None:
     made = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(made.weight)

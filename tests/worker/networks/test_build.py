@@ -7,9 +7,12 @@ from safetensors.torch import save_file
 
 from core.errors import InvalidInputError, UnavailableError
 from core.settings import Settings
+from core.tasks.hyperparameters import TrainingPlan
 from core.vocabulary import TaskType
 from core.zoo import catalogue
-from worker.networks import build
+from core.zoo.recipes import RECIPES
+from worker.engine.schedule import build_optimizer
+from worker.networks import backbone_of, build
 
 
 @pytest.fixture
@@ -50,6 +53,30 @@ def test_weights_from_the_operators_folder(settings, tmp_path, network, image_si
     first = next(name for name, _ in source.named_parameters())
     assert torch.equal(found.state_dict()[first], source.state_dict()[first])
     assert found(torch.zeros(2, 3, image_size or 64, image_size or 64)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("network", ["vit_b_16", "swin_v2_t", "maxvit_t", "tv_convnext_tiny", "vit_tiny_patch16_224"])
+def test_the_recipe_s_layer_wise_decay_reaches_networks_of_each_library(settings, network):
+    spec = catalogue.find_spec(network, "none", settings)
+    plan = TrainingPlan(optimizer="adamw", layer_decay=RECIPES[spec.recipe].layer_decay)
+    with torch.device("meta"):
+        groups = build_optimizer(build(spec, TaskType.SINGLE_LABEL, 5, settings=settings), plan).param_groups
+    scales = {group["lr_scale"] for group in groups}
+    assert len(scales) > 10 and max(scales) == 1
+    assert 0.02 < min(scales) < 0.1
+
+
+@pytest.mark.parametrize(
+    "network",
+    ["dfine-nano", "rf-detr-nano", "faster_rcnn-resnet18", "fcos_resnet50_fpn", "fpn-resnet18", "lraspp_mobilenet_v3_large"],
+)
+def test_backbones_are_told_from_what_is_over_them(settings, network):
+    spec = catalogue.find_spec(network, "none", settings)
+    made = build(spec, spec.task_types[0], 5, settings=settings)
+    below = {id(parameter) for parameter in backbone_of(made, spec).parameters()}
+    over = [name for name, parameter in made.named_parameters() if id(parameter) not in below]
+    assert below and over
+    assert not any("stem" in name or "embeddings" in name or "patch_embed" in name for name in over)
 
 
 def test_weights_of_another_network_are_refused(settings, tmp_path):
