@@ -48,6 +48,10 @@ class Recipe:
 # digits nothing. 2e-3 at the size measured comes to 5e-4 for ViT-B and 3e-4 for ViT-L, which were not measured.
 RECIPES: dict[str, Recipe] = {
     "convolutional": Recipe("adamw", 2e-3, 2e-3, 0.05, batch_size=64, images_seen=24_000, scratch_factor=6, label_smoothing=0.1),
+    # AlexNet, SqueezeNet and VGG as they were before batch normalisation: at 2e-3 they learn nothing.
+    "plain-convolutional": Recipe(
+        "adamw", 3e-4, 3e-4, 0.05, batch_size=64, images_seen=24_000, scratch_factor=6, label_smoothing=0.1, gradient_clip=1.0
+    ),
     "modern-convolutional": Recipe(
         "adamw",
         2e-3,

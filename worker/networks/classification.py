@@ -129,7 +129,7 @@ def _timm_rows(facts: dict[str, Any], memory: Memory) -> Iterator[tuple[NetworkR
             library="timm",
             family=naming.family(network, module),
             task_types="classification",
-            recipe=naming.recipe(module),
+            recipe=naming.recipe(module, network),
         )
         yield row, _timm_weights(row, tags.get(network, []), (default.tag or "") if default is not None else "", facts)
 
@@ -254,7 +254,9 @@ def _torchvision_rows(memory: Memory) -> Iterator[tuple[NetworkRow, list[WeightR
             library="torchvision",
             family=family,
             task_types="classification",
-            recipe="transformer" if TORCHVISION_TRANSFORMERS.match(network) else naming.recipe("convnext" if "convnext" in name else ""),
+            recipe="transformer"
+            if TORCHVISION_TRANSFORMERS.match(network)
+            else naming.recipe("convnext" if "convnext" in name else "", name),
         )
         weights = []
         for choice in choices:

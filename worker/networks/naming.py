@@ -185,6 +185,8 @@ TRANSFORMER_MODULES = frozenset(
     ]
 )
 # Convolutional, but with layer norms and few of the habits of ResNet: AdamW with a low rate.
+# Of before batch normalisation, and SqueezeNet.
+WITHOUT_NORMALISATION = frozenset({"alexnet", "squeezenet1_0", "squeezenet1_1", "vgg11", "vgg13", "vgg16", "vgg19"})
 MODERN_MODULES = frozenset(
     [
         "convnext",
@@ -230,8 +232,10 @@ def family(network: str, module: str) -> str:
     return FAMILY_BY_MODULE.get(module, module.replace("_", " ").title().replace(" ", "") if module else "Others")
 
 
-def recipe(module: str) -> str:
-    """The key of `core.zoo.recipes.RECIPES` for networks of this module."""
+def recipe(module: str, network: str) -> str:
+    """The key of `core.zoo.recipes.RECIPES` for a network of this module of timm's."""
+    if network in WITHOUT_NORMALISATION:
+        return "plain-convolutional"
     if module in TRANSFORMER_MODULES:
         return "transformer"
     if module in MODERN_MODULES:

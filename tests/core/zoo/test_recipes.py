@@ -169,6 +169,15 @@ def test_the_backbone_of_a_pretrained_detection_transformer_is_changed_more_gent
     assert [plan.backbone_factor for plan in plans] == [0.3, 1.0]
 
 
+def test_networks_without_normalisation_learn_more_slowly_than_those_with_it() -> None:
+    for plain, normalised in (("vgg16", "vgg16_bn"), ("squeezenet1_1", "resnet18"), ("alexnet", "resnet18")):
+        for pretraining in ("imagenet-1k", "none"):
+            slow, fast = (
+                auto_plan(spec_of(f"{name}.{pretraining}"), TaskType.SINGLE_LABEL, DIGITS).learning_rate for name in (plain, normalised)
+            )
+            assert slow < 0.2 * fast
+
+
 def test_only_pretrained_detectors_keep_their_batch_statistics_by_auto_and_by_hand():
     scenes = DatasetFacts(600, 10, 209, 207, object_side=0.15)
     detection, segmentation = TaskType.OBJECT_DETECTION, TaskType.OBJECT_SEGMENTATION
