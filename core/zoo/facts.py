@@ -67,7 +67,7 @@ def facts_of(session: Session, dataset: Dataset, annotation_set: AnnotationSet) 
         object_side=_object_side(load_records(session, dataset.id, annotation_set.id, limit=LOOKED_AT))
         if AnnotationKind(annotation_set.kind) in (AnnotationKind.BOXES, AnnotationKind.INSTANCES, AnnotationKind.REGIONS)
         else 0.0,
-        smallest_class=min(counts, default=0),
+        smallest_class=min(filter(None, counts), default=0),  # a class without images asks for no weights
         largest_class=max(counts, default=0),
     )
 

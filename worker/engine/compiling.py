@@ -17,6 +17,7 @@ from torch import nn
 
 from core.settings import Settings
 from worker.engine.device import Device
+from worker.engine.errors import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -132,15 +133,15 @@ class Compilation:
         """Do `work`; where compiling it fails, `undo` what was done and do it uncompiled.
 
         Raises:
-            whatever `work` raises uncompiled, and torch.OutOfMemoryError: the caller knows what to do then.
+            whatever `work` raises uncompiled, and whatever says that memory has run out: the caller knows what to do then.
         """
         if not self.active:
             return work()
         try:
             return work()
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # whatever it is: uncompiled it will be seen whether it comes from compiling
+        except Exception as error:  # whatever else it is: uncompiled it will be seen whether it comes from compiling
+            if is_out_of_memory(error):
+                raise
             logger.warning("compiled steps fail", exc_info=True)
             reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         undo()

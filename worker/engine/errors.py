@@ -1,5 +1,7 @@
 """What may go wrong in a training, in words a person can act on."""
 
+import torch
+
 from core.errors import BadDataError, StationmasterError
 from worker.link import TrainingResult
 
@@ -40,3 +42,11 @@ class UnreadableImageError(BadDataError):
 
 class TooFewImagesError(BadDataError):
     """A split with an empty side."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether it says that a device has no memory left, whichever library says it: torch, that of the CPU or of MPS, cuBLAS, cuDNN."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    said = ("out of memory", "can't allocate memory", "_STATUS_ALLOC_FAILED", "unable to find an engine to execute this computation")
+    return any(text in str(error) for text in said)

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import torch
 
-from worker.engine.errors import OutOfMemoryError
+from worker.engine.errors import OutOfMemoryError, is_out_of_memory
 from worker.engine.recomputing import computes_again
 from worker.engine.run import Run, train_mode
 from worker.engine.team import TeamLostError, TeammateOutOfMemoryError
@@ -82,14 +82,6 @@ def mended(run: Run, work: Callable[[], Result], smaller: Callable[[Run], None] 
             # Said here, out of the way of what `work` asks of the others: they are at that question, and hear the answer there.
             run.team.any(True)
         smaller(run)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether it says that a device has no memory left."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    text = str(error)
-    return "out of memory" in text or "can't allocate memory" in text  # MPS, and the allocator of the CPU
 
 
 @contextmanager

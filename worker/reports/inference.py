@@ -26,7 +26,7 @@ from core.zoo.spec import ModelSpec
 from worker.engine.augment import Normalisation
 from worker.engine.data import decode, with_all_cores
 from worker.engine.device import choose_device
-from worker.engine.memory import is_out_of_memory
+from worker.engine.errors import is_out_of_memory
 from worker.networks import build
 from worker.reports.activation import activation_maps
 from worker.reports.found_labels import find_labels

@@ -203,6 +203,21 @@ def test_the_size_of_objects_is_read_from_the_annotations(database):
         assert facts_of(session, dataset, dataset.annotation_sets[0]).object_side == pytest.approx(0.1)
 
 
+def test_a_category_that_no_image_shows_makes_no_set_uneven(database):
+    dataset = Dataset(workspace="default", name="cars", state="ready", image_count=240, median_width=9, median_height=9, created_by="ada")
+    dataset.annotation_sets = [
+        AnnotationSet(
+            position=0, name="labels", kind="multi-label", classes=["car", "bus", "tram"], class_counts=[100, 0, 140], image_count=240
+        )
+    ]
+    with database.write() as session:
+        session.add(dataset)
+    with database.read() as session:
+        dataset = session.get(Dataset, dataset.id)
+        facts = facts_of(session, dataset, dataset.annotation_sets[0])
+    assert (facts.smallest_class, facts.largest_class) == (100, 140)
+
+
 @pytest.mark.parametrize(
     ("splits", "images", "training"),
     [

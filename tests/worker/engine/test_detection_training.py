@@ -12,7 +12,10 @@ import torch
 from PIL import Image
 from small_networks import BOXES, INSTANCES
 
+from core.zoo.recipes import RECIPES
+from worker.engine import training
 from worker.engine.checkpoint import newest
+from worker.engine.device import choose_device
 from worker.link import Ask
 from worker.reports.inference import predict
 from worker.reports.model_files import write_model
@@ -56,6 +59,11 @@ def test_a_detector_learns_and_leaves_a_model_that_can_be_tried(bench: Any, kind
         x, y, width, height = one["box"]
         assert x >= 0 and x + width <= 64.01 and y >= 0 and y + height <= 64.01 and 0 < one["confidence"] <= 1
         assert ("mask" in one) == (kind == "instances")
+
+
+def test_batches_of_auto_are_as_large_as_the_recipe_s_rate_is_for(bench: Any) -> None:
+    job = job_of(bench, bench.squares(), batch_size="auto")
+    assert training.batch_size_of(job, 10_000, choose_device()) == RECIPES[job.spec.recipe].batch_size == 4
 
 
 @pytest.mark.parametrize("frozen", [True, False])

@@ -21,7 +21,7 @@ from core.zoo.facts import DeviceFacts
 from worker.engine import loop, telling, training
 from worker.engine.checkpoint import CheckpointFolder, Copies, newest
 from worker.engine.device import Device
-from worker.engine.errors import DivergedError, OutOfMemoryError, TooFewImagesError
+from worker.engine.errors import DivergedError, OutOfMemoryError, TooFewImagesError, is_out_of_memory
 from worker.engine.recomputing import _Recomputing
 from worker.engine.state import State
 from worker.link import Ask, FencedError
@@ -327,6 +327,20 @@ def memory_for(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
         return went_through
 
     return limit
+
+
+@pytest.mark.parametrize(
+    ("said", "is_memory"),
+    [
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True),
+        ("GET was unable to find an engine to execute this computation", True),
+        ("MPS backend out of memory (MPS allocated: 8.00 GB)", True),
+        ("mat1 and mat2 shapes cannot be multiplied", False),
+    ],
+)
+def test_each_library_has_its_own_words_for_memory_that_has_run_out(said: str, is_memory: bool) -> None:
+    assert is_out_of_memory(RuntimeError(said)) is is_memory
 
 
 def test_out_of_memory_is_mended_by_smaller_parts(bench: Any, memory_for: Any) -> None:

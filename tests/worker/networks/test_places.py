@@ -83,6 +83,16 @@ def test_whole_detectors_take_over_everything_but_the_classes(settings, tmp_path
     assert all(torch.equal(mine[name], theirs[name]) for name in mine if not name.startswith("head.classification_head"))
 
 
+@pytest.mark.parametrize("pretraining", ["coco", "none"])
+def test_the_first_stage_of_a_whole_pretrained_detector_stays_as_torchvision_s_does(settings, pretraining):
+    from worker.networks import detection
+
+    detector = detection.build(catalogue.find_spec("fasterrcnn_resnet50_fpn", pretraining, settings), 3)
+    for name, parameter in detector.get_submodule("inner").named_parameters():
+        first = name.startswith(("backbone.body.conv1", "backbone.body.bn1", "backbone.body.layer1"))
+        assert parameter.requires_grad is not (first and pretraining == "coco")
+
+
 def test_a_detector_over_a_backbone_is_as_large_as_the_catalogue_says(settings):
     spec = catalogue.find_spec("retinanet-tf_efficientnet_lite0", settings=settings)
     detector = build(spec, TaskType.OBJECT_DETECTION, 7, pretrained=False, settings=settings)

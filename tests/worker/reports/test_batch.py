@@ -174,6 +174,8 @@ def test_numbers_of_labels_are_those_of_scikit_learn() -> None:
 def test_odds_where_a_count_is_nought() -> None:
     assert batch_labels.diagnostic_odds_ratio(10, 0, 0, 10) == pytest.approx(10.5 * 10.5 / 0.25)
     assert batch_labels.diagnostic_odds_ratio(0, 3, 0, 7) is None  # no image shows the class
+    assert batch_labels.diagnostic_odds_ratio(0, 0, 1, 9_999) is None  # it is never said
+    assert batch_labels.diagnostic_odds_ratio(1, 9_999, 0, 0) is None  # it is always said
 
 
 def test_free_response_curves_count_false_finds_by_image() -> None:

@@ -131,9 +131,10 @@ def label_numbers(counts: Tensor, probabilities: Tensor, truth: Tensor, classes:
 def diagnostic_odds_ratio(true: float, false: float, missed: float, rest: float) -> float | None:
     """(TP · TN) / (FP · FN): how much likelier the class is said where it is than where it is not (Glas et al. 2003).
 
-    Where one of the four is 0, ½ is added to each (Haldane and Anscombe). None where no image shows the class, or all do.
+    Where one of the four is 0, ½ is added to each (Haldane and Anscombe). None where no image shows the class, or all do, and where it is said of
+    none, or of all: nothing is told by an answer that is always the same.
     """
-    if not true + missed or not false + rest:
+    if not (true + missed and false + rest and true + false and missed + rest):
         return None
     if 0 in (true, false, missed, rest):
         true, false, missed, rest = (value + 0.5 for value in (true, false, missed, rest))
