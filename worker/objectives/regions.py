@@ -134,19 +134,23 @@ def region_loss(logits: Tensor, wanted: Tensor, judged: Tensor | None = None, *,
         judged: the places that count, [n, 1, height, width]; all where it is None.
         exclusive: whether a place belongs to one class at most: softmax with a background instead of a sigmoid for each class.
     """
-    target = wanted.to(logits.dtype)
-    counts = torch.ones_like(target[:, :1]) if judged is None else judged.to(logits.dtype)
+    counts = torch.ones_like(wanted[:, :1]) if judged is None else judged
+    # One softmax for both losses, and truth as bits: of many classes each tensor that is kept for the backward pass is large.
     if exclusive:
-        with_background = functional.pad(logits, (0, 0, 0, 0, 1, 0))  # its logit is 0
+        logarithms = functional.pad(logits, (0, 0, 0, 0, 1, 0)).log_softmax(1)  # the background's logit is 0
         number = torch.where(wanted.any(1), wanted.to(torch.uint8).argmax(1) + 1, 0)
-        entropy = functional.cross_entropy(with_background, number, reduction="none")[:, None]
+        entropy = functional.nll_loss(logarithms, number, reduction="none")[:, None]
+        said = logarithms[:, 1:].exp()
     else:
-        entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1, keepdim=True)
-    said, target = probabilities_of(logits, exclusive=exclusive) * counts, target * counts
-    true = target.sum((0, 2, 3))
-    dice = (2 * (said * target).sum((0, 2, 3)) + _EPSILON) / (said.sum((0, 2, 3)) + true + _EPSILON)
+        entropy = functional.binary_cross_entropy_with_logits(logits, wanted.to(logits.dtype), reduction="none").mean(1, keepdim=True)
+        said = logits.sigmoid()
+    shows = wanted & counts
+    true = shows.sum((0, 2, 3)).to(logits.dtype)
+    hit, whole = (torch.where(where, said, 0.0).sum((0, 2, 3)) for where in (shows, counts))
+    dice = (2 * hit + _EPSILON) / (whole + true + _EPSILON)
     shown = (true > 0).to(logits.dtype)  # the Dice of a class that the batch does not show says nothing of how well it is known
-    return (entropy * counts).sum() / counts.sum().clamp(min=1) + ((1 - dice) * shown).sum() / shown.sum().clamp(min=1)
+    cross_entropy = torch.where(counts, entropy, 0.0).sum() / counts.sum().clamp(min=1)
+    return cross_entropy + ((1 - dice) * shown).sum() / shown.sum().clamp(min=1)
 
 
 def probabilities_of(logits: Tensor, *, exclusive: bool) -> Tensor:

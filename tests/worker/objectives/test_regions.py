@@ -259,6 +259,44 @@ def test_nothing_there_and_nothing_said_is_right() -> None:
     assert region_metrics(counts[0])["dice"] == 1.0 and region_metrics(counts.sum(0))["dice"] == 0.0
 
 
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_the_loss_is_cross_entropy_and_soft_dice_of_what_counts(exclusive: bool) -> None:
+    torch.manual_seed(0)
+    maps = torch.randint(0, 4, (2, 6, 6))  # 0 is the background, class 2 of three is shown nowhere
+    wanted = torch.stack([maps == 1, maps == 2, torch.zeros_like(maps, dtype=torch.bool)], 1)
+    judged = torch.rand(2, 1, 6, 6) < 0.8
+    logits = torch.randn(2, 3, 6, 6, dtype=torch.float64)
+    likely = torch.cat([torch.zeros(2, 1, 6, 6), logits], 1).softmax(1)[:, 1:] if exclusive else logits.sigmoid()
+    entropy, dice = [], []
+    for image, y, x in judged[:, 0].nonzero().tolist():
+        one, true = likely[image, :, y, x], wanted[image, :, y, x].double()
+        if exclusive:
+            entropy.append(-torch.log(one[true.bool()] if true.any() else 1 - one.sum()).sum())
+        else:
+            entropy.append(-(true * one.log() + (1 - true) * (1 - one).log()).mean())
+    for number in (0, 1):
+        one, true = likely[:, number][judged[:, 0]], wanted[:, number][judged[:, 0]].double()
+        dice.append((2 * (one * true).sum() + 1) / (one.sum() + true.sum() + 1))  # smoothed by one place
+    expected = torch.stack(entropy).mean() + 1 - torch.stack(dice).mean()
+    assert float(region_loss(logits, wanted, judged, exclusive=exclusive)) == pytest.approx(float(expected), abs=1e-9)
+
+
+@pytest.mark.parametrize(("exclusive", "most"), [(True, 2.7), (False, 3.7)])
+def test_the_loss_of_many_classes_keeps_little(exclusive: bool, most: float) -> None:
+    """For the backward pass, in sizes of the logits; what plain cross-entropy keeps is one."""
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    logits = torch.zeros(2, 60, 32, 32, requires_grad=True)
+    wanted = torch.zeros(2, 60, 32, 32, dtype=torch.bool)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        region_loss(logits, wanted, exclusive=exclusive).backward()
+    assert sum(kept.values()) < most * logits.numel() * 4
+
+
 @pytest.mark.parametrize("exclusive", [False, True])
 def test_the_loss_falls_from_wrong_to_right_and_is_finite_without_objects(exclusive: bool) -> None:
     wanted = torch.zeros(2, 2, 8, 8, dtype=torch.bool)
