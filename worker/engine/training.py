@@ -270,7 +270,8 @@ def thought_to_fit(job: TrainingJob, images: int, device: Device, devices: int) 
 
     Reckoned as for the advice; what torch itself takes is taken already.
     """
-    needed = memory(job.spec, job.plan.image_size, images, DeviceFacts(device.kind, per_job=devices)) - FRAMEWORK_BYTES
+    devices_of_job = DeviceFacts(device.kind, per_job=devices)
+    needed = memory(job.spec, job.plan.image_size, images, devices_of_job, classes=len(job.classes)) - FRAMEWORK_BYTES
     free = device.free_bytes() // (devices if device.is_cpu else 1)  # processes on one CPU share the host's
     return needed <= _MEMORY_SHARE * free
 

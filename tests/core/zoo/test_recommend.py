@@ -186,6 +186,13 @@ def test_estimates_follow_what_past_tasks_took(database, settings, add_dataset):
         assert learn(session, LARGE_GPU) == Experience()  # another device's past says nothing
 
 
+def test_the_memory_of_regions_grows_with_their_classes_that_of_labels_does_not():
+    regions, labels = catalogue.find_spec("fpn-tf_efficientnet_lite0"), catalogue.find_spec("tf_efficientnet_lite0")
+    few, many = (memory(regions, 512, 8, LARGE_GPU, classes=classes) for classes in (2, 150))
+    assert many - few == 148 * 24 * 512**2 * 8
+    assert memory(labels, 224, 8, LARGE_GPU, classes=2) == memory(labels, 224, 8, LARGE_GPU, classes=1000)
+
+
 def test_the_size_of_objects_is_read_from_the_annotations(database):
     dataset = Dataset(workspace="default", name="cars", state="ready", image_count=2, median_width=200, median_height=100, created_by="ada")
     dataset.annotation_sets = [AnnotationSet(position=0, name="boxes", kind="boxes", classes=["car"], class_counts=[3], image_count=2)]
