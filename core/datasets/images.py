@@ -71,6 +71,10 @@ class StoredImage:
     frames: int = 1  # pictures in the file, where only the first of several is used
 
 
+# How a PNG's channels of 16 bits are read by Pillow, and as what the same bytes give the lower ones: of grey with alpha each byte as a channel.
+_OTHER_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
+
+
 def read_image(data: bytes, max_pixels: int) -> StoredImage:
     """Check and normalise one image file.
 
@@ -78,10 +82,12 @@ def read_image(data: bytes, max_pixels: int) -> StoredImage:
         ImageError: when it is damaged, of an unknown format, too small, or a pixel bomb.
     """
     try:
-        image = Image.open(BytesIO(data), formats=_FORMATS)
+        opened = Image.open(BytesIO(data), formats=_FORMATS)
+        image: Image.Image = opened
         _check_size(image.width, image.height, max_pixels)
         width, height = image.size
         image_format = image.format or ""
+        lower = _lower_bytes(opened, data)  # before anything loads it, as looking for EXIF does
         orientation = int(image.getexif().get(_ORIENTATION, 1)) if image_format != "BMP" else 1
         if image_format == "JPEG" and orientation == 1 and image.mode in ("L", "RGB") and max(width, height) <= LARGEST_SIDE:
             # It is stored as it came and nobody needs its pixels here: the whole stream is read and checked, but drawn at an eighth.
@@ -90,6 +96,8 @@ def read_image(data: bytes, max_pixels: int) -> StoredImage:
             return StoredImage(data, ".jpg", width, height, width, height, 1, 1.0, hashlib.sha256(data).hexdigest())
         frames = int(getattr(image, "n_frames", 1)) if image_format in _SEVERAL else 1
         image.load()
+        if lower is not None:
+            image, image_format = _from_sixteen_bits(image, lower), ""
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -197,6 +205,27 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
             else Image.fromarray(stretch(np.asarray(image.convert("I"))), "L")
         )
     return image.convert("RGB")
+
+
+def _lower_bytes(image: ImageFile.ImageFile, data: bytes) -> np.ndarray | None:
+    """Of a PNG with 16 bits for each of several channels the lower eight of red, green and blue, [height, width, 3]; None of any other image.
+
+    Pillow reads the upper ones alone.
+    """
+    other = _OTHER_BYTES.get(str(image.tile[0].args)) if image.format == "PNG" and image.tile else None
+    if other is None:
+        return None
+    again = Image.open(BytesIO(data), formats=("PNG",))
+    again.tile = [tile._replace(args=other) for tile in again.tile]
+    lower = np.asarray(again)
+    return lower[..., [1, 1, 1]] if other == "RGBA" else lower[..., :3]
+
+
+def _from_sixteen_bits(upper: Image.Image, lower: np.ndarray) -> Image.Image:
+    """Colours stretched together from the smallest to the largest value, as grey values are; of how transparent they are the upper bits will do."""
+    read = np.asarray(upper)
+    shown = stretch(read[..., :3].astype(np.uint16) * 256 + lower)
+    return Image.fromarray(np.concatenate([shown, read[..., 3:]], axis=2))
 
 
 def flattened(image: Image.Image) -> Image.Image:

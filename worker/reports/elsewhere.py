@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 
 def read(path: Path, side: int) -> tuple[Image.Image, tuple[int, int]]:
@@ -23,7 +23,7 @@ def read(path: Path, side: int) -> tuple[Image.Image, tuple[int, int]]:
         size = (opened.height, opened.width) if turned else opened.size
         if opened.format == "JPEG":
             opened.draft("RGB", (side, side))
-        image: Image.Image = ImageOps.exif_transpose(opened)
+        image: Image.Image = ImageOps.exif_transpose(in_full(opened, path))
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):
             image = in_eight_bits(image)
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -33,13 +33,35 @@ def read(path: Path, side: int) -> tuple[Image.Image, tuple[int, int]]:
         return image.convert("RGB"), size
 
 
+def in_full(opened: ImageFile.ImageFile, path: Path) -> Image.Image:
+    """Of a PNG with 16 bits for each of several channels, of which Pillow reads the upper eight, all of them; any other picture as it is."""
+    others = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
+    with Image.open(path) as again:
+        other = others.get(str(again.tile[0][3])) if again.format == "PNG" and again.tile else None
+        if other is None:
+            return opened
+        again.tile = [type(tile)(*tile[:3], other) for tile in again.tile]
+        lower = np.asarray(again)
+    upper, exif = np.asarray(opened), opened.getexif()
+    values = upper[..., :3] * np.float32(256) + (lower[..., [1, 1, 1]] if other == "RGBA" else lower[..., :3])
+    image = Image.fromarray(np.concatenate([stretched(values), upper[..., 3:]], axis=2))
+    image.getexif().update(exif)
+    return image
+
+
 def in_eight_bits(image: Image.Image) -> Image.Image:
     """More than 8 bits of grey, stretched from the darkest to the brightest value; values that fit 8 bits stay as they are."""
     values = np.nan_to_num(np.asarray(image if image.mode == "F" else image.convert("I"), np.float32), nan=0, posinf=0, neginf=0)
+    return Image.fromarray(stretched(values, whole_numbers=image.mode != "F"))
+
+
+def stretched(values: np.ndarray, *, whole_numbers: bool = True) -> np.ndarray:
+    """From the darkest to the brightest value 0 to 255; whole numbers that fit 8 bits stay as they are."""
     low, high = float(values.min()), float(values.max())
-    if high > low and not (image.mode != "F" and low >= 0 and high <= 255):
+    if high > low and not (whole_numbers and low >= 0 and high <= 255):
         values = (values - low) * (255 / (high - low)) + 0.5
-    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+    eight_bits: np.ndarray = np.clip(values, 0, 255).astype(np.uint8)
+    return eight_bits
 
 
 def prepare(image: Image.Image, side: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from deep_png import deep_png
 from dicom_files import dicom, without_mark
 from PIL import Image
 from sqlalchemy import select
@@ -28,6 +29,27 @@ def pixels(data: bytes) -> np.ndarray:
 
 
 RAMP = np.tile(np.arange(32, dtype=np.uint16) * 100, (20, 1))
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_colours_of_sixteen_bits_are_stretched_together_as_grey_is(channels: int) -> None:
+    """Of cameras with twelve bits: of the upper bytes alone little but black would be left."""
+    values = np.random.default_rng(0).integers(0, 4096, (20, 32, channels))
+    values[0, 0], values[0, 1] = 0, 4095
+    if channels in (2, 4):
+        values[..., -1] = 257 * np.arange(32)
+    stored = read_image(deep_png(values), LIMIT)
+    shown = pixels(stored.data)
+    colours = values[..., :1] if channels == 2 else values[..., :3]
+    assert np.abs(shown[..., :3] - colours * (255 / 4095)).max() <= 0.5 + 1e-3
+    if channels in (2, 4):
+        assert (shown[..., 3] == np.arange(32)).all()
+    assert (stored.width, stored.height) == (32, 20)
+
+
+def test_colours_of_sixteen_bits_that_eight_would_hold_stay_as_they_are() -> None:
+    values = np.arange(20 * 32 * 3).reshape(20, 32, 3) % 256
+    assert (pixels(read_image(deep_png(values), LIMIT).data) == values).all()
 
 
 def test_dicom_without_a_window_is_stretched() -> None:

@@ -15,6 +15,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from deep_png import deep_png
 from finished_models import stripes_model
 from PIL import Image
 
@@ -102,7 +103,7 @@ def test_the_zips_script_runs_without_this_project_and_says_the_same(bench: Any,
 
 
 def pictures_of_many_kinds(folder: Path) -> list[Path]:
-    """A plain one, a wide one, one of 16 bits, a transparent one, and a JPEG that lies on its side."""
+    """A plain one, a wide one, some of 16 bits, a transparent one, and a JPEG that lies on its side."""
     random = np.random.default_rng(0)
     y, x = np.mgrid[0:120, 0:160]
     grey = (127 + 120 * np.sin(x / 9 + y / 31)).astype(np.uint8)
@@ -114,10 +115,12 @@ def pictures_of_many_kinds(folder: Path) -> list[Path]:
     }
     for name, picture in pictures.items():
         picture.save(folder / name)
+    (folder / "deep_colour.png").write_bytes(deep_png(random.integers(0, 4096, (60, 80, 3))))
+    (folder / "deep_clear.png").write_bytes(deep_png(random.integers(0, 4096, (60, 80, 2)) * (1, 16)))
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(grey).convert("RGB").save(folder / "turned.jpg", exif=exif, quality=95)
-    return [*(folder / name for name in pictures), folder / "turned.jpg"]
+    return [folder / name for name in (*pictures, "deep_colour.png", "deep_clear.png", "turned.jpg")]
 
 
 def test_an_export_with_other_numbers_is_not_handed_out(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
