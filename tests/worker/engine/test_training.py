@@ -164,7 +164,7 @@ def test_a_stop_before_the_first_epoch_leaves_nothing_to_keep(bench: Any, record
 
 
 def test_a_job_that_was_taken_over_writes_nothing_more(bench: Any, recording_link: Any) -> None:
-    job = bench.job(bench.stripes(), epochs=4)
+    job = bench.job(bench.stripes(), epochs=12)
 
     def taken(link: Any) -> Ask:
         if link.epochs:
@@ -175,10 +175,12 @@ def test_a_job_that_was_taken_over_writes_nothing_more(bench: Any, recording_lin
         bench.train(job, recording_link(taken))
     before = {key: bench.storage.read(key) for key in bench.storage.list(job.checkpoint_folder)}
     state = newest(bench.storage, job.checkpoint_folder)
-    assert state is not None and state.state["state"]["epoch"] == 1
+    assert state is not None
+    reached = state.state["state"]["epoch"]
+    assert 1 <= reached < 12
     # The successor goes on, and what the old worker still held in its hands changed nothing.
     result, link = bench.train(replace(job, generation=2))
-    assert [number for number, _ in link.epochs] == [1, 2, 3, 4]
+    assert [number for number, _ in link.epochs] == list(range(reached, 13))
     assert before and result.score is not None
 
 
@@ -402,7 +404,7 @@ def test_a_killed_training_goes_on_in_smaller_parts(bench: Any, memory_for: Any,
     dataset = bench.stripes()
     went_through = memory_for(lambda *_: True)
     job = bench.job(dataset, epochs=2)
-    paused, _ = bench.train(job, recording_link(lambda link: Ask.PAUSE if link.epochs else Ask.GO_ON))
+    paused, _ = bench.train(job, recording_link(lambda link: Ask.PAUSE if link.asked_times > 4 else Ask.GO_ON))
     assert paused.asked is Ask.PAUSE and set(went_through) == {12}
     went_through.clear()
     _, link = bench.train(replace(job, generation=2, plan=job.plan.model_copy(update={"parts": 2})))
