@@ -121,7 +121,7 @@ def build_whole(name: str, classes: int, *, pretrained: bool) -> nn.Module:
         # The oldest three were trained with Caffe's weights, whose batch norms know no epsilon.
         freeze_batch_norms(detector.get_submodule("backbone"), 0.0 if name in WITHOUT_EPSILON else 1e-5)
     if pretrained and "resnet" in name:
-        # As torchvision's own training has it: edges and colours are the same everywhere, and cost a tenth of a step.
+        # As torchvision's own training has it: edges and colours are the same everywhere.
         for part in ("conv1", "bn1", "layer1"):
             detector.get_submodule(f"backbone.body.{part}").requires_grad_(False)
     return detector

@@ -71,6 +71,18 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
 
 
+def test_memory_that_has_run_out_is_no_fault_of_compiling(settings: Any) -> None:
+    told: list[str] = []
+    compilation = Compilation(nn.Linear(2, 2), "always", CPU, settings, told.append)
+
+    def work() -> None:
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+    with pytest.raises(RuntimeError, match="ALLOC_FAILED"):
+        compilation.safely(work, lambda: None)
+    assert compilation.active and not told
+
+
 def test_where_there_is_no_compiler_the_training_goes_on_and_says_so(bench: Any) -> None:
     import torch._inductor.config as inductor
 

@@ -61,6 +61,22 @@ def test_a_detector_learns_and_leaves_a_model_that_can_be_tried(bench: Any, kind
         assert ("mask" in one) == (kind == "instances")
 
 
+def test_a_backbone_learns_by_its_share_of_the_rate_and_the_heads_by_all_of_it(bench: Any) -> None:
+    dataset, moved = bench.squares(), {}
+    for factor in (1.0, 1e-4):
+        job = job_of(bench, dataset, task=f"factor {factor}", epochs=1, optimizer="adamw", frozen_statistics=True, backbone_factor=factor)
+        bench.train(job)
+        saved = newest(bench.storage, job.checkpoint_folder)
+        assert saved is not None
+        torch.manual_seed(job.plan.seed)
+        begun = training.begin_network(job, bench.storage, bench.settings, learnt=False).state_dict()
+        for part in ("inner.backbone.body", "inner.backbone.fpn"):
+            names = [name for name in begun if name.startswith(part) and name.endswith("weight") and begun[name].ndim == 4]
+            moved[part, factor] = max(float((saved.state["network"][name] - begun[name]).abs().max()) for name in names)
+    assert moved["inner.backbone.body", 1e-4] < 0.01 * moved["inner.backbone.body", 1.0]
+    assert moved["inner.backbone.fpn", 1e-4] > 0.3 * moved["inner.backbone.fpn", 1.0]
+
+
 def test_batches_of_auto_are_as_large_as_the_recipe_s_rate_is_for(bench: Any) -> None:
     job = job_of(bench, bench.squares(), batch_size="auto")
     assert training.batch_size_of(job, 10_000, choose_device()) == RECIPES[job.spec.recipe].batch_size == 4

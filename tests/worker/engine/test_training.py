@@ -20,7 +20,7 @@ from core.zoo import estimates
 from core.zoo.facts import DeviceFacts
 from worker.engine import loop, telling, training
 from worker.engine.checkpoint import CheckpointFolder, Copies, newest
-from worker.engine.device import Device
+from worker.engine.device import Device, choose_device
 from worker.engine.errors import DivergedError, OutOfMemoryError, TooFewImagesError, is_out_of_memory
 from worker.engine.recomputing import _Recomputing
 from worker.engine.state import State
@@ -383,6 +383,13 @@ def free_for(job: Any, images: int, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = DeviceFacts("cpu")
     needed = estimates.memory(job.spec, job.plan.image_size, images, facts) - estimates.FRAMEWORK_BYTES
     monkeypatch.setattr(Device, "free_bytes", lambda _: int(needed / 0.8) + 1)
+
+
+def test_regions_of_many_classes_are_thought_to_need_more_memory(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = bench.job(bench.squares(), kind="regions", spec=REGIONS, image_size=64)
+    many = replace(job, classes=tuple(map(str, range(150))))
+    free_for(job, 9, monkeypatch)
+    assert training.thought_to_fit(job, 8, choose_device(), 1) and not training.thought_to_fit(many, 8, choose_device(), 1)
 
 
 def test_where_memory_is_short_a_batch_goes_in_parts_from_the_start(bench: Any, memory_for: Any, monkeypatch: pytest.MonkeyPatch) -> None:

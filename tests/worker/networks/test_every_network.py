@@ -69,6 +69,10 @@ def test_every_network_is_built_with_another_number_of_classes(settings, library
                 # The outputs alone may differ from the catalogue's, which were counted with seven classes.
                 if not 0.8 <= many / spec.parameters <= 1.05:
                     wrong[spec.network] = f"{many} parameters, {spec.parameters} in the catalogue"
+                if spec.recipe == "convolutional" and not any(
+                    "norm" in type(part).__name__.lower() or "Std" in type(part).__name__ for part in network.modules()
+                ):
+                    wrong[spec.network] = "nothing is normalised in it: at the rate of its recipe it would learn nothing"
                 if spec.recipe not in (*DETECTORS, "detection-transformer"):
                     run(network, spec, side, 1)
         except Exception as error:  # noqa: BLE001 - all are tried, then all failures are told
