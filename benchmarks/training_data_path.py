@@ -11,6 +11,7 @@ meets both. Prints one line of JSON; `ratio` is the figure, `cpu_ratio` the same
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -37,12 +38,12 @@ def measure(run: Any, rounds: int) -> dict[str, Any]:
     batches = batches_of(run.train_rows[epoch_order(len(run.train_rows), 0, 1)], run.state.batch_size)
     blocks = np.array_split(np.arange(len(batches)), max(1, len(batches) // (64 if run.device.is_cuda else 4)))
     ready = next(iter(run.source.stream(batches[:1])))
-    images, geometry = run.augmentation(ready, np.random.default_rng(0))
+    images, geometry = run.augmentation(ready.images, np.random.default_rng(0))
     rows = batches[0]
 
     def bare_step() -> None:
         with run.autocast():
-            outcome = run.objective.training_step(run.network, images, rows, geometry)
+            outcome = run.objective.training_step(run.network, images, ready.targets, rows, geometry)
         outcome.loss.backward()
         if run.plan.gradient_clip:
             nn.utils.clip_grad_norm_(run.network.parameters(), run.plan.gradient_clip)
@@ -56,8 +57,8 @@ def measure(run: Any, rounds: int) -> dict[str, Any]:
         block = [batches[index] for index in blocks[number % len(blocks)]]
         finish()
         began, busy_began = time.perf_counter(), time.process_time()
-        for chosen, pixels in zip(block, run.source.stream(block), strict=True):
-            loop.one_step(run, pixels, chosen, 1)
+        for chosen, batch in zip(block, run.source.stream(block), strict=True):
+            loop.one_step(run, batch, chosen, 1)
             run.state.step += 1
         finish()
         middle, busy_middle = time.perf_counter(), time.process_time()
@@ -88,11 +89,14 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--boxes", action="store_true", help="a detector's data")
+    parser.add_argument("--task-type", choices=("object-detection", "object-segmentation"), help="instead of labels: scattered digits")
+    parser.add_argument("--cache-bytes", type=int, default=0, help="the cache's room; what does not fit is decoded and drawn as it is needed")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="", help="where, if not on the best there is")
     asked = parser.parse_args()
     on_device(asked.device)
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), asked.images, asked.boxes)
+        os.environ["STATIONMASTER_CACHE_BYTES"] = str(asked.cache_bytes)
+        bench = Bench(Path(folder), asked.images, asked.boxes, scattered=bool(asked.task_type))
         from worker.engine import training
         from worker.link import Ask
 
@@ -104,7 +108,7 @@ def main() -> None:
 
         training.fit = instead_of_training
         plan = {**EVERYTHING, "image_size": asked.image_size, "batch_size": asked.batch_size}
-        bench.train(bench.job(asked.network, **plan), Listener())
+        bench.train(bench.job(asked.network, task_type=asked.task_type or "", **plan), Listener())
     print(json.dumps({"benchmark": "training_data_path", "network": asked.network, "image_size": asked.image_size, **found}))
 
 

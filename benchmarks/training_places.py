@@ -122,7 +122,7 @@ def judge_of(job: Any, records: list[Any], validation: list[int], device: Any, s
     from worker.engine.device import Device
     from worker.engine.training import build_objective
     from worker.objectives.detection import Outputs
-    from worker.objectives.regions import region_loss
+    from worker.objectives.regions import RegionOutputs, region_loss
 
     row_of = {record.position: row for row, record in enumerate(records)}
     where = Device(device, "", False)
@@ -149,7 +149,9 @@ def judge_of(job: Any, records: list[Any], validation: list[int], device: Any, s
                 if job.task_type is TaskType.OBJECT_DETECTION:
                     evaluator.update(Outputs(torch.zeros(()), network(batch), batch.shape[-1]), rows)
                 else:
-                    evaluator.update(objective.evaluation_step(network, batch, rows), rows)
+                    outputs = network(batch)
+                    regions = job.task_type is TaskType.OBJECT_SEGMENTATION
+                    evaluator.update(RegionOutputs(torch.zeros(()), outputs) if regions else outputs, rows)
             return float(evaluator.compute().metrics[SCORES[job.task_type.value]])
 
     return Judge()

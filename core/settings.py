@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     checkpoint_seconds: float = Field(300, gt=0, description="Longest time between two checkpoints within an epoch")
     auto_gpu_hours: float = Field(0, ge=0, description="What auto tuning may spend on one task; 0 trains one good recipe")
     resident_share: float = Field(
-        0.25, ge=0, le=1, description="Share of a GPU's free memory that a job's images may take; where they need more they are streamed"
+        0.25, ge=0, le=1, description="Share of a GPU's free memory that a job's images and masks may take; what needs more is streamed"
     )
     cache_bytes: int = Field(
         0,

@@ -18,6 +18,7 @@ from worker.engine.errors import DivergedError
 from worker.engine.memory import beyond_return, mended, smaller_judging
 from worker.engine.run import Rows, Run, train_mode
 from worker.engine.schedule import learning_rate_factor, set_learning_rate
+from worker.engine.source import Batch
 from worker.engine.state import pack
 from worker.engine.team import TeammateOutOfMemoryError
 from worker.engine.telling import progress_event, tell, tell_epoch
@@ -66,7 +67,7 @@ def train_one_epoch(run: Run) -> Ask:
     train_mode(run)
     mark = time.monotonic()
     own = [rows[run.team.share(len(rows))] for rows in batches]
-    for rows, images in zip(batches, run.source.stream(own), strict=True):
+    for rows, batch in zip(batches, run.source.stream(own), strict=True):
         # ------------------------------------------------------------ may it go on?
         run.checkpoints.poll()
         # While the last one is being written the next is put off: no step waits for the storage.
@@ -79,7 +80,7 @@ def train_one_epoch(run: Run) -> Ask:
         # ------------------------------------------------------------ one step
         learning_rate = plan.learning_rate * learning_rate_factor(plan, state.epoch * run.steps + state.step, run.steps)
         set_learning_rate(run.optimizer, learning_rate)
-        outcome = mended(run, lambda rows=rows, images=images: one_step(run, images, rows, epoch))  # type: ignore[misc]
+        outcome = mended(run, lambda rows=rows, batch=batch: one_step(run, batch, rows, epoch))  # type: ignore[misc]
         state.step += 1
         state.images += len(rows)
         state.loss_sum += outcome.plain_loss * len(rows)
@@ -100,8 +101,8 @@ def train_one_epoch(run: Run) -> Ask:
     return Ask.GO_ON
 
 
-def one_step(run: Run, images: torch.Tensor, rows: Rows, epoch: int) -> StepOutcome:
-    """Forward, backward and update on the batch `rows`, of which this process has the `images` of its share."""
+def one_step(run: Run, batch: Batch, rows: Rows, epoch: int) -> StepOutcome:
+    """Forward, backward and update on the batch `rows`, of which this process has its share on the device."""
     # Augmentation and dropout are functions of (seed, epoch, step): a resumed training draws what an unbroken one would have drawn.
     random = np.random.default_rng((run.plan.seed, epoch, run.state.step))
     torch.manual_seed(int(random.integers(2**62)) + run.team.rank)
@@ -109,7 +110,7 @@ def one_step(run: Run, images: torch.Tensor, rows: Rows, epoch: int) -> StepOutc
     share = run.team.share(len(rows))
     with run.team.summing(run.network):
         outcome = run.compilation.safely(
-            lambda: forward_and_backward(run, images, rows[share], drawn[share], 1 / len(rows)),
+            lambda: forward_and_backward(run, batch, rows[share], drawn[share], 1 / len(rows)),
             undo=lambda: run.optimizer.zero_grad(set_to_none=True),
         )
     if run.team.any(False):
@@ -118,7 +119,7 @@ def one_step(run: Run, images: torch.Tensor, rows: Rows, epoch: int) -> StepOutc
         return update(run, outcome)
 
 
-def forward_and_backward(run: Run, images: torch.Tensor, rows: Rows, drawn: Drawn, weight: float) -> torch.Tensor:
+def forward_and_backward(run: Run, batch: Batch, rows: Rows, drawn: Drawn, weight: float) -> torch.Tensor:
     """Add to the gradients what these images say, each with that weight, in as many parts as memory asks for.
 
     Returns [3] on the device: of loss, plain loss and shares that were right the sums so weighted; the last is NaN where none are told.
@@ -127,9 +128,9 @@ def forward_and_backward(run: Run, images: torch.Tensor, rows: Rows, drawn: Draw
     parts = batches_of(np.arange(len(rows)), run.at_once) if len(rows) else []
     for number, part in enumerate(parts, 1):
         place = slice(int(part[0]), int(part[-1]) + 1)
-        augmented = run.augmentation.apply(images[place], drawn[place])
+        augmented = run.augmentation.apply(batch.images[place], drawn[place])
         with run.autocast():
-            outcome = run.objective.training_step(run.network, augmented, rows[place], drawn.geometry[place])
+            outcome = run.objective.training_step(run.network, augmented, batch.targets[place], rows[place], drawn.geometry[place])
         share = len(part) * weight
         if number == len(parts):
             run.team.last_pass()
@@ -173,9 +174,9 @@ def _pass_over_validation(run: Run) -> Evaluation | Ask:
                 return asked
             outputs, own = None, first + run.team.rank
             if own < len(batches):
-                images = next(stream)
+                images, targets = next(stream)
                 with run.autocast():
-                    outputs = run.objective.evaluation_step(run.network, run.normalisation.apply(images), batches[own])
+                    outputs = run.objective.evaluation_step(run.network, run.normalisation.apply(images), targets, batches[own])
             if run.team.any(False):
                 raise TeammateOutOfMemoryError
             with beyond_return(run):

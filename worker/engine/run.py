@@ -16,9 +16,9 @@ from worker.engine.augment import Augmentation, Normalisation
 from worker.engine.average import WeightAverage
 from worker.engine.checkpoint import CheckpointFolder, Copies
 from worker.engine.compiling import Compilation
-from worker.engine.data import ImageSource
 from worker.engine.device import Device
 from worker.engine.pace import Pace
+from worker.engine.source import Source
 from worker.engine.state import State
 from worker.engine.team import Team
 from worker.link import JobLink
@@ -39,7 +39,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     average: WeightAverage | None
     objective: Objective
-    source: ImageSource
+    source: Source
     train_rows: Rows
     validation_rows: Rows
     augmentation: Augmentation

@@ -26,12 +26,14 @@ from worker.engine.average import WeightAverage
 from worker.engine.cache import NoRoomError, PreparationCancelledError
 from worker.engine.checkpoint import CheckpointFolder, newest_state
 from worker.engine.compiling import Compilation, part_of_fixed_shape
-from worker.engine.data import DecodedAnew, ImageSource, Pixels, cached_pixels
+from worker.engine.data import cached_pixels, decoded_anew
 from worker.engine.device import Device, choose_device
+from worker.engine.entries import Entries, Kept
 from worker.engine.errors import DivergedError, TooFewImagesError
 from worker.engine.loop import fit
 from worker.engine.run import Run
 from worker.engine.schedule import build_optimizer
+from worker.engine.source import Source
 from worker.engine.state import State, unpack, unpack_weights
 from worker.engine.team import Team
 from worker.engine.telling import tell_epoch
@@ -130,7 +132,7 @@ def train(
             optimizer=optimizer,
             average=average,
             objective=objective,
-            source=ImageSource(pixels, device, resident_share=settings.resident_share, host_bytes=settings.host_image_bytes),
+            source=Source(pixels, objective.targets, device, resident_share=settings.resident_share, host_bytes=settings.host_image_bytes),
             train_rows=train_rows,
             validation_rows=validation_rows,
             augmentation=Augmentation(plan, normalisation, objective.padding),
@@ -225,7 +227,9 @@ def build_objective(
         instances = Detection(records, job.classes, device.torch, instances=True)
         instances.keep_masks(job.plan.image_size, settings, cancelled)
         return instances
-    return RegionMasks(records, job.annotation_kind, job.classes, job.plan.image_size, device, settings, cancelled, validation=validation)
+    regions = RegionMasks(records, job.annotation_kind, job.classes, settings, cancelled, validation=validation)
+    regions.keep_masks(job.plan.image_size)
+    return regions
 
 
 def pixels_of(
@@ -236,13 +240,13 @@ def pixels_of(
     settings: Settings,
     cancelled: Callable[[], bool],
     told: JobLink | None,
-) -> Pixels | DecodedAnew:
+) -> Entries:
     """The images from the cache, or where it has no room for them decoded as the training goes; `told` hears of that. Raises as `cached_pixels`."""
     try:
-        return cached_pixels(records, fingerprint, size, storage=storage, settings=settings, cancelled=cancelled)
+        return Kept(cached_pixels(records, fingerprint, size, storage=storage, settings=settings, cancelled=cancelled))
     except NoRoomError as error:
         logger.info("%s", error.what)
-        pixels = DecodedAnew(records, size, storage)
+        pixels = decoded_anew(records, size, storage)
         if told is not None:
             told.noticed(
                 f"The images take {pixels.nbytes / 1e9:.1f} GB once decoded, for which this host's cache has no room: "

@@ -19,6 +19,7 @@ from torchmetrics.functional.classification import (
 
 from core.datasets.records import Record
 from core.tasks.hyperparameters import TrainingPlan
+from worker.engine.entries import Entries
 from worker.objectives.objective import Evaluation, Objective, StepOutcome, named
 
 
@@ -49,6 +50,7 @@ class SingleLabel:
     """One label an image: softmax cross-entropy, judged by accuracy; by balanced accuracy where rare classes count for more in training, too."""
 
     padding = "reflection"
+    targets: Entries | None = None
 
     def __init__(
         self, records: Sequence[Record], validation: Sequence[int], classes: Sequence[str], plan: TrainingPlan, device: torch.device
@@ -66,18 +68,20 @@ class SingleLabel:
             self._baselines["baseline_balanced_accuracy"] = 1 / max(1, int((counts > 0).sum()))
         self.baseline: float | None = self._baselines[f"baseline_{self.score_name}"]
 
-    def training_step(self, network: nn.Module, images: Tensor, rows: NDArray[np.int64], geometry: NDArray[np.float32]) -> StepOutcome:
+    def training_step(
+        self, network: nn.Module, images: Tensor, targets: Sequence[Tensor], rows: NDArray[np.int64], geometry: NDArray[np.float32]
+    ) -> StepOutcome:
         """See `Objective`; moving an image does not change its label."""
-        targets = self._on_device[torch.from_numpy(rows).to(images.device, non_blocking=True)]
+        wanted = self._on_device[torch.from_numpy(rows).to(images.device, non_blocking=True)]
         logits = network(images).float()
-        loss = self._loss(logits, targets)
+        loss = self._loss(logits, wanted)
         with torch.no_grad():
             changed = self._smoothing or self._weights is not None
-            plain = functional.cross_entropy(logits.detach(), targets) if changed else loss.detach()
-            correct = (logits.argmax(1) == targets).float().mean()
+            plain = functional.cross_entropy(logits.detach(), wanted) if changed else loss.detach()
+            correct = (logits.argmax(1) == wanted).float().mean()
         return StepOutcome(loss, plain, correct)
 
-    def evaluation_step(self, network: nn.Module, images: Tensor, rows: NDArray[np.int64]) -> Tensor:
+    def evaluation_step(self, network: nn.Module, images: Tensor, targets: Sequence[Tensor], rows: NDArray[np.int64]) -> Tensor:
         """See `Objective`: the logits."""
         logits: Tensor = network(images)
         return logits
@@ -167,6 +171,7 @@ class MultiLabel:
 
     score_name = "map"
     padding = "reflection"
+    targets: Entries | None = None
 
     def __init__(
         self,
@@ -192,18 +197,20 @@ class MultiLabel:
         shares = held.float().mean(0)
         self.baseline: float | None = float(shares[shares > 0].mean()) if bool((shares > 0).any()) else None
 
-    def training_step(self, network: nn.Module, images: Tensor, rows: NDArray[np.int64], geometry: NDArray[np.float32]) -> StepOutcome:
+    def training_step(
+        self, network: nn.Module, images: Tensor, targets: Sequence[Tensor], rows: NDArray[np.int64], geometry: NDArray[np.float32]
+    ) -> StepOutcome:
         """See `Objective`; moving an image does not change its labels."""
-        targets = self._on_device[torch.from_numpy(rows).to(images.device, non_blocking=True)]
+        shown = self._on_device[torch.from_numpy(rows).to(images.device, non_blocking=True)]
         logits = network(images).float()
-        wanted = targets.float()
+        wanted = shown.float()
         loss = self._loss(logits, wanted)
         with torch.no_grad():
             plain = functional.binary_cross_entropy_with_logits(logits.detach(), wanted)
-            correct = ((logits > 0) == targets).float().mean()
+            correct = ((logits > 0) == shown).float().mean()
         return StepOutcome(loss, plain, correct)
 
-    def evaluation_step(self, network: nn.Module, images: Tensor, rows: NDArray[np.int64]) -> Tensor:
+    def evaluation_step(self, network: nn.Module, images: Tensor, targets: Sequence[Tensor], rows: NDArray[np.int64]) -> Tensor:
         """See `Objective`: the logits."""
         logits: Tensor = network(images)
         return logits

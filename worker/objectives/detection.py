@@ -14,10 +14,12 @@ from torchvision.ops import StochasticDepth
 from core.datasets import masks
 from core.datasets.records import Record
 from core.settings import Settings
+from worker.engine.entries import Entries
 from worker.objectives.average_precision import MOST_FOUND, Found, Judged, judge
 from worker.objectives.objective import Evaluation, StepOutcome, named
 from worker.objectives.objects import Objects
 from worker.objectives.places import BoxTargets, MaskTargets, Targets
+from worker.objectives.scaled_masks import packed_masks
 
 _MASK_VALUES_AT_ONCE = 50_000_000  # of masks that are scaled to the original image's size together
 _RANDOM_OR_COUNTING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, DropPath, StochasticDepth)
@@ -33,7 +35,8 @@ class Outputs:
 
 
 class Detection:
-    """Boxes, or masks of single objects where `instances`; networks speak the language of `worker.networks.detection`.
+    """Boxes, or masks of single objects where `instances`, to be trained once `keep_masks` was called; networks speak the language of
+    `worker.networks.detection`.
 
     The score is COCO's own, average precision over overlaps from 0.5 to 0.95: of two networks that find the same objects, the one that
     places them better is the better one.
@@ -47,28 +50,41 @@ class Detection:
         self.classes = tuple(classes)
         self.instances = instances
         self.objects = Objects.of_instances(records) if instances else Objects.of_boxes(records)
-        self._targets: BoxTargets | MaskTargets = (MaskTargets if instances else BoxTargets)(self.objects, device)
+        self._boxes = BoxTargets(self.objects, device)
+        self._masks = MaskTargets(self.objects, device)
+        self.targets: Entries | None = None
 
-    def keep_masks(self, side: int, settings: Settings, cancelled: Callable[[], bool]) -> None:
-        """Work out the masks of instances for a network's input of `side` px before they are asked for. Raises as `MaskTargets.keep`."""
-        if isinstance(self._targets, MaskTargets):
-            self._targets.keep(side, settings, cancelled)
+    def keep_masks(self, side: int, settings: Settings, cancelled: Callable[[], bool] = lambda: False) -> None:
+        """Have the masks of instances at a network's input of `side` px travel with the images: from the cache, or, where that has no room, scaled
+        for each batch anew.
 
-    def training_step(self, network: nn.Module, images: Tensor, rows: NDArray[np.int64], geometry: NDArray[np.float32]) -> StepOutcome:
+        Raises:
+            PreparationCancelledError: when `cancelled()` says so while they are worked out.
+        """
+        self.targets = packed_masks(self.objects, side, settings, cancelled)
+
+    def _wanted(self, images: Tensor, targets: Sequence[Tensor], rows: NDArray[np.int64], geometry: NDArray[np.float32]) -> Targets:
+        if self.instances:
+            return self._masks.of(rows, geometry, targets, images.shape[-1])
+        return self._boxes.of(rows, geometry, images.shape[-1])
+
+    def training_step(
+        self, network: nn.Module, images: Tensor, targets: Sequence[Tensor], rows: NDArray[np.int64], geometry: NDArray[np.float32]
+    ) -> StepOutcome:
         """See `Objective`: the sum of the network's losses."""
-        loss = _total(network(images, self._targets.of(rows, geometry, images.shape[-1])))
+        loss = _total(network(images, self._wanted(images, targets, rows, geometry)))
         return StepOutcome(loss, loss.detach())
 
-    def evaluation_step(self, network: nn.Module, images: Tensor, rows: NDArray[np.int64]) -> Outputs:
+    def evaluation_step(self, network: nn.Module, images: Tensor, targets: Sequence[Tensor], rows: NDArray[np.int64]) -> Outputs:
         """See `Objective`."""
         still = np.tile(np.eye(3, dtype=np.float32), (len(rows), 1, 1))
-        targets = self._targets.of(rows, still, images.shape[-1])
+        wanted = self._wanted(images, targets, rows, still)
         network.train()  # only so do detectors tell their losses; what counts or draws at random stays as in evaluation
         for module in network.modules():
             if isinstance(module, _RANDOM_OR_COUNTING):
                 module.eval()
         torch.manual_seed(int(rows[0]))  # some detectors draw the places at which they take their loss: the same ones each time
-        loss = _total(network(images, targets))
+        loss = _total(network(images, wanted))
         network.eval()
         return Outputs(loss, network(images), images.shape[-1])
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core.names import first_of
+from worker.engine.entries import Entries
 
 
 @dataclass(frozen=True)
@@ -53,17 +54,24 @@ class Evaluator(Protocol):
 
 
 class Objective(Protocol):
-    """One kind of task. `rows` count the job's records, in the order of positions."""
+    """One kind of task. `rows` count the job's records, in the order of positions.
 
+    What is true of images and as large as they travels with them: `targets` says what that is, and steps get of each image its entries on the
+    device. Elsewhere `targets` is None, and steps get none.
+    """
+
+    targets: Entries | None
     score_name: str
     baseline: float | None  # the score of always saying the most frequent thing, where that makes sense
     padding: str  # what augmentation shows beyond an image's edge, as torch's grid_sample names it
 
-    def training_step(self, network: nn.Module, images: Tensor, rows: NDArray[np.int64], geometry: NDArray[np.float32]) -> StepOutcome:
+    def training_step(
+        self, network: nn.Module, images: Tensor, targets: Sequence[Tensor], rows: NDArray[np.int64], geometry: NDArray[np.float32]
+    ) -> StepOutcome:
         """Run the network on augmented images, moved by `geometry`, and compare with what is true of `rows`."""
         ...
 
-    def evaluation_step(self, network: nn.Module, images: Tensor, rows: NDArray[np.int64]) -> Any:
+    def evaluation_step(self, network: nn.Module, images: Tensor, targets: Sequence[Tensor], rows: NDArray[np.int64]) -> Any:
         """Run the network, which is in evaluation mode, on normalised images as they are: what an evaluator takes in."""
         ...
 

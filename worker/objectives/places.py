@@ -3,24 +3,18 @@
 Geometry of boxes is reckoned on the host, where the number of objects is known without asking the device; masks are moved on the device.
 """
 
-import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.settings import Settings
 from worker.engine.augment import Matrices, resample
-from worker.engine.cache import NoRoomError
 from worker.objectives.objects import Objects
-from worker.objectives.scaled_masks import ScaledMasks, scaled_masks
 
 Floats = NDArray[np.float32]
 Targets = list[dict[str, Tensor]]
-
-logger = logging.getLogger(__name__)
 
 VISIBLE = 0.3  # share of an object's area that must still be in view for it to be asked for
 _SMALLEST = 1.0  # px of the network's input: a box of less has no pixel of its own
@@ -74,27 +68,13 @@ class MaskTargets:
     def __init__(self, objects: Objects, device: torch.device) -> None:
         self._objects = objects
         self._device = device
-        self._kept: ScaledMasks | None = None
 
-    def keep(self, side: int, settings: Settings, cancelled: Callable[[], bool]) -> None:
-        """Have the masks scaled to a network's input of `side` px once for all; otherwise, and where the cache has no room, whenever they are asked for.
+    def of(self, rows: NDArray[np.int64], geometry: Matrices, packed: Sequence[Tensor], side: int) -> Targets:
+        """As `BoxTargets.of`, with `masks` [n, side, side] of 0 and 1; `packed` are those of each image as `packed_masks` gives them."""
+        return [self._of_image(int(row), matrix, masks, side) for row, matrix, masks in zip(rows, geometry, packed, strict=True)]
 
-        Raises:
-            PreparationCancelledError: when `cancelled()` says so meanwhile.
-        """
-        try:
-            self._kept = ScaledMasks(self._objects, side, settings, cancelled)
-        except NoRoomError as error:
-            logger.warning("masks are scaled anew for each batch: %s", error.what)
-
-    def of(self, rows: NDArray[np.int64], geometry: Matrices, side: int) -> Targets:
-        """As `BoxTargets.of`, with `masks` [n, side, side] of 0 and 1."""
-        return [self._of_image(int(row), matrix, side) for row, matrix in zip(rows, geometry, strict=True)]
-
-    def _of_image(self, row: int, matrix: Floats, side: int) -> dict[str, Tensor]:
-        kept = self._kept
-        scaled = kept.of_row(row) if kept is not None and kept.side == side else scaled_masks(self._objects, row, side)
-        whole = _to(torch.from_numpy(scaled), self._device)
+    def _of_image(self, row: int, matrix: Floats, packed: Tensor, side: int) -> dict[str, Tensor]:
+        whole = unpacked(packed, side)
         labels = _to(torch.from_numpy(self._objects.labels[self._objects.of_row(row)]), self._device)
         if len(whole) and not np.array_equal(matrix, np.eye(3, dtype=np.float32)):
             before = whole.sum((1, 2))
@@ -105,6 +85,12 @@ class MaskTargets:
         seen = whole.sum((1, 2)) >= wanted.clamp(min=1)
         whole, labels = whole[seen], labels[seen]
         return {"boxes": _boxes_around(whole), "labels": labels, "masks": whole}
+
+
+def unpacked(packed: Tensor, side: int) -> Tensor:
+    """Masks [n, side, side] of 0 and 1 from their bits, [n, side, bytes of a line], of each byte the highest bit first."""
+    places = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
+    return ((packed[..., None] >> places) & 1).flatten(2)[..., :side]
 
 
 def _boxes_around(whole: Tensor) -> Tensor:

@@ -22,14 +22,15 @@ from core.settings import Settings
 from core.vocabulary import AnnotationKind
 from worker.engine.cache import Folder, NoRoomError, cached_array, identity_of
 from worker.engine.data import with_all_cores
+from worker.engine.entries import Entries, Kept, Made, firsts
 
 logger = logging.getLogger(__name__)
 
-Maps = NDArray[np.uint8] | NDArray[np.uint16]
+Maps = NDArray[np.uint8] | NDArray[np.int16]
 Regions = list[tuple[int, str]]  # class index and run-length encoded mask
 Size = tuple[int, int]  # width and height in pixels
 
-_FORMAT = 3  # raise it when what is cached changes its meaning
+_FORMAT = 4  # raise it when what is cached changes its meaning
 BACKGROUND = 0
 FIRST_CLASS = 1  # class 0 is written as 1
 _MOST_IN_A_BYTE = 254  # classes: the number after the last one's marks what is ignored
@@ -74,7 +75,7 @@ class RegionMaps:
         """Raises as the methods do, and UnavailableError when the disk is full to the brim."""
         self._records, self._kind, self._classes = records, kind, classes
         self._settings, self._cancelled = settings, cancelled
-        self._dtype: type[np.generic] = np.uint16 if classes > _MOST_IN_A_BYTE else np.uint8
+        self._dtype: type[np.generic] = np.int16 if classes > _MOST_IN_A_BYTE else np.uint8
         numbers = [_numbers_in(record, kind) for record in records]
         self._first = np.concatenate(([0], np.cumsum([len(found) for found in numbers]))).astype(np.int64)
         self._numbers = np.array([number for found in numbers for number in found], np.int64)
@@ -88,28 +89,29 @@ class RegionMaps:
         self._layers_and_areas = self._cached("layers", (), (len(self._numbers), 2), self._look_at, range(len(records)), np.int64)
 
     @property
-    def count(self) -> int:
-        """How many maps the image needs that needs the most."""
-        return int(self._layers_and_areas[:, 0].max(initial=0)) + 1
+    def overlap(self) -> bool:
+        """Whether on any image two masks share a place."""
+        return bool(self._layers_and_areas[:, 0].any())
 
-    def at(self, size: int) -> Maps | None:
-        """The maps of all records stretched to a square, [records, maps, size, size]; None where the cache has no room for them."""
+    def at(self, size: int) -> Entries:
+        """The maps of each image stretched to a square of `size` px; from the cache, where that has the room."""
+        rows = range(len(self._records))
+        counts = np.array([self._shape(row, (size, size))[0] for row in rows], np.int64)
+        first = firsts(counts)
 
         def draw(maps: Maps, row: int) -> None:
-            self._draw(maps[row], row, (size, size))
+            self._draw(maps[first[row] : first[row + 1]], row, (size, size))
 
-        shape, rows = (len(self._records), self.count, size, size), range(len(self._records))
         try:
-            maps: Maps = self._cached("masks", (size, self._classes), shape, draw, rows, self._dtype)
+            maps = self._cached("masks", (size, self._classes), (int(first[-1]), size, size), draw, rows, self._dtype)
         except NoRoomError as error:
             logger.warning("masks are drawn anew for each batch: %s", error.what)
-            return None
-        return maps
+            return Made(counts, (size, size), lambda row: self.drawn(row, (size, size)), dtype=self._dtype)
+        return Kept(maps, counts)
 
-    def drawn(self, row: int, size: Size, count: int = 0) -> Maps:
-        """The maps of one image at that size, [maps, height, width]: `count`, or so many as it needs."""
-        needed, height, width = self._shape(row, size)
-        maps: Maps = np.zeros((count or needed, height, width), self._dtype)
+    def drawn(self, row: int, size: Size) -> Maps:
+        """The maps of one image at that size, so many as it needs, [maps, height, width]."""
+        maps: Maps = np.zeros(self._shape(row, size), self._dtype)
         self._draw(maps, row, size)
         return maps
 

@@ -12,19 +12,22 @@ counted here because torchmetrics wants masks of all classes as int64, at 8 byte
 
 import heapq
 from collections.abc import Callable, Sequence
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from core.datasets.records import Record
+from core.host_limits import usable_cores
 from core.settings import Settings
 from core.vocabulary import AnnotationKind
 from worker.engine.augment import resample
-from worker.engine.device import Device
+from worker.engine.entries import Entries
 from worker.objectives.objective import Evaluation, StepOutcome, named
 from worker.objectives.region_maps import BACKGROUND, FIRST_CLASS, Maps, RegionMaps, Size, ignored_number, split_by_class
 
@@ -36,11 +39,17 @@ Look = Callable[[int, Tensor, Tensor], None]  # is told of an image: row, counts
 JUDGED_SIDE = 1024
 SHOWN = 6  # best and as many worst predictions kept for the report
 _EPSILON = 1.0  # pixels: keeps the Dice of tiny masks from jumping
-_RESIDENT_SHARE = 0.1  # of the device's free memory that the maps may take
+
+
+class RegionOutputs(NamedTuple):
+    """What the network makes of a batch: the loss, and the logits, [n, classes, side, side]."""
+
+    loss: Tensor
+    logits: Tensor
 
 
 class RegionMasks:
-    """The objective. `score` is the mean Dice over the classes that the validation images show."""
+    """The objective, to be trained once `keep_masks` was called. `score` is the mean Dice over the classes that the validation images show."""
 
     score_name = "dice"
     padding = "reflection"  # places beyond the edge are shown mirrored, as nothing else looks natural, and not learnt from
@@ -51,8 +60,6 @@ class RegionMasks:
         records: Sequence[Record],
         kind: AnnotationKind,
         classes: Sequence[str],
-        size: int,
-        device: Device,
         settings: Settings,
         cancelled: Callable[[], bool] = lambda: False,
         *,
@@ -66,57 +73,56 @@ class RegionMasks:
         """
         self.classes = tuple(classes)
         self._records = records
-        self._truth = RegionMaps(records, kind, len(classes), settings, cancelled)
-        self._size, self._maps = size, self._truth.at(size)
+        self._maps = RegionMaps(records, kind, len(classes), settings, cancelled)
         self._kept_sizes = {row: self._judged_size(row) for row in validation}
-        self._kept = self._truth.at_sizes(self._kept_sizes)
-        apart = self._truth.count == 1  # one map says it all where no two masks share a place
-        self.exclusive = apart if exclusive is None else exclusive
-        resident = self._maps is not None and device.holds(_RESIDENT_SHARE, self._maps.nbytes)
-        self._on_device = torch.from_numpy(np.array(self._maps)).to(device.torch) if resident else None
+        self._kept = self._maps.at_sizes(self._kept_sizes)
+        self._cores = ThreadPoolExecutor(usable_cores(), thread_name_prefix="draw")
+        self.exclusive = not self._maps.overlap if exclusive is None else exclusive
+        self.targets: Entries | None = None
+
+    def keep_masks(self, size: int) -> None:
+        """Have the masks at a network's input of `size` px travel with the images, which training needs. Raises what `RegionMaps` raises."""
+        self.targets = self._maps.at(size)
 
     def shares(self, rows: Rows) -> Tensor:
         """Of each class the share of the pixels of the images `rows` that it covers, [classes]."""
-        return self._truth.shares(rows)
+        return self._maps.shares(rows)
 
-    def training_step(self, network: nn.Module, images: Tensor, rows: Rows, geometry: NDArray[np.float32]) -> StepOutcome:
+    def training_step(
+        self, network: nn.Module, images: Tensor, targets: Sequence[Tensor], rows: Rows, geometry: NDArray[np.float32]
+    ) -> StepOutcome:
         """See `Objective`; the masks move as the images do, and places from beyond an image's edge do not count, nor ignored ones."""
-        moved = resample((self._maps_of(rows, images.device) + 1).float(), geometry, padding="zeros", mode="nearest")
+        moved = resample((_side_by_side(targets) + 1).float(), geometry, padding="zeros", mode="nearest")
         wanted = split_by_class(moved - 1, len(self.classes))
         judged = (moved[:, :1] > 0) & (moved[:, :1] - 1 != ignored_number(len(self.classes)))
         loss = region_loss(network(images).float(), wanted, judged, exclusive=self.exclusive)
         return StepOutcome(loss, loss.detach())
 
-    def evaluation_step(self, network: nn.Module, images: Tensor, rows: Rows) -> Tensor:
-        """See `Objective`: the logits, [n, classes, side, side]."""
-        logits: Tensor = network(images)
-        return logits
+    def evaluation_step(self, network: nn.Module, images: Tensor, targets: Sequence[Tensor], rows: Rows) -> RegionOutputs:
+        """See `Objective`."""
+        logits, maps = network(images).float(), _side_by_side(targets)
+        wanted, judged = split_by_class(maps, len(self.classes)), maps[:, :1] != ignored_number(len(self.classes))
+        return RegionOutputs(region_loss(logits, wanted, judged, exclusive=self.exclusive), logits)
 
     def evaluator(self, look: Look | None = None) -> "RegionEvaluator":
         """A fresh evaluator. `look` is told of each image as it is judged, at the size at which it is."""
         return RegionEvaluator(self, look)
 
-    def wanted(self, rows: Rows, device: torch.device) -> tuple[Tensor, Tensor]:
-        """What is true of the images `rows` as they are, [n, classes, size, size], and the places that count, [n, 1, size, size]."""
-        maps = self._maps_of(rows, device)
-        return split_by_class(maps, len(self.classes)), maps[:, :1] != ignored_number(len(self.classes))
-
     def truth(self, row: int) -> Maps:
         """What is true of the image `row` at the size at which it is judged, [maps, height, width]: see `RegionMaps`."""
-        return self._kept(row) if row in self._kept_sizes else self._truth.drawn(row, self._judged_size(row))
+        return self._kept(row) if row in self._kept_sizes else self._maps.drawn(row, self._judged_size(row))
+
+    def truths(self, rows: Rows) -> list[Maps]:
+        """The same of several images, by all cores."""
+        return list(self._cores.map(self.truth, rows.tolist()))
 
     def _judged_size(self, row: int) -> Size:
         return judged_size(self._records[row].width, self._records[row].height)
 
-    def _maps_of(self, rows: Rows, device: torch.device) -> Tensor:
-        if self._on_device is not None:
-            return self._on_device[torch.from_numpy(rows).to(device, non_blocking=True)].to(torch.int16)
-        if self._maps is not None:
-            maps = self._maps[rows].astype(np.int16)
-        else:
-            size, count = (self._size, self._size), self._truth.count
-            maps = np.stack([self._truth.drawn(row, size, count).astype(np.int16) for row in rows.tolist()])
-        return torch.from_numpy(maps).to(device, non_blocking=True)
+
+def _side_by_side(targets: Sequence[Tensor]) -> Tensor:
+    """The maps of some images, each [maps, height, width], as [images, most maps, height, width]; those of images with fewer end with empty ones."""
+    return pad_sequence(list(targets), batch_first=True, padding_value=BACKGROUND).to(torch.int16)
 
 
 def judged_size(width: int, height: int) -> Size:
@@ -179,25 +185,22 @@ class RegionEvaluator:
         self._best: list[_Shown] = []  # heaps; the least worth keeping first
         self._worst: list[_Shown] = []
 
-    def update(self, outputs: Tensor, rows: Rows) -> None:
-        """Take in the logits of the images `rows`."""
-        logits = outputs.float()
-        wanted, judged = self._objective.wanted(rows, logits.device)
-        self._losses.append(region_loss(logits, wanted, judged, exclusive=self._objective.exclusive))
+    def update(self, outputs: RegionOutputs, rows: Rows) -> None:
+        """Take in what `RegionMasks.evaluation_step` gave for the images `rows`."""
+        self._losses.append(outputs.loss)
         self._weights.append(len(rows))
         self._rows.append(rows)
-        for place, row in enumerate(rows.tolist()):
-            counts = self._judge(logits[place], row)
+        for logits, truth, row in zip(outputs.logits.float(), self._objective.truths(rows), rows.tolist(), strict=True):
+            counts = self._judge(logits, truth, row)
             self._total += counts
             self._dice.append(float(image_dice(counts)))
-            self._keep(self._dice[-1], counts.sum(0).tolist(), row, logits[place])
+            self._keep(self._dice[-1], counts.sum(0).tolist(), row, logits)
 
-    def _judge(self, logits: Tensor, row: int) -> Tensor:
+    def _judge(self, logits: Tensor, truth: Maps, row: int) -> Tensor:
         """True and false positives, false and true negatives of each class on one image at its own proportions, [classes, 4].
 
         What is said of ignored pixels counts as not said.
         """
-        truth = self._objective.truth(row)
         scaled = functional.interpolate(logits[None], truth.shape[1:], mode="bilinear", align_corners=False)
         said = said_of(scaled, exclusive=self._objective.exclusive)[0]
         ignored = truth[0] == ignored_number(len(said))

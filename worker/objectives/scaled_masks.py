@@ -4,6 +4,7 @@ Kept are the bits of a window around each mask: about a thousandth of the memory
 """
 
 import hashlib
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from core.settings import Settings
-from worker.engine.cache import cached_array, identity_of
+from worker.engine.cache import NoRoomError, cached_array, identity_of
 from worker.engine.data import with_all_cores
+from worker.engine.entries import Made
 from worker.objectives.objects import Objects
+
+logger = logging.getLogger(__name__)
 
 _FORMAT = 1  # raise it when the bits of a cache change their meaning
 
@@ -66,6 +70,21 @@ class ScaledMasks:
             first = 8 * (self._ends[index] - start)
             mask[top:bottom, left:right] = bits[first : first + (bottom - top) * (right - left)].reshape(bottom - top, right - left)
         return out
+
+
+def packed_masks(objects: Objects, side: int, settings: Settings, cancelled: Callable[[], bool]) -> Made:
+    """Of each image the masks of its objects, the bits of each line, [n, side, ⌈side / 8⌉]; from the cache where that has the room.
+
+    Raises:
+        PreparationCancelledError: when `cancelled()` says so while the cache is filled.
+    """
+    try:
+        of_row, cached = ScaledMasks(objects, side, settings, cancelled).of_row, True
+    except NoRoomError as error:
+        logger.warning("masks are scaled anew for each batch: %s", error.what)
+        of_row, cached = (lambda row: scaled_masks(objects, row, side)), False
+    counts = np.diff(objects.first)
+    return Made(counts, (side, -(-side // 8)), lambda row: np.packbits(of_row(row), axis=2), at_hand=cached)
 
 
 def scaled_masks(objects: Objects, row: int, side: int) -> NDArray[np.uint8]:

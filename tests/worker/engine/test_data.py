@@ -4,41 +4,18 @@ import io
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from core.datasets.records import load_records
 from core.errors import UnavailableError
 from worker.engine import data
 from worker.engine.cache import NoRoomError, cached_array
-from worker.engine.data import DecodedAnew, ImageSource, PreparationCancelledError, batches_of, cached_pixels, decode, epoch_order
-from worker.engine.device import Device
+from worker.engine.data import PreparationCancelledError, batches_of, cached_pixels, decode, epoch_order
 from worker.engine.errors import UnreadableImageError
-
-CPU = Device(torch.device("cpu"), "CPU", False)
-
-
-class Elsewhere(Device):
-    """A device that is the host and says it is not: the streamed path, step by step."""
-
-    @property
-    def is_cpu(self) -> bool:
-        return False
-
-    def free_bytes(self) -> int:
-        return 0
-
-
-class Roomy(Elsewhere):
-    """The same, with room for all images."""
-
-    def free_bytes(self) -> int:
-        return 1 << 40
 
 
 def encoded(image: Image.Image, kind: str) -> bytes:
@@ -136,19 +113,6 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("*.npy")):
 """
 
 
-@pytest.mark.parametrize("device", [CPU, Elsewhere(torch.device("cpu"), "", False), Roomy(torch.device("cpu"), "", False)])
-def test_what_the_cache_has_no_room_for_is_decoded_as_it_is_asked_for(bench: Any, records: list[Any], device: Device) -> None:
-    pixels = cached_pixels(records, "abc", 24, storage=bench.storage, settings=bench.settings)
-    anew = DecodedAnew(records, 24, bench.storage)
-    assert (anew.shape, anew.nbytes) == (pixels.shape, pixels.nbytes)
-    batches = batches_of(epoch_order(len(records), 0, 1), 6)
-    for kept, decoded in zip(ImageSource(pixels, device).stream(batches), ImageSource(anew, device).stream(batches), strict=True):
-        assert torch.equal(kept, decoded)
-    bench.storage.delete(records[5].key)
-    with pytest.raises(UnreadableImageError):
-        list(ImageSource(anew, CPU).stream(batches))
-
-
 @pytest.mark.parametrize(
     ("image", "kind"),
     [
@@ -188,82 +152,3 @@ def test_every_epoch_has_its_own_order() -> None:
     assert (epoch_order(50, 1, 1) == epoch_order(50, 1, 1)).all()
     assert (epoch_order(50, 1, 1) != epoch_order(50, 1, 2)).any()
     assert (epoch_order(50, 1, 1) != epoch_order(50, 2, 1)).any()
-
-
-@pytest.mark.parametrize(
-    "device", [CPU, Elsewhere(torch.device("cpu"), "", False), Roomy(torch.device("cpu"), "", False)], ids=["host", "streamed", "resident"]
-)
-def test_every_way_to_the_device_hands_out_the_same_images(device: Device) -> None:
-    pixels = np.random.default_rng(0).integers(0, 255, (20, 8, 8, 3), dtype=np.uint8)
-    batches = batches_of(epoch_order(20, 0, 1), 6)
-    source = ImageSource(pixels, device)
-    images = list(source.stream(batches))
-    assert [tuple(batch.shape) for batch in images] == [(5, 3, 8, 8)] * 4
-    for rows, batch in zip(batches, images, strict=True):
-        assert (batch.permute(0, 2, 3, 1).numpy() == pixels[rows]).all()
-        assert batch.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_images_that_leave_the_device_are_streamed_on() -> None:
-    pixels = np.random.default_rng(0).integers(0, 255, (20, 8, 8, 3), dtype=np.uint8)
-    source = ImageSource(pixels, Roomy(torch.device("cpu"), "", False))
-    batches = batches_of(epoch_order(20, 0, 1), 5)
-    stream = source.stream(batches)
-    seen = [next(stream)]
-    source.leave_device()
-    seen += list(stream)
-    assert (torch.cat(seen).permute(0, 2, 3, 1).numpy() == pixels[np.concatenate(batches)]).all()
-
-
-def test_an_error_while_gathering_reaches_the_loop() -> None:
-    pixels = np.zeros((4, 8, 8, 3), np.uint8)
-    source = ImageSource(pixels, Elsewhere(torch.device("cpu"), "", False))
-    with pytest.raises(IndexError):
-        list(source.stream([np.array([0, 1]), np.array([99])]))
-    before = threading.active_count()
-    stream = source.stream([np.array([0])] * 50)
-    next(stream)
-    stream.close()
-    assert threading.active_count() == before
-
-
-def mapped_bytes() -> int:
-    """What of mapped files lies in this process' memory."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("RssFile:")).split()[1]) * 1024
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("device", [CPU, Elsewhere(torch.device("cpu"), "", False)], ids=["host", "streamed"])
-def test_a_set_larger_than_the_memory_it_may_take_is_streamed(tmp_path: Path, device: Device) -> None:
-    shape = (600, 256, 256, 3)  # 118 MB
-    pixels = np.lib.format.open_memmap(tmp_path / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
-    pixels[:] = np.arange(600, dtype=np.uint8).reshape(-1, 1, 1, 1)
-    pixels.flush()
-    del pixels
-    most = {}
-    for bound in (10_000_000, 1_000_000_000):
-        mapped = np.load(tmp_path / "pixels.npy", mmap_mode="r")
-        source = ImageSource(mapped, device, host_bytes=bound)
-        before = mapped_bytes()
-        most[bound] = 0
-        for epoch in (1, 2):
-            batches = batches_of(epoch_order(600, 0, epoch), 10)
-            for rows, images in zip(batches, source.stream(batches), strict=True):
-                assert (images[:, 0, 0, 0].numpy() == (rows % 256)).all()
-                most[bound] = max(most[bound], mapped_bytes() - before)
-        del mapped, source
-    assert most[10_000_000] < 10_000_000
-    assert most[1_000_000_000] > 80_000_000, "where there is room the images stay"
-
-
-def test_how_much_of_the_device_images_may_take_is_a_setting() -> None:
-    class Small(Elsewhere):
-        def free_bytes(self) -> int:
-            return 8 * 8 * 3 * 20 * 4  # four times the images
-
-    pixels = np.random.default_rng(0).integers(0, 255, (20, 8, 8, 3), dtype=np.uint8)
-    device = Small(torch.device("cpu"), "", False)
-    assert ImageSource(pixels, device).resident
-    assert not ImageSource(pixels, device, resident_share=0.2).resident
-    assert not ImageSource(pixels, device, resident_share=0).resident

@@ -132,7 +132,7 @@ def test_a_killed_training_trains_no_checkpointed_epoch_again_and_tells_of_it(
 
     trained: list[int] = []
     real = loop.one_step
-    monkeypatch.setattr(loop, "one_step", lambda run, images, rows, epoch: (trained.append(epoch), real(run, images, rows, epoch))[1])
+    monkeypatch.setattr(loop, "one_step", lambda run, batch, rows, epoch: (trained.append(epoch), real(run, batch, rows, epoch))[1])
     resumed, link = bench.train(replace(job, generation=2))
     assert set(trained) == {3}
     assert [number for number, _ in link.epochs] == [2, 3]

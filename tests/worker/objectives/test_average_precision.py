@@ -20,6 +20,7 @@ from core.vocabulary import AnnotationKind
 from worker.objectives.average_precision import IGNORED, Found, judge
 from worker.objectives.detection import Detection
 from worker.objectives.objects import Objects
+from worker.objectives.places import BoxTargets
 
 IMAGES, WIDTH, HEIGHT, CLASSES = 12, 240, 160, 2
 
@@ -139,8 +140,15 @@ def test_crowds_are_neither_learnt_nor_counted_and_go_out_as_they_came(bench: An
     crowds = sum(entry["iscrowd"] for entry in document["annotations"])
     for kind in ("boxes", "instances"):
         objective = Detection(records_of(bench, dataset, kind), ["a", "b"], torch.device("cpu"), instances=kind == "instances")
-        asked = objective._targets.of(np.arange(IMAGES), np.tile(np.eye(3, dtype=np.float32), (IMAGES, 1, 1)), 160)
-        assert sum(len(one["boxes"]) for one in asked) == len(document["annotations"]) - crowds
+        rows = np.arange(IMAGES)
+        if kind == "boxes":
+            still = np.tile(np.eye(3, dtype=np.float32), (IMAGES, 1, 1))
+            asked = sum(len(one["boxes"]) for one in BoxTargets(objective.objects, torch.device("cpu")).of(rows, still, 160))
+        else:
+            objective.keep_masks(160, bench.settings)
+            assert objective.targets is not None
+            asked = len(objective.targets.of(rows))
+        assert asked == len(document["annotations"]) - crowds
         assert objective.objects.ignored is not None and len(objective.objects.ignored.labels) == crowds
         with bench.database.read() as session:
             stored = session.get_one(Dataset, dataset.id)

@@ -80,7 +80,7 @@ def test_one_class() -> None:
 def test_smoothing_is_learnt_from_but_not_shown() -> None:
     network = torch.nn.Flatten()
     images = torch.tensor([[[[4.0, 0.0]]], [[[0.0, 4.0]]]])
-    arguments = (network, images, np.array([0, 1]), np.zeros((2, 3, 3), np.float32))
+    arguments = (network, images, (), np.array([0, 1]), np.zeros((2, 3, 3), np.float32))
     plain = single([0, 1], 2).training_step(*arguments)
     smoothed = single([0, 1], 2, label_smoothing=0.2).training_step(*arguments)
     assert plain.loss == plain.plain_loss == smoothed.plain_loss < smoothed.loss
@@ -157,7 +157,7 @@ def test_the_loss_of_an_imbalanced_set_weighs_images_by_their_class() -> None:
     labels = [0] * 9 + [1] + [0, 1]  # the last two validate
     objective = SingleLabel(records(labels, "label"), [10, 11], ["a", "b"], TrainingPlan(class_balance=1.0), CPU)
     logits = torch.tensor([[2.0, 0.0]]).repeat(2, 1)
-    outcome = objective.training_step(lambda images: logits, torch.zeros(2, 3, 4, 4), np.array([0, 9]), np.zeros((2, 3, 3), np.float32))  # type: ignore[arg-type]
+    outcome = objective.training_step(lambda images: logits, torch.zeros(2, 3, 4, 4), (), np.array([0, 9]), np.zeros((2, 3, 3), np.float32))  # type: ignore[arg-type]
     right, wrong = np.log1p(np.exp(-2)), np.log1p(np.exp(2))
     assert float(outcome.loss) == pytest.approx((right * 10 / 18 + wrong * 5) / 2, rel=1e-5)
     assert float(outcome.plain_loss) == pytest.approx((right + wrong) / 2, rel=1e-5)  # what people see has no weights
@@ -181,7 +181,7 @@ def test_images_that_show_a_rare_class_count_for_more_among_several_labels() -> 
     labels = [[0]] + [[]] * 9 + [[0], []]  # the last two validate
     objective = MultiLabel(records(labels, "labels"), [10, 11], ["rare"], TrainingPlan(class_balance=1.0), CPU)
     logits = torch.tensor([[1.0], [1.0]])
-    outcome = objective.training_step(lambda images: logits, torch.zeros(2, 3, 4, 4), np.array([0, 1]), np.zeros((2, 3, 3), np.float32))  # type: ignore[arg-type]
+    outcome = objective.training_step(lambda images: logits, torch.zeros(2, 3, 4, 4), (), np.array([0, 1]), np.zeros((2, 3, 3), np.float32))  # type: ignore[arg-type]
     right, wrong = np.log1p(np.exp(-1)), np.log1p(np.exp(1))
     assert float(outcome.loss) == pytest.approx((9 * right + wrong) / 2, rel=1e-5)
     assert float(outcome.plain_loss) == pytest.approx((right + wrong) / 2, rel=1e-5)

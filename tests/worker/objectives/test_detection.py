@@ -121,6 +121,6 @@ def test_the_validation_loss_changes_no_statistics_and_leaves_the_network_in_eva
     objective = Detection([record(0, {"boxes": [[0, 0, 0, 50, 50]]})], ["a"], CPU, instances=False)
     network = Counting().eval()
     before = network.norm.running_mean.clone()  # type: ignore[union-attr]
-    outputs = objective.evaluation_step(network, torch.ones(1, 3, 32, 32), np.array([0]))
+    outputs = objective.evaluation_step(network, torch.ones(1, 3, 32, 32), (), np.array([0]))
     assert float(outputs.loss) == 2  # the mean of ones, and one object
     assert torch.equal(network.norm.running_mean, before) and not network.training  # type: ignore[arg-type]

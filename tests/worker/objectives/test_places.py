@@ -14,7 +14,7 @@ from core.tasks.hyperparameters import TrainingPlan
 from worker.engine.augment import Augmentation, Normalisation
 from worker.objectives.objects import Objects
 from worker.objectives.places import BoxTargets, MaskTargets, boxes_through
-from worker.objectives.scaled_masks import ScaledMasks, scaled_masks
+from worker.objectives.scaled_masks import ScaledMasks, packed_masks, scaled_masks
 
 CPU = torch.device("cpu")
 STILL = np.eye(3, dtype=np.float32)[None]
@@ -86,7 +86,8 @@ def test_targets_lie_where_the_pixels_lie(changes: dict[str, Any]) -> None:
     pixels, geometry = augmentation(images, np.random.default_rng(1))
     rows = np.zeros(24, np.int64)
     instances = Objects.of_instances([record({"objects": [[3, rectangle(24, 20, 28, 20)]]})])
-    by_mask = MaskTargets(instances, CPU).of(rows, geometry, 64)
+    packed = torch.from_numpy(np.packbits(scaled_masks(instances, 0, 64), axis=2))
+    by_mask = MaskTargets(instances, CPU).of(rows, geometry, [packed] * 24, 64)
     by_corners = boxes_through(np.array([[24, 20, 52, 40]] * 24, np.float32) / 32 - 1, geometry)
     seen = 0
     for picture, target, corners in zip(pixels, by_mask, by_corners, strict=True):
@@ -109,15 +110,17 @@ def test_targets_lie_where_the_pixels_lie(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_masks_of_a_wide_image_are_stretched(kept: bool, settings: Settings) -> None:
+    if not kept:
+        settings = settings.model_copy(update={"cache_bytes": 1})
     value = {"objects": [[1, rectangle(0, 0, 40, 10, 160, 20)], [0, rectangle(100, 10, 1, 1, 160, 20)]]}
-    targets = MaskTargets(Objects.of_instances([record(value, 160, 20)]), CPU)
-    if kept:
-        targets.keep(64, settings, lambda: False)
-    (target,) = targets.of(np.array([0]), STILL, 64)
+    objects = Objects.of_instances([record(value, 160, 20)])
+    packed = packed_masks(objects, 60, settings, lambda: False)
+    assert packed.at_hand == kept and packed.nbytes == 2 * 60 * 8
+    (target,) = MaskTargets(objects, CPU).of(np.array([0]), STILL, [torch.from_numpy(packed.of(np.array([0])))], 60)
     # The single pixel has none of its own at the network's input; the other is a quarter wide and half high.
     assert target["labels"].tolist() == [1]
-    assert target["boxes"].tolist() == [[0, 0, 16, 32]]
-    assert target["masks"].shape == (1, 64, 64) and int(target["masks"].sum()) == 16 * 32
+    assert target["boxes"].tolist() == [[0, 0, 15, 30]]
+    assert target["masks"].shape == (1, 60, 60) and int(target["masks"].sum()) == 15 * 30
 
 
 def test_kept_masks_are_those_of_whole_images_and_scaled_once_for_all_jobs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,15 +25,12 @@ from core.settings import Settings
 from core.tasks.hyperparameters import TrainingPlan
 from core.vocabulary import AnnotationKind, TaskType
 from worker.engine.augment import Augmentation, Normalisation
-from worker.engine.device import Device
 from worker.objectives import region_maps
 from worker.objectives.region_maps import RegionMaps, ignored_number, regions_of
 from worker.objectives.regions import RegionMasks, image_dice, pixel_counts, probabilities_of, region_loss, region_metrics, said_of
 from worker.reports.export import export_model
 from worker.reports.inference import predict
 from worker.reports.model_files import write_model
-
-CPU = Device(torch.device("cpu"), "CPU", False)
 
 
 def record(position: int, covers: dict[int, np.ndarray], width: int = 64, height: int = 64) -> Record:
@@ -48,7 +45,15 @@ def block(top: int, left: int, bottom: int, right: int, width: int = 64, height:
 
 
 def objective(settings: Settings, records: list[Record], classes: int = 2, size: int = 64) -> RegionMasks:
-    return RegionMasks(records, AnnotationKind.REGIONS, [f"c{n}" for n in range(classes)], size, CPU, settings)
+    made = RegionMasks(records, AnnotationKind.REGIONS, [f"c{n}" for n in range(classes)], settings)
+    made.keep_masks(size)
+    return made
+
+
+def targets_of(made: RegionMasks, rows: np.ndarray) -> Any:
+    """The masks of the images `rows` as they travel with them."""
+    assert made.targets is not None
+    return torch.split(torch.from_numpy(made.targets.of(rows)), made.targets.counts[rows].tolist())
 
 
 # ---------------------------------------------------------------- what is wanted
@@ -88,8 +93,9 @@ def test_masks_move_exactly_as_the_images_do(settings: Settings, change: dict[st
     # What is right everywhere costs nothing; what is wrong anywhere costs more.
     logits = (moved[:, :1] > 0.5).float() * 40 - 20
     rows = np.arange(6)
-    right = made.training_step(Says(logits), moved, rows, geometry)
-    wrong = made.training_step(Says(logits.roll(6, 3).clone()), moved, rows, geometry)
+    targets = targets_of(made, rows)
+    right = made.training_step(Says(logits), moved, targets, rows, geometry)
+    wrong = made.training_step(Says(logits.roll(6, 3).clone()), moved, targets, rows, geometry)
     # The images are sampled between pixels and the masks at the nearest one: they may differ along edges only.
     right_loss, wrong_loss = float(right.plain_loss), float(wrong.plain_loss)
     assert right_loss < 0.4 and wrong_loss > 1.5 * right_loss + 0.3
@@ -106,27 +112,33 @@ def test_places_from_beyond_an_images_edge_do_not_count(settings: Settings) -> N
     half_out = np.array([[[1, 0, 1], [0, 1, 0], [0, 0, 1]]], np.float32)  # what was right of the middle is now on the left
     logits = torch.full((1, 1, 64, 64), 20.0)
     logits[:, :, :, 32:] = -20.0  # whatever is said of the half beyond the edge
-    loss = made.training_step(Says(logits), torch.zeros(1, 3, 64, 64), np.array([0]), half_out).plain_loss
+    rows = np.array([0])
+    loss = made.training_step(Says(logits), torch.zeros(1, 3, 64, 64), targets_of(made, rows), rows, half_out).plain_loss
     assert float(loss) < 1e-3
 
 
 def test_classes_that_overlap_keep_their_places(settings: Settings) -> None:
     covers = {0: block(0, 0, 40, 40), 1: block(20, 20, 60, 60), 2: block(0, 50, 10, 60)}
     one = record(0, covers)
-    maps = RegionMaps([one], AnnotationKind.REGIONS, 3, settings).drawn(0, (64, 64))
-    assert [{*np.unique(map_)} for map_ in maps] == [{0, 1, 3}, {0, 2}]
     made = objective(settings, [one, record(1, {})], classes=3)
-    wanted, judged = made.wanted(np.array([0, 1]), torch.device("cpu"))
-    assert judged.all()
-    assert (wanted[0].numpy() == np.stack(list(covers.values())).astype(bool)).all() and not wanted[1].any()
+    rows = np.array([1, 0, 1])
+    targets = targets_of(made, rows)
+    assert [len(maps) for maps in targets] == [1, 2, 1], "what one image needs, the others need not"
+    assert [{*np.unique(map_)} for map_ in targets[1]] == [{0, 1, 3}, {0, 2}] and not targets[0].any()
+    logits = torch.full((3, 3, 64, 64), -40.0)
+    logits[1][torch.from_numpy(np.stack(list(covers.values())).astype(bool))] = 40.0
+    still = np.tile(np.eye(3, dtype=np.float32), (3, 1, 1))
+    assert float(made.training_step(Says(logits), torch.zeros(3, 3, 64, 64), targets, rows, still).plain_loss) < 1e-3
+    assert float(made.evaluation_step(Says(logits), torch.zeros(3, 3, 64, 64), targets, rows).loss.detach()) < 1e-3
 
 
 def test_maps_take_a_byte_a_pixel_and_are_worked_out_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     records = [record(place, {place % 3: block(10, 10, 30, 30), 3: block(40, 0, 50, 64)}) for place in range(5)]
     made = RegionMaps(records, AnnotationKind.REGIONS, 4, settings)
     maps, validation = made.at(32), made.at_sizes({1: (64, 64), 4: (16, 8)})
-    assert maps.shape == (5, 1, 32, 32) and maps.dtype == np.uint8 and isinstance(maps, np.memmap)
-    assert RegionMaps(records, AnnotationKind.REGIONS, 300, settings).at(32).dtype == np.uint16
+    drawn = maps.of(np.arange(5))
+    assert drawn.shape == (5, 32, 32) and drawn.dtype == np.uint8 and maps.at_hand
+    assert RegionMaps(records, AnnotationKind.REGIONS, 300, settings).at(32).of(np.arange(5)).dtype == np.int16
     assert np.array_equal(validation(4), made.drawn(4, (16, 8))) and validation(4).shape == (1, 8, 16)
     shares = made.shares(np.array([0, 1]))
     assert shares.tolist() == pytest.approx([400 / 64**2 / 2, 400 / 64**2 / 2, 0, 640 / 64**2])
@@ -137,16 +149,28 @@ def test_maps_take_a_byte_a_pixel_and_are_worked_out_once(settings: Settings, mo
     for name in ("regions_of", "layers_of", "covered_at"):
         monkeypatch.setattr(region_maps, name, again)
     once_more = RegionMaps(records, AnnotationKind.REGIONS, 4, settings)
-    assert once_more.at(32).filename == maps.filename  # type: ignore[union-attr]
+    assert np.array_equal(once_more.at(32).of(np.arange(5)), drawn)
     assert np.array_equal(once_more.at_sizes({1: (64, 64), 4: (16, 8)})(1), validation(1))
     assert once_more.shares(np.array([0, 1])).tolist() == shares.tolist()
+
+
+def test_masks_for_which_the_cache_has_no_room_are_drawn_for_each_batch(settings: Settings) -> None:
+    """As the cache would have kept them; images of one map and of two side by side."""
+    records = [record(0, {0: block(0, 0, 40, 40), 1: block(20, 20, 60, 60)}), record(1, {}), record(2, {1: block(5, 5, 60, 20)})]
+    full = settings.model_copy(update={"cache_bytes": 3000})  # for where masks go, and how large they are, but not for the masks
+    anew = RegionMaps(records, AnnotationKind.REGIONS, 2, full).at(48)
+    kept = RegionMaps(records, AnnotationKind.REGIONS, 2, settings).at(48)
+    assert kept.at_hand and not anew.at_hand
+    assert kept.nbytes == anew.nbytes == 4 * 48 * 48 and kept.counts.tolist() == anew.counts.tolist() == [2, 1, 1]
+    for rows in (np.array([0, 1, 2]), np.array([2, 0]), np.array([1, 1, 0, 2, 0])):
+        assert np.array_equal(kept.of(rows), anew.of(rows))
 
 
 def test_what_is_true_of_validation_images_is_kept_at_the_size_at_which_they_are_judged(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large = record(0, {1: block(100, 300, 900, 1500, 2048, 1000), 0: block(0, 0, 50, 2048, 2048, 1000)}, 2048, 1000)
-    made = RegionMasks([large], AnnotationKind.REGIONS, ["a", "b"], 32, CPU, settings, validation=[0])
+    made = RegionMasks([large], AnnotationKind.REGIONS, ["a", "b"], settings, validation=[0])
     monkeypatch.setattr(region_maps, "covered_at", None)
     truth = made.truth(0)
     assert truth.shape == (1, 500, 1024)
@@ -157,8 +181,7 @@ def test_maps_are_others_where_other_places_are_ignored(settings: Settings) -> N
     """Two annotation sets of the same images: what was worked out for one is not taken for the other."""
     plain = record(0, {0: block(0, 0, 10, 10)})
     ignoring = replace(plain, value={**plain.value, "ignored": masks.encode(block(20, 0, 40, 64))})
-    first, second = (RegionMaps([one], AnnotationKind.REGIONS, 2, settings).at(64) for one in (plain, ignoring))
-    assert first is not None and second is not None
+    first, second = (RegionMaps([one], AnnotationKind.REGIONS, 2, settings).at(64).of(np.array([0])) for one in (plain, ignoring))
     assert int((first == ignored_number(2)).sum()) == 0 and int((second == ignored_number(2)).sum()) == 20 * 64
 
 
@@ -179,10 +202,10 @@ def test_instances_are_united_by_class() -> None:
 
 
 def evaluated(settings: Settings, records: list[Record], logits: Tensor, classes: int) -> Any:
-    evaluator = objective(settings, records, classes, logits.shape[-1]).evaluator()
-    half = len(records) // 2
-    evaluator.update(logits[:half], np.arange(half))
-    evaluator.update(logits[half:], np.arange(half, len(records)))
+    made = objective(settings, records, classes, logits.shape[-1])
+    evaluator = made.evaluator()
+    for rows in np.array_split(np.arange(len(records)), 2):
+        evaluator.update(made.evaluation_step(Says(logits[rows].clone()), torch.empty(0), targets_of(made, rows), rows), rows)
     return evaluator.compute()
 
 
@@ -221,10 +244,12 @@ def test_ignored_pixels_are_neither_learnt_nor_judged(settings: Settings, classe
     still = np.eye(3, dtype=np.float32)[None]
     for value, right in ((one, False), (border, True)):
         made = objective(settings, [value], classes)
-        loss = float(made.training_step(Says(logits.clone()), torch.zeros(1, 3, 64, 64), np.array([0]), still).plain_loss)
+        images, rows = torch.zeros(1, 3, 64, 64), np.array([0])
+        targets = targets_of(made, rows)
+        loss = float(made.training_step(Says(logits.clone()), images, targets, rows, still).plain_loss)
         looked = []
         evaluator = made.evaluator(lambda row, counts, said, looked=looked: looked.append((counts, said)))  # type: ignore[misc]
-        evaluator.update(logits, np.array([0]))
+        evaluator.update(made.evaluation_step(Says(logits.clone()), images, targets, rows), rows)
         judged = evaluator.compute()
         (counts, said), *_ = looked
         assert (loss < 0.02) == (judged.loss < 0.02) == (judged.metrics["dice"] == 1) == right

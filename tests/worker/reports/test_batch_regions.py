@@ -16,15 +16,13 @@ from core.datasets.records import Record
 from core.settings import Settings
 from core.storage import Storage
 from core.vocabulary import AnnotationKind, TaskType
-from worker.engine.device import Device
-from worker.objectives.regions import RegionMasks
+from worker.objectives.regions import RegionMasks, RegionOutputs
 from worker.reports.batch.cases import COLOURS, Case
 from worker.reports.batch.page import case_studies
 from worker.reports.batch.regions import TellingRegions, regions_report
 from worker.reports.inference import LoadedModel
 from worker.reports.region_pictures import region_pictures
 
-CPU = Device(torch.device("cpu"), "CPU", False)
 SIDE = 64
 
 
@@ -62,11 +60,11 @@ RED, GREEN = block(8, 8, 44, 44), block(20, 20, 56, 56)  # both in 20 … 44
 
 def looked_at(storage: Storage, settings: Settings, *, exclusive: bool) -> tuple[list[Case], dict[str, bytes]]:
     record = stored(storage, 0, RED, GREEN, {0: RED, 1: GREEN})
-    objective = RegionMasks([record], AnnotationKind.REGIONS, ["red", "green"], SIDE, CPU, settings, exclusive=exclusive)
+    objective = RegionMasks([record], AnnotationKind.REGIONS, ["red", "green"], settings, exclusive=exclusive)
     telling = TellingRegions(2)
     evaluator = objective.evaluator(telling.look)
     image = torch.from_numpy(np.stack([RED, GREEN, RED * 0])).float()[None]
-    evaluator.update(SaysChannels()(image), np.array([0]))
+    evaluator.update(RegionOutputs(torch.zeros(()), SaysChannels()(image)), np.array([0]))
     details = evaluator.compute().details
     drawn = region_pictures(details, AnnotationKind.REGIONS, ["red", "green"], [record], storage)
     return telling.cases(objective, ["red", "green"], [record], storage), drawn

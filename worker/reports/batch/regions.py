@@ -15,9 +15,8 @@ from core.datasets.records import Record
 from core.settings import Settings
 from core.storage import Storage
 from core.vocabulary import AnnotationKind
-from worker.engine.device import Device
 from worker.objectives.region_maps import FIRST_CLASS
-from worker.objectives.regions import RegionMasks, dice_and_iou
+from worker.objectives.regions import RegionMasks, RegionOutputs, dice_and_iou
 from worker.reports import pictures
 from worker.reports.batch.cases import CASE_SIDE, COLOURS, SAMPLES, Case, fitted_thumbnail, picture_of
 from worker.reports.batch.outputs import Progress, outputs_of
@@ -30,13 +29,11 @@ def regions_report(
     model: LoadedModel, records: list[Record], kind: AnnotationKind, settings: Settings, storage: Storage, progress: Progress
 ) -> Report:
     """Test a model for regions. What it says of an image is counted and then forgotten, but for the most telling images of each class."""
-    side = int(model.card["preprocessing"]["size"][0])
-    device = Device(torch.device("cpu"), "CPU", False)
-    objective = RegionMasks(records, kind, model.classes, side, device, settings, exclusive=model.exclusive)
+    objective = RegionMasks(records, kind, model.classes, settings, exclusive=model.exclusive)
     telling = TellingRegions(len(model.classes))
     evaluator = objective.evaluator(telling.look)
     for logits, rows in outputs_of(model, records, storage, progress):
-        evaluator.update(logits, rows)
+        evaluator.update(RegionOutputs(torch.zeros(()), logits), rows)
     evaluation = evaluator.compute()
     counts, classes = evaluation.details["counts"], model.classes
     per_class = region_numbers(counts, classes)

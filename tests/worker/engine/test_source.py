@@ -1,0 +1,190 @@
+"""From the host to the device: every way hands out the same batches, images with what is true of them."""
+
+import itertools
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from core.datasets.records import load_records
+from worker.engine.data import batches_of, cached_pixels, decoded_anew, epoch_order
+from worker.engine.device import Device
+from worker.engine.entries import Entries, Kept, Made
+from worker.engine.errors import UnreadableImageError
+from worker.engine.source import Batch, Source
+
+CPU = Device(torch.device("cpu"), "CPU", False)
+
+
+class Elsewhere(Device):
+    """A device that is the host and says it is not: the streamed path, step by step."""
+
+    @property
+    def is_cpu(self) -> bool:
+        return False
+
+    def free_bytes(self) -> int:
+        return 0
+
+
+class Roomy(Elsewhere):
+    """The same, with room for all images."""
+
+    def free_bytes(self) -> int:
+        return 1 << 40
+
+
+HOST, STREAMED = CPU, Elsewhere(torch.device("cpu"), "", False)
+RESIDENT = Roomy(torch.device("cpu"), "", False)
+WAYS = pytest.mark.parametrize("device", [HOST, STREAMED, RESIDENT], ids=["host", "streamed", "resident"])
+
+PIXELS = np.random.default_rng(0).integers(0, 255, (20, 8, 8, 3), dtype=np.uint8)
+COUNTS = np.array([number % 3 for number in range(20)])  # of masks: none, one, or two
+MASKS = np.random.default_rng(1).integers(0, 255, (int(COUNTS.sum()), 8, 8), dtype=np.uint8)
+
+
+def masks_of(row: int) -> Any:
+    """What is true of an image."""
+    start = int(COUNTS[:row].sum())
+    return MASKS[start : start + COUNTS[row]]
+
+
+def made(threads: set[str]) -> Made:
+    """The masks, drawn when they are asked for; says in which threads they are asked for."""
+
+    def make(row: int) -> Any:
+        threads.add(threading.current_thread().name)
+        return masks_of(row)
+
+    return Made(COUNTS, (8, 8), make)
+
+
+def assert_all_there(batches: list[Any], handed: Iterator[Batch]) -> None:
+    for rows, (images, targets) in zip(batches, handed, strict=True):
+        assert images.shape == (len(rows), 3, 8, 8) and images.is_contiguous(memory_format=torch.channels_last)
+        assert (images.permute(0, 2, 3, 1).numpy() == PIXELS[rows]).all()
+        assert [target.numpy().tolist() for target in targets] == [masks_of(row).tolist() for row in rows]
+
+
+@WAYS
+@pytest.mark.parametrize("targets", [Kept(MASKS, COUNTS), made(set())], ids=["kept", "made"])
+def test_every_way_to_the_device_hands_out_the_same_images_with_what_is_true_of_them(device: Device, targets: Entries) -> None:
+    batches = batches_of(epoch_order(20, 0, 1), 6)
+    assert_all_there(batches, Source(Kept(PIXELS), targets, device).stream(batches))
+    images, nothing = next(Source(Kept(PIXELS), None, device).stream(batches))
+    assert images.shape == (5, 3, 8, 8) and nothing == ()
+
+
+@WAYS
+def test_what_the_cache_has_no_room_for_is_decoded_as_it_is_asked_for(bench: Any, device: Device) -> None:
+    dataset = bench.stripes(per_class=10)
+    with bench.database.read() as session:
+        records = load_records(session, dataset.id, dataset.annotation_sets[0].id)
+    pixels = cached_pixels(records, "abc", 24, storage=bench.storage, settings=bench.settings)
+    anew = decoded_anew(records, 24, bench.storage)
+    assert anew.nbytes == pixels.nbytes and not anew.at_hand
+    batches = batches_of(epoch_order(len(records), 0, 1), 6)
+    for rows, batch in zip(batches, Source(anew, None, device).stream(batches), strict=True):
+        assert (batch.images.permute(0, 2, 3, 1).numpy() == pixels[rows]).all()
+    bench.storage.delete(records[5].key)
+    with pytest.raises(UnreadableImageError):
+        list(Source(anew, None, CPU).stream(batches))
+
+
+def test_nothing_that_has_to_be_made_is_made_between_two_steps() -> None:
+    """On a CPU, too: batches that come are made by other threads while a step is computed."""
+    threads: set[str] = set()
+    stream = Source(Kept(PIXELS), made(threads), CPU).stream([np.array([2])] * 4)
+    next(stream)
+    assert threads and threading.current_thread().name not in threads
+    deadline = time.monotonic() + 10
+    while [thread.name for thread in threading.enumerate()].count("gather") and time.monotonic() < deadline:
+        time.sleep(0.01)  # the three that are left are gathered without being asked for
+    assert "gather" not in [thread.name for thread in threading.enumerate()]
+    assert len(list(stream)) == 3
+
+
+def test_what_leaves_the_device_is_streamed_on() -> None:
+    source = Source(Kept(PIXELS), Kept(MASKS, COUNTS), RESIDENT)
+    batches = batches_of(epoch_order(20, 0, 1), 5)
+
+    def leaving() -> Iterator[Batch]:
+        stream = source.stream(batches)
+        yield next(stream)
+        assert source.resident
+        source.leave_device()
+        assert not source.resident
+        yield from stream
+
+    assert_all_there(batches, leaving())
+
+
+def with_room_for(amount: int) -> Device:
+    class Small(Elsewhere):
+        def free_bytes(self) -> int:
+            return amount
+
+    return Small(torch.device("cpu"), "", False)
+
+
+def test_how_much_of_the_device_images_and_masks_may_take_is_a_setting() -> None:
+    pixels, masks = Kept(PIXELS), Kept(MASKS, COUNTS)
+    device = with_room_for(4 * pixels.nbytes)
+    assert Source(pixels, None, device).resident
+    assert not Source(pixels, None, device, resident_share=0.2).resident
+    assert not Source(pixels, None, device, resident_share=0).resident
+    batches = batches_of(epoch_order(20, 0, 1), 6)
+    for room, gathers in ((pixels.nbytes + masks.nbytes, False), (pixels.nbytes + masks.nbytes - 1, True), (masks.nbytes, True)):
+        source = Source(pixels, masks, with_room_for(room), resident_share=1)
+        assert source.resident  # both, the pixels, the masks
+        stream = source.stream(batches)
+        first = next(stream)
+        assert ("gather" in [thread.name for thread in threading.enumerate()]) == gathers
+        assert_all_there(batches, itertools.chain([first], stream))
+
+
+def test_an_error_while_gathering_reaches_the_loop() -> None:
+    source = Source(Kept(np.zeros((4, 8, 8, 3), np.uint8)), None, STREAMED)
+    with pytest.raises(IndexError):
+        list(source.stream([np.array([0, 1]), np.array([99])]))
+    before = threading.active_count()
+    stream = source.stream([np.array([0])] * 50)
+    next(stream)
+    stream.close()
+    assert threading.active_count() == before
+
+
+def mapped_bytes() -> int:
+    """What of mapped files lies in this process' memory."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("RssFile:")).split()[1]) * 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("device", [HOST, STREAMED], ids=["host", "streamed"])
+def test_a_set_larger_than_the_memory_it_may_take_is_streamed(tmp_path: Path, device: Device) -> None:
+    shape = (600, 256, 256, 3)  # 118 MB
+    pixels = np.lib.format.open_memmap(tmp_path / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
+    pixels[:] = np.arange(600, dtype=np.uint8).reshape(-1, 1, 1, 1)
+    pixels.flush()
+    del pixels
+    most = {}
+    for bound in (10_000_000, 1_000_000_000):
+        mapped = np.load(tmp_path / "pixels.npy", mmap_mode="r")
+        source = Source(Kept(mapped), None, device, host_bytes=bound)
+        before = mapped_bytes()
+        most[bound] = 0
+        for epoch in (1, 2):
+            batches = batches_of(epoch_order(600, 0, epoch), 10)
+            for rows, (images, _) in zip(batches, source.stream(batches), strict=True):
+                assert (images[:, 0, 0, 0].numpy() == (rows % 256)).all()
+                most[bound] = max(most[bound], mapped_bytes() - before)
+        del mapped, source
+    assert most[10_000_000] < 10_000_000
+    assert most[1_000_000_000] > 80_000_000, "where there is room the images stay"
