@@ -90,7 +90,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--boxes", action="store_true", help="a detector's data")
     parser.add_argument("--task-type", choices=("object-detection", "object-segmentation"), help="instead of labels: scattered digits")
-    parser.add_argument("--cache-bytes", type=int, default=0, help="the cache's room; what does not fit is decoded and drawn as it is needed")
+    parser.add_argument(
+        "--cache-bytes", type=int, default=0, help="the cache's room; what does not fit is decoded and drawn as it is needed"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="", help="where, if not on the best there is")
     asked = parser.parse_args()
     on_device(asked.device)

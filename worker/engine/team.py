@@ -130,7 +130,7 @@ class Several(Team):
         """See `Team`."""
         values: list[Any] = [None] * self.size if self.leads else []
         with _together():
-            dist.gather_object(_on_host(value), values if self.leads else None, dst=0, group=self._hosts)
+            dist.gather_object(on_host(value), values if self.leads else None, dst=0, group=self._hosts)
         return values
 
     @contextmanager
@@ -212,17 +212,17 @@ def _together() -> Iterator[None]:
         raise TeamLostError(str(error)) from error
 
 
-def _on_host(value: Any) -> Any:
+def on_host(value: Any) -> Any:
     """Nested values, dataclasses among them, with their tensors on the host."""
     if isinstance(value, Tensor):
         return value.detach().cpu()
     if isinstance(value, dict):
-        return {key: _on_host(item) for key, item in value.items()}
+        return {key: on_host(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_on_host(item) for item in value)
+        return type(value)(on_host(item) for item in value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         moved = copy.copy(value)
         for one in dataclasses.fields(value):
-            object.__setattr__(moved, one.name, _on_host(getattr(value, one.name)))
+            object.__setattr__(moved, one.name, on_host(getattr(value, one.name)))
         return moved
     return value

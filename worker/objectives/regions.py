@@ -13,7 +13,8 @@ counted here because torchmetrics wants masks of all classes as int64, at 8 byte
 import heapq
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +42,8 @@ SHOWN = 6  # best and as many worst predictions kept for the report
 _EPSILON = 1.0  # pixels: keeps the Dice of tiny masks from jumping
 
 
-class RegionOutputs(NamedTuple):
+@dataclass(frozen=True)
+class RegionOutputs:
     """What the network makes of a batch: the loss, and the logits, [n, classes, side, side]."""
 
     loss: Tensor

@@ -1,10 +1,12 @@
 """A finished model on an image or many: labels, boxes or masks with their confidence, and a picture of where. On the best device there is."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -36,15 +38,19 @@ from worker.reports.found_regions import find_regions
 from worker.reports.mask_files import numbered
 from worker.reports.pictures import heat_over
 
+logger = logging.getLogger(__name__)
+
+Said = TypeVar("Said")
+
 CPU = torch.device("cpu")
 
-_BATCH = 16
+BATCH = 16
 _BATCH_OF_MAPS = 4  # a map needs all that lies between the layers, several times
 
 
-@dataclass(frozen=True)
+@dataclass
 class LoadedModel:
-    """A model read from its folder, ready for images on its device."""
+    """A model read from its folder, ready for images on its device, which it leaves where the memory there is too small for it."""
 
     card: dict[str, Any]
     network: nn.Module
@@ -71,8 +77,13 @@ class LoadedModel:
         """Whether, of a model for regions, a place belongs to one class at most."""
         return bool(self.card.get("exclusive", False))
 
+    def move(self, device: torch.device) -> None:
+        """Be ready for images on another device."""
+        self.network.to(device)
+        self.device = device
+
     def prepare(self, *files: bytes) -> torch.Tensor:
-        """Image files as the network takes them, [n, 3, size, size]."""
+        """Image files as the network takes them, [n, 3, size, size], on its device."""
         preprocessing = self.card["preprocessing"]
         side = int(preprocessing["size"][0])
         pixels = np.empty((len(files), side, side, 3), np.uint8)
@@ -85,8 +96,8 @@ class LoadedModel:
         return normalisation.apply(torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2))
 
 
-def load_model(model_key: str, *, storage: Storage, settings: Settings, device: torch.device | None = None) -> LoadedModel:
-    """Read a model folder, for `device`; without one for the CPU.
+def load_model(model_key: str, *, storage: Storage, settings: Settings, device: torch.device = CPU) -> LoadedModel:
+    """Read a model folder, for `device`, or for the CPU where that has no memory left for it.
 
     Raises:
         NotFoundError: when it is gone.
@@ -108,9 +119,14 @@ def load_model(model_key: str, *, storage: Storage, settings: Settings, device: 
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise BadDataError("The weights of this model do not fit its network any more.", "Train it again with this version.") from error
-    device = device or CPU
-    network = network.eval().to(memory_format=torch.channels_last)
-    return LoadedModel(card, network.to(device), task_type, device)
+    model = LoadedModel(card, network.eval().to(memory_format=torch.channels_last), task_type)
+    try:
+        model.move(device)
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        model.move(CPU)
+    return model
 
 
 def predict(
@@ -132,7 +148,7 @@ def predict(
     """
     pictures = read_pictures(image, name, settings.max_image_pixels)
     model = load_model(model_key, storage=storage, settings=settings, device=choose_device().torch)
-    (said,) = _said(model, pictures[:1], _thresholds(model, threshold), draw=True)
+    (said,) = _in_parts(model, pictures[:1], _thresholds(model, threshold), draw=True)
     answer = dict(said.answer)
     if (frames := max(pictures[0].frames, len(pictures))) > 1:
         answer["frames"] = frames
@@ -176,9 +192,9 @@ def predict_all(
     thresholds = _thresholds(model, threshold)
     folder, files, left = f"{PREDICTIONS}/{new_id()}", list(images.items()), 0
     answers: list[dict[str, Any]] = []
-    for start in range(0, len(files), _BATCH):
+    for start in range(0, len(files), BATCH):
         progress(start, len(files))
-        some = files[start : start + _BATCH]
+        some = files[start : start + BATCH]
         read = _read_all([(name, storage, key) for name, key in some], settings.max_image_pixels)
         readable = [picture for pictures in read if isinstance(pictures, list) for picture in pictures]
         said = iter(_in_parts(model, readable, thresholds, draw=draw))
@@ -232,20 +248,36 @@ def _thresholds(model: LoadedModel, asked: float | None) -> Sequence[float]:
     return [asked] * len(model.classes)
 
 
+def as_memory_allows(model: LoadedModel, count: int, at_once: int, work: Callable[[slice], Said]) -> Iterator[Said]:
+    """What `work` gives for each part of `count` images, at most `at_once` of them.
+
+    Where the memory of the model's device does not suffice, parts are halved; where it does not for a single image, for others may be training on
+    it, the model moves to the CPU.
+    """
+    start = 0
+    while start < count:
+        try:
+            said = work(slice(start, min(start + at_once, count)))
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error) or (at_once == 1 and model.device == CPU):
+                raise
+            if at_once > 1:
+                at_once = min(at_once, count - start) // 2 or 1
+            else:
+                logger.warning("the model goes on on the CPU: %s", error)
+                model.move(CPU)
+            continue
+        yield said
+        start += at_once
+
+
 def _in_parts(model: LoadedModel, pictures: Sequence[StoredImage], thresholds: Sequence[float], *, draw: bool) -> Iterator[_Said]:
     """What a model says of pictures, so many at once as the device's memory holds."""
     maps = draw and model.task_type in (TaskType.SINGLE_LABEL, TaskType.MULTI_LABEL)
-    at_once, start = _BATCH_OF_MAPS if maps else _BATCH, 0
-    while start < len(pictures):
-        try:
-            said = _said(model, pictures[start : start + at_once], thresholds, draw=draw)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if at_once == 1 or not is_out_of_memory(error):
-                raise
-            at_once //= 2
-            continue
-        yield from said
-        start += at_once
+    parts = as_memory_allows(
+        model, len(pictures), _BATCH_OF_MAPS if maps else BATCH, lambda part: _said(model, pictures[part], thresholds, draw=draw)
+    )
+    return chain.from_iterable(parts)
 
 
 def _said(model: LoadedModel, pictures: Sequence[StoredImage], thresholds: Sequence[float], *, draw: bool) -> list[_Said]:

@@ -23,12 +23,15 @@ from core.tasks.light import submit_light_job
 from core.vocabulary import AnnotationKind
 from core.wizard.screens import Facts, Picture, Text
 from worker import light
+from worker.engine.device import Device
 from worker.objectives.average_precision import IGNORED
 from worker.objectives.objects import Objects
 from worker.reports.batch import labels as batch_labels
+from worker.reports.batch import run
 from worker.reports.batch.objects import froc
 from worker.reports.batch.run import batch_test
 from worker.reports.batch.truth import in_the_model_s_classes
+from worker.reports.inference import LoadedModel
 from worker.reports.model_files import write_model
 from worker.workplace import Workplace
 
@@ -126,6 +129,29 @@ def test_objects_have_precision_recall_and_free_response_curves(bench: Any, kind
     found = sum(values["objects"] for values in report["per_class"].values())
     assert found == 24  # every true object is a hit or missed
     assert 0 <= report["froc"]["all classes"] <= 1
+
+
+@pytest.mark.parametrize(("fits", "went_through"), [(4, [16, 8, 4, 4, 4, 4]), (0, [16, 8, 4, 2, 1, 1] + [1] * 15)])
+def test_a_dataset_is_tested_on_the_device_in_parts_that_fit_and_on_the_cpu_where_none_does(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, fits: int, went_through: list[int]
+) -> None:
+    dataset = bench.stripes(per_class=8)
+    make_model(bench, dataset, epochs=1)
+    alone = report_of(bench, dataset)
+    elsewhere = Device(torch.device("cpu", 0), "another", False)  # the host, under a name of its own
+    monkeypatch.setattr(run, "choose_device", lambda: elsewhere)
+    tried: list[int] = []
+    prepare = LoadedModel.prepare
+
+    def prepared(model: LoadedModel, *files: bytes) -> torch.Tensor:
+        tried.append(len(files))
+        if model.device == elsewhere.torch and len(files) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return prepare(model, *files)
+
+    monkeypatch.setattr(LoadedModel, "prepare", prepared)
+    assert report_of(bench, dataset)["confusion"] == alone["confusion"]
+    assert tried == went_through
 
 
 def test_regions_have_their_numbers_per_class(bench: Any) -> None:

@@ -3,18 +3,16 @@
 import json
 from typing import Any
 
-import torch
-
 from core.datasets.records import Record, load_records
 from core.db.session import Database
 from core.db.tables import Dataset
 from core.errors import InvalidInputError, NotFoundError
-from core.host_limits import usable_cores
 from core.identifiers import new_id
 from core.settings import Settings
 from core.storage import Storage
 from core.tasks.sweeping import PREDICTIONS
 from core.vocabulary import AnnotationKind, TaskType
+from worker.engine.device import choose_device
 from worker.reports.batch.labels import labels_report
 from worker.reports.batch.objects import objects_report
 from worker.reports.batch.outputs import Progress
@@ -44,8 +42,7 @@ def batch_test(
         InvalidInputError: when the annotation set is of another kind, or shares no class with the model.
         NotFoundError, BadDataError: when the model's files, the dataset or an image are gone or damaged.
     """
-    torch.set_num_threads(usable_cores())
-    model = load_model(model_key, storage=storage, settings=settings)
+    model = load_model(model_key, storage=storage, settings=settings, device=choose_device().torch)
     with database.read() as session:
         dataset = session.get(Dataset, dataset_id)
         if dataset is None:
