@@ -5,9 +5,8 @@ background whose logit is always 0. Else a place may belong to several classes: 
 is above 0. The loss is that of nnU-Net (Isensee et al. 2021): L = CE + 1 − mean over classes of (2 Σ p·t + ε) / (Σ p + Σ t + ε), the sums over
 the batch (Milletari et al. 2016), the mean over the classes that the batch shows.
 
-Judged at the images' own proportions, by pixels counted over all validation images:
-Dice = 2 TP / (2 TP + FP + FN), IoU = TP / (TP + FP + FN). These are torchmetrics' DiceScore and MeanIoU per class (a test compares them),
-counted here because torchmetrics wants masks of all classes as int64, at 8 bytes × classes × pixels an image.
+Judged at the images' own proportions, by pixels that torchmetrics counts image by image, over all validation images:
+Dice = 2 TP / (2 TP + FP + FN), IoU = TP / (TP + FP + FN), as torchmetrics' DiceScore and MeanIoU have them per class.
 """
 
 import heapq
@@ -22,6 +21,7 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+from torchmetrics.functional.classification import multiclass_stat_scores, multilabel_stat_scores
 
 from core.datasets.records import Record
 from core.host_limits import usable_cores
@@ -201,17 +201,13 @@ class RegionEvaluator:
     def _judge(self, logits: Tensor, truth: Maps, row: int) -> Tensor:
         """True and false positives, false and true negatives of each class on one image at its own proportions, [classes, 4].
 
-        What is said of ignored pixels counts as not said.
+        Ignored pixels count as nothing; to whoever looks what is said of them is not said.
         """
         scaled = functional.interpolate(logits[None], truth.shape[1:], mode="bilinear", align_corners=False)
         said = said_of(scaled, exclusive=self._objective.exclusive)[0]
-        ignored = truth[0] == ignored_number(len(said))
-        if ignored.any():
-            said = said & torch.from_numpy(~ignored).to(said.device)
-        counts = pixel_counts(said, truth)
-        counts[:, 3] -= int(ignored.sum())
+        counts = pixel_counts(said, truth, exclusive=self._objective.exclusive)
         if self._look is not None:
-            self._look(row, counts, said)
+            self._look(row, counts, said & torch.from_numpy(truth[0] != ignored_number(len(said))).to(said.device))
         return counts
 
     def _keep(self, dice: float, totals: list[int], row: int, logits: Tensor) -> None:
@@ -266,26 +262,33 @@ def packed_maps(said: Tensor) -> Tensor:
     return torch.stack(maps).cpu() if maps else torch.zeros(1, *said.shape[1:], dtype=kind)
 
 
-def pixel_counts(said: Tensor, truth: Maps) -> Tensor:
-    """True and false positives, false and true negatives of each class on one image, [classes, 4], on the host.
+def pixel_counts(said: Tensor, truth: Maps, *, exclusive: bool) -> Tensor:
+    """True and false positives, false and true negatives of each class on one image, ignored places left out, [classes, 4], on the host.
 
     Args:
         said: [classes, height, width] of false and true.
-        truth: [maps, height, width] of class numbers as in `RegionMaps`; no class is on two maps. Ignored places count as background.
+        truth: [maps, height, width] of class numbers as in `RegionMaps`; no class is on two maps.
+        exclusive: whether one class at most is said of each place.
     """
-    classes, pixels = len(said), said[0].numel()
-    positives = torch.stack(
-        [torch.count_nonzero(one) for one in said]
-    )  # a tenth of the time of sum, which makes whole numbers of all first
-    true, hits = torch.zeros(2, FIRST_CLASS + classes, dtype=torch.int64, device=said.device)
-    for map_ in truth:
-        number = torch.from_numpy(np.where(map_ == ignored_number(classes), BACKGROUND, map_).astype(np.int64)).to(said.device).flatten()
-        hit = said.flatten(1).gather(0, (number - FIRST_CLASS).clamp(min=0)[None])[0]
-        both = torch.bincount(number + (FIRST_CLASS + classes) * hit, minlength=2 * (FIRST_CLASS + classes)).view(2, -1)
-        hits += both[1]
-        true += both.sum(0)
-    true, hits = true[FIRST_CLASS:], hits[FIRST_CLASS:]
-    return torch.stack([hits, positives - hits, true - hits, pixels - positives - true + hits], 1).cpu()
+    classes, device = len(said), said.device
+    maps = torch.from_numpy(truth.astype(np.int64)).to(device)
+    if exclusive and len(maps) == 1:
+        number = torch.where(said.any(0), FIRST_CLASS + said.to(torch.uint8).argmax(0), BACKGROUND)
+        scores = multiclass_stat_scores(
+            number[None], maps, FIRST_CLASS + classes, average=None, ignore_index=ignored_number(classes), validate_args=False
+        )[FIRST_CLASS:]
+    else:
+        counted = (maps[0] != ignored_number(classes)).flatten()
+        wanted = split_by_class(maps[None], classes)[0].flatten(1)[:, counted]
+        said = said.flatten(1)[:, counted]
+        scores = torch.zeros(classes, 5, dtype=torch.int64, device=device)
+        scores[:, 2] = int(counted.sum())
+        met = (said.any(1) | wanted.any(1)).nonzero().flatten()  # nothing is to be counted of the others, which are most of many
+        if len(met):
+            scores[met] = multilabel_stat_scores(said[met][None], wanted[met][None], len(met), average=None, validate_args=False).view(
+                -1, 5
+            )
+    return scores[:, [0, 1, 3, 2]].cpu()
 
 
 def _stacked(maps: Sequence[Tensor]) -> Tensor:

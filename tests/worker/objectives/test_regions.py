@@ -257,14 +257,22 @@ def test_ignored_pixels_are_neither_learnt_nor_judged(settings: Settings, classe
         assert counts.sum(1).tolist() == [64 * (56 if right else 64)] * classes
 
 
-def test_pixels_are_counted_where_classes_overlap_and_where_they_do_not() -> None:
+@pytest.mark.parametrize(("maps", "exclusive"), [(1, True), (1, False), (2, True), (2, False)])
+def test_pixels_are_counted_where_classes_overlap_and_where_they_do_not(maps: int, exclusive: bool) -> None:
+    """Of five classes, of which one is shown and never said, one said and never shown, one neither; and of a place that is ignored."""
     random = np.random.default_rng(0)
-    truth = np.stack([random.integers(0, 3, (20, 30)), 3 * random.integers(0, 2, (20, 30))]).astype(np.uint8)
-    said = torch.from_numpy(random.random((4, 20, 30)) < 0.5)
-    for maps in (truth, truth[:1]):
-        wanted = torch.from_numpy(np.stack([(maps == number).any(0) for number in range(1, 5)]))
-        expected = [[(a & b).sum(), (a & ~b).sum(), (~a & b).sum(), (~a & ~b).sum()] for a, b in zip(said, wanted, strict=True)]
-        assert pixel_counts(said, maps).tolist() == torch.tensor(expected).tolist()
+    truth = np.stack([random.integers(0, 3, (20, 30)), 3 * random.integers(0, 2, (20, 30))]).astype(np.uint8)[:maps]
+    truth[0, 5:9] = ignored_number(5)
+    logits = torch.from_numpy(random.normal(size=(5, 20, 30)))
+    logits[[0, 4]] = -9.0
+    said = said_of(logits[None], exclusive=exclusive)[0]
+    wanted = torch.from_numpy(np.stack([(truth == number).any(0) for number in range(1, 6)]))
+    counted = torch.from_numpy(truth[0] != ignored_number(5))
+    expected = [
+        [int((a & b & counted).sum()), int((a & ~b & counted).sum()), int((~a & b & counted).sum()), int((~a & ~b & counted).sum())]
+        for a, b in zip(said, wanted, strict=True)
+    ]
+    assert pixel_counts(said, truth, exclusive=exclusive).tolist() == expected
 
 
 def test_a_class_that_is_never_marked_is_remarked_on(settings: Settings) -> None:
