@@ -15,7 +15,7 @@ from PIL import (  # the plugins register themselves; named here so that Pillow 
     MpoImagePlugin,  # noqa: F401
     PngImagePlugin,  # noqa: F401
     PpmImagePlugin,  # noqa: F401
-    TiffImagePlugin,  # noqa: F401
+    TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,  # noqa: F401
 )
@@ -71,8 +71,14 @@ class StoredImage:
     frames: int = 1  # pictures in the file, where only the first of several is used
 
 
-# How a PNG's channels of 16 bits are read by Pillow, and as what the same bytes give the lower ones: of grey with alpha each byte as a channel.
-_OTHER_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
+# How channels of 16 bits are read by Pillow, and as what the same bytes give the lower ones: of grey with alpha each byte as a channel. What
+# libtiff unpacks has the order of the machine, N, which is L.
+_OTHER_BYTES = {
+    f"{channels};16{order}": f"{channels};16{other}" for channels in ("RGB", "RGBA", "RGBX") for order, other in ("BL", "LB", "NB")
+}
+_OTHER_BYTES["LA;16B"] = "RGBA"
+# Grey values of big-endian TIFFs whose order Pillow does not correct where libtiff has unpacked them.
+_MISREAD = frozenset({"I;16BS", "I;32BS", "F;32BF"})
 
 
 def read_image(data: bytes, max_pixels: int) -> StoredImage:
@@ -87,6 +93,7 @@ def read_image(data: bytes, max_pixels: int) -> StoredImage:
         _check_size(image.width, image.height, max_pixels)
         width, height = image.size
         image_format = image.format or ""
+        _refuse_misread(opened)
         lower = _lower_bytes(opened, data)  # before anything loads it, as looking for EXIF does
         orientation = int(image.getexif().get(_ORIENTATION, 1)) if image_format != "BMP" else 1
         if image_format == "JPEG" and orientation == 1 and image.mode in ("L", "RGB") and max(width, height) <= LARGEST_SIDE:
@@ -101,6 +108,12 @@ def read_image(data: bytes, max_pixels: int) -> StoredImage:
     except ImageError:
         raise
     except UnidentifiedImageError as error:
+        if data.startswith((b"II", b"MM")):
+            raise ImageError(
+                "damaged-image",
+                "The TIFF is damaged, or its kind of pixels is not read.",
+                "Colours are read with 8 or 16 bits a channel and without sign, grey also with more; convert it, or take it out.",
+            ) from error
         raise ImageError(
             "damaged-image",
             "The file is no image that can be read.",
@@ -207,16 +220,40 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def _raw_mode(image: ImageFile.ImageFile) -> str:
+    """As what Pillow takes the bytes of a PNG or TIFF; of other formats nothing."""
+    if image.format not in ("PNG", "TIFF") or not image.tile:
+        return ""
+    args = image.tile[0].args
+    return str(args[0] if isinstance(args, tuple) else args)
+
+
+def _refuse_misread(image: ImageFile.ImageFile) -> None:
+    """Refuse TIFFs of which Pillow makes another picture, or the first channel alone, without a word."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return
+    tags = image.tag_v2
+    apart = tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2 and tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1) > 1
+    if (apart and max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 8) or (
+        image.tile[0].codec_name == "libtiff" and _raw_mode(image) in _MISREAD
+    ):
+        raise ImageError(
+            "damaged-image",
+            "The TIFF holds its values of more than 8 bits in a way that is not read: channels in separate planes, or big-endian and compressed.",
+            "Save it with the channels of a pixel side by side (planar configuration 1) and uncompressed, or take it out.",
+        )
+
+
 def _lower_bytes(image: ImageFile.ImageFile, data: bytes) -> np.ndarray | None:
-    """Of a PNG with 16 bits for each of several channels the lower eight of red, green and blue, [height, width, 3]; None of any other image.
+    """Of a PNG or TIFF with 16 bits for each of several channels the lower eight of red, green and blue, [height, width, 3]; None of any other image.
 
     Pillow reads the upper ones alone.
     """
-    other = _OTHER_BYTES.get(str(image.tile[0].args)) if image.format == "PNG" and image.tile else None
+    other = _OTHER_BYTES.get(_raw_mode(image))
     if other is None:
         return None
-    again = Image.open(BytesIO(data), formats=("PNG",))
-    again.tile = [tile._replace(args=other) for tile in again.tile]
+    again = Image.open(BytesIO(data), formats=("PNG", "TIFF"))
+    again.tile = [tile._replace(args=(other, *tile.args[1:]) if isinstance(tile.args, tuple) else other) for tile in again.tile]
     lower = np.asarray(again)
     return lower[..., [1, 1, 1]] if other == "RGBA" else lower[..., :3]
 

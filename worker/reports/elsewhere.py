@@ -34,13 +34,27 @@ def read(path: Path, side: int) -> tuple[Image.Image, tuple[int, int]]:
 
 
 def in_full(opened: ImageFile.ImageFile, path: Path) -> Image.Image:
-    """Of a PNG with 16 bits for each of several channels, of which Pillow reads the upper eight, all of them; any other picture as it is."""
-    others = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
+    """Of a PNG or TIFF with 16 bits for each of several channels, of which Pillow reads the upper eight, all of them; others as they are.
+
+    Raises:
+        ValueError: for a TIFF of which Pillow would make another picture.
+    """
+    others = {
+        f"{channels};16{order}": f"{channels};16{other}" for channels in ("RGB", "RGBA", "RGBX") for order, other in ("BL", "LB", "NB")
+    }
+    others["LA;16B"] = "RGBA"
     with Image.open(path) as again:
-        other = others.get(str(again.tile[0][3])) if again.format == "PNG" and again.tile else None
+        if again.format not in ("PNG", "TIFF") or not again.tile:
+            return opened
+        codec, args, tags = again.tile[0][0], again.tile[0][3], getattr(again, "tag_v2", {})
+        raw = str(args[0] if isinstance(args, tuple) else args)
+        apart = tags.get(284) == 2 and tags.get(277, 1) > 1 and max(tags.get(258, (1,))) > 8
+        if apart or (codec == "libtiff" and raw in ("I;16BS", "I;32BS", "F;32BF")):
+            raise ValueError("more than 8 bits in separate planes, or big-endian and compressed, are not read")
+        other = others.get(raw)
         if other is None:
             return opened
-        again.tile = [type(tile)(*tile[:3], other) for tile in again.tile]
+        again.tile = [type(tile)(*tile[:3], (other, *tile[3][1:]) if isinstance(tile[3], tuple) else other) for tile in again.tile]
         lower = np.asarray(again)
     upper, exif = np.asarray(opened), opened.getexif()
     values = upper[..., :3] * np.float32(256) + (lower[..., [1, 1, 1]] if other == "RGBA" else lower[..., :3])

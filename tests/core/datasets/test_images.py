@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 from deep_png import deep_png
+from deep_tiff import DEFLATE, LZW, RAW, deep_tiff
 from dicom_files import dicom, without_mark
 from PIL import Image
 from sqlalchemy import select
@@ -50,6 +51,41 @@ def test_colours_of_sixteen_bits_are_stretched_together_as_grey_is(channels: int
 def test_colours_of_sixteen_bits_that_eight_would_hold_stay_as_they_are() -> None:
     values = np.arange(20 * 32 * 3).reshape(20, 32, 3) % 256
     assert (pixels(read_image(deep_png(values), LIMIT).data) == values).all()
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("compression", "differences"), [(RAW, False), (LZW, False), (LZW, True), (DEFLATE, False), (DEFLATE, True)])
+@pytest.mark.parametrize(("channels", "extra"), [(3, 0), (4, 2), (4, 0)], ids=["RGB", "RGBA", "RGB and one more"])
+def test_colours_of_sixteen_bit_tiffs_are_stretched_too(order: str, compression: int, differences: bool, channels: int, extra: int) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (20, 32, channels), dtype=np.uint16)
+    values[0, 0], values[0, 1] = 0, 4095
+    if extra == 2:
+        values[..., 3] = 257 * np.arange(32)
+    shown = pixels(read_image(deep_tiff(values, order, compression, differences=differences, extra=extra), LIMIT).data)
+    assert np.abs(shown[..., :3] - values[..., :3] * (255 / 4095)).max() <= 0.5 + 1e-3
+    assert shown.shape[2] == 4 and (shown[..., 3] == np.arange(32)).all() if extra == 2 else shown.shape[2] == 3
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [RAW, DEFLATE])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("kind", ["u2", "i2", "u4", "i4", "f4"])
+def test_a_tiff_is_shown_as_it_is_or_refused(kind: str, channels: int, compression: int, order: str) -> None:
+    """Pillow takes planes of 16 bits for such of 8, and compressed big-endian values with a sign or a point for little-endian ones."""
+    values = np.random.default_rng(0).integers(0, 4096, (20, 32, channels)).astype(kind)
+    values[0, 0], values[0, 1] = 0, 4095
+    if channels == 4:
+        values[..., 3] = 4095
+    for apart in (False, True)[:channels]:
+        try:
+            shown = pixels(read_image(deep_tiff(values, order, compression, apart=apart), LIMIT).data).reshape(20, 32, -1)
+        except ImageError as error:
+            assert "TIFF" in str(error) and "not read" in str(error)
+            assert channels > 1 or (kind, order) == ("u4", ">") or (order, compression) == (">", DEFLATE)
+            assert (kind, channels, apart) not in [("u2", 1, False), ("u2", 3, False), ("u2", 4, False)]
+        else:
+            colours = values[..., : min(channels, 3)]
+            assert np.abs(shown[..., :3] - colours * (255 / 4095)).max() <= 0.5 + 1e-3
 
 
 def test_dicom_without_a_window_is_stretched() -> None:

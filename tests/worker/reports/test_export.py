@@ -16,15 +16,17 @@ import onnxruntime
 import pytest
 import torch
 from deep_png import deep_png
+from deep_tiff import DEFLATE, deep_tiff
 from finished_models import stripes_model
 from PIL import Image
 
 from bot.desk.desk import Desk
 from core.access import Actor, Place
+from core.datasets.images import flattened, read_image
 from core.errors import UnavailableError
 from core.models.exporting import ExportFormat
 from worker.engine.data import decode
-from worker.reports import export
+from worker.reports import elsewhere, export
 from worker.reports.export import export_model
 from worker.reports.inference import load_model, predict
 from worker.reports.model_files import write_model
@@ -93,13 +95,24 @@ def test_the_zips_script_runs_without_this_project_and_says_the_same(bench: Any,
         confidence = {item["label"]: item["confidence"] for item in answer["labels"]}
         assert all(abs(confidence[item["label"]] - item["confidence"]) < allowed for item in ours), path.name
     (tmp_path / "broken.png").write_bytes(pictures[0].read_bytes()[:60])
-    awkward = [str(tmp_path / "broken.png"), str(tmp_path / "none.png"), str(pictures[0])]
+    (tmp_path / "planes.tif").write_bytes(deep_tiff(np.zeros((60, 80, 3), np.uint16), apart=True))
+    (tmp_path / "signs.tif").write_bytes(deep_tiff(np.zeros((60, 80, 1), np.int16), ">", DEFLATE))
+    awkward = [str(tmp_path / name) for name in ("broken.png", "none.png", "planes.tif", "signs.tif")] + [str(pictures[0])]
     done = subprocess.run([*command[:5], *awkward], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
-    assert done.returncode == 1 and done.stderr.strip() == "2 of 3 pictures could not be read."
-    assert ["error" in json.loads(line) for line in done.stdout.splitlines()] == [True, True, False]
+    assert done.returncode == 1 and done.stderr.strip() == "4 of 5 pictures could not be read."
+    assert ["error" in json.loads(line) for line in done.stdout.splitlines()] == [True] * 4 + [False]
     with_threshold = [*command[:5], str(pictures[0]), "--threshold", "0.5"]
     done = subprocess.run(with_threshold, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
     assert done.returncode == 2 and "this model has no threshold" in done.stderr
+
+
+def test_the_zips_script_sees_what_is_imported(tmp_path: Path) -> None:
+    for path in pictures_of_many_kinds(tmp_path):
+        if path.suffix == ".jpg":
+            continue  # decoded smaller there
+        shown, size = elsewhere.read(path, 32)
+        ours = flattened(Image.open(io.BytesIO(read_image(path.read_bytes(), 1 << 30).data)))
+        assert size == ours.size and np.array_equal(shown, ours), path.name
 
 
 def pictures_of_many_kinds(folder: Path) -> list[Path]:
@@ -117,10 +130,15 @@ def pictures_of_many_kinds(folder: Path) -> list[Path]:
         picture.save(folder / name)
     (folder / "deep_colour.png").write_bytes(deep_png(random.integers(0, 4096, (60, 80, 3))))
     (folder / "deep_clear.png").write_bytes(deep_png(random.integers(0, 4096, (60, 80, 2)) * (1, 16)))
+    colours = random.integers(0, 4096, (60, 80, 4), dtype=np.uint16) * np.array([1, 1, 1, 16], np.uint16)
+    (folder / "deep.tif").write_bytes(deep_tiff(colours[..., :3], ">"))
+    (folder / "deep_packed.tif").write_bytes(deep_tiff(colours[..., :3], compression=DEFLATE, differences=True))
+    (folder / "deep_clear.tif").write_bytes(deep_tiff(colours))
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(grey).convert("RGB").save(folder / "turned.jpg", exif=exif, quality=95)
-    return [folder / name for name in (*pictures, "deep_colour.png", "deep_clear.png", "turned.jpg")]
+    others = ("deep_colour.png", "deep_clear.png", "deep.tif", "deep_packed.tif", "deep_clear.tif", "turned.jpg")
+    return [folder / name for name in (*pictures, *others)]
 
 
 def test_an_export_with_other_numbers_is_not_handed_out(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
