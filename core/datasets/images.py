@@ -104,7 +104,8 @@ def read_image(data: bytes, max_pixels: int) -> StoredImage:
         frames = int(getattr(image, "n_frames", 1)) if image_format in _SEVERAL else 1
         image.load()
         if lower is not None:
-            image, image_format = _from_sixteen_bits(image, lower), ""
+            image = _from_sixteen_bits(image, lower)
+            image_format = "" if image_format == "PNG" else image_format  # not stored as it came
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -138,6 +139,8 @@ def read_image(data: bytes, max_pixels: int) -> StoredImage:
         raise ImageError("damaged-image", f"The image cannot be decoded ({reason}).", "Save it again, or take it out.") from error
     if orientation not in range(1, 9):
         orientation = 1
+    if image_format == "TIFF":  # turned by Pillow already
+        width, height = image.size if orientation < 5 else image.size[::-1]
     stored = _normalised(image, data, image_format, width, height, orientation)
     return replace(stored, frames=frames) if frames > 1 else stored
 
@@ -194,7 +197,7 @@ def _normalised(image: Image.Image, data: bytes, image_format: str, width: int, 
     picture: Image.Image = to_eight_bits(image)
     if scale < 1:
         picture = _scaled(picture, scale)
-    if orientation != 1:
+    if orientation != 1 and image_format != "TIFF":
         picture = _upright(picture, orientation)
     stored_as = "JPEG" if image_format in ("JPEG", "MPO") else "PNG"
     encoded = _encode(picture, stored_as)

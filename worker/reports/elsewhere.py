@@ -24,6 +24,8 @@ def read(path: Path, side: int) -> tuple[Image.Image, tuple[int, int]]:
         if opened.format == "JPEG":
             opened.draft("RGB", (side, side))
         image: Image.Image = ImageOps.exif_transpose(in_full(opened, path))
+        if opened.format == "TIFF":  # turned by Pillow already, its size too
+            size = image.size
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):
             image = in_eight_bits(image)
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:

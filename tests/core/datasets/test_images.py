@@ -157,8 +157,9 @@ def test_sixteen_bit_tiff_and_png_keep_their_shades() -> None:
         assert (shown[0, 0], shown[0, -1], len(np.unique(shown))) == (0, 255, 32)
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "deep.tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_turns_pixels_boxes_and_masks_alike(home: Any, tmp_path: Path, orientation: int) -> None:
+def test_exif_orientation_turns_pixels_boxes_and_masks_alike(home: Any, tmp_path: Path, orientation: int, name: str) -> None:
     """A bright patch stays under its box and its mask."""
     values = np.zeros((60, 80), np.uint8)
     values[8:24, 10:40] = 255
@@ -166,7 +167,10 @@ def test_exif_orientation_turns_pixels_boxes_and_masks_alike(home: Any, tmp_path
     exif[0x0112] = orientation
     source = tmp_path / "source"
     source.mkdir()
-    Image.fromarray(values).save(source / "a.png", exif=exif)
+    if name == "deep.tif":
+        (source / name).write_bytes(deep_tiff(np.repeat(values[..., None] * np.uint16(16), 3, axis=2), orientation=orientation))
+    else:
+        Image.fromarray(values).save(source / name, exif=exif)
     entry = {
         "id": 1,
         "image_id": 1,
@@ -174,11 +178,11 @@ def test_exif_orientation_turns_pixels_boxes_and_masks_alike(home: Any, tmp_path
         "bbox": [10, 8, 30, 16],
         "segmentation": {"size": [60, 80], "counts": masks.encode(values)},
     }
-    images = [{"id": 1, "file_name": "a.png", "width": 80, "height": 60}]
+    images = [{"id": 1, "file_name": name, "width": 80, "height": 60}]
     (source / "all.json").write_text(json.dumps({"images": images, "annotations": [entry], "categories": [{"id": 1, "name": "patch"}]}))
     dataset = home.bring(source)
     (boxes,), (objects,) = home.records(dataset, 0), home.records(dataset, 1)
-    shown = pixels(home.storage.read(boxes.key))
+    shown = np.asarray(Image.open(BytesIO(home.storage.read(boxes.key))).convert("L"))
     assert shown.shape == ((80, 60) if orientation > 4 else (60, 80))
     ((_, x, y, width, height),) = boxes.value["boxes"]
     expected = np.zeros_like(shown)

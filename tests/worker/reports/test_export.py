@@ -116,7 +116,7 @@ def test_the_zips_script_sees_what_is_imported(tmp_path: Path) -> None:
 
 
 def pictures_of_many_kinds(folder: Path) -> list[Path]:
-    """A plain one, a wide one, some of 16 bits, a transparent one, and a JPEG that lies on its side."""
+    """A plain one, a wide one, some of 16 bits, transparent ones, a TIFF and a JPEG that lie on their sides."""
     random = np.random.default_rng(0)
     y, x = np.mgrid[0:120, 0:160]
     grey = (127 + 120 * np.sin(x / 9 + y / 31)).astype(np.uint8)
@@ -133,7 +133,7 @@ def pictures_of_many_kinds(folder: Path) -> list[Path]:
     colours = random.integers(0, 4096, (60, 80, 4), dtype=np.uint16) * np.array([1, 1, 1, 16], np.uint16)
     (folder / "deep.tif").write_bytes(deep_tiff(colours[..., :3], ">"))
     (folder / "deep_packed.tif").write_bytes(deep_tiff(colours[..., :3], compression=DEFLATE, differences=True))
-    (folder / "deep_clear.tif").write_bytes(deep_tiff(colours))
+    (folder / "deep_clear.tif").write_bytes(deep_tiff(colours, orientation=6))
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(grey).convert("RGB").save(folder / "turned.jpg", exif=exif, quality=95)
