@@ -30,7 +30,7 @@ def training_hours(
     plan: TrainingPlan, spec: ModelSpec, facts: DatasetFacts, device: DeviceFacts, experience: Experience = NOTHING_YET
 ) -> float:
     """About how many hours one training by the plan takes on the device."""
-    batch = auto_batch_size(spec, facts) if plan.batch_size == "auto" else plan.batch_size
+    batch = auto_batch_size(spec, facts.training) if plan.batch_size == "auto" else plan.batch_size
     return training_seconds(spec, plan.image_size, batch, plan.epochs, facts, device, experience) / 3600
 
 

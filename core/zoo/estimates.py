@@ -67,7 +67,11 @@ def estimate(
     spec: ModelSpec, facts: DatasetFacts, devices: DeviceFacts, experience: Experience = NOTHING_YET, image_size: int | str = "auto"
 ) -> Estimate:
     """What the family's recipe would take on this device; where memory is short the batch is smaller. `image_size` in pixels, or auto."""
-    side, batch, epochs = resolve_image_size(spec, facts, image_size), auto_batch_size(spec, facts), auto_epochs(spec, facts, devices.kind)
+    side, batch, epochs = (
+        resolve_image_size(spec, facts, image_size),
+        auto_batch_size(spec, facts.training),
+        auto_epochs(spec, facts, devices.kind),
+    )
     factor = experience.memory_factor.get(spec.recipe, 1.0)
     while batch > 1 and memory(spec, side, batch, devices, factor, classes=facts.classes) > devices.memory_bytes * MEMORY_SHARE:
         batch //= 2

@@ -260,14 +260,15 @@ def auto_plan(
     facts = replace(facts, validation_percent=given.get("validation_percent", facts.validation_percent))
     recipe = RECIPES[spec.recipe]
     scratch = spec.pretraining == "none" and not learns_on
-    batch_size = given.get("batch_size", auto_batch_size(spec, facts))
+    usual = auto_batch_size(spec, facts.training)
+    batch_size = given.get("batch_size", usual)
     epochs = given.get("epochs") or auto_epochs(spec, facts, device, scratch=scratch)
     rate = recipe.scratch_learning_rate
     if not scratch:
         rate = recipe.learning_rate * min(1.0, (recipe.measured_parameters / max(1, spec.parameters)) ** 0.5)
         rate *= recipe.whole_factor if learns_on or is_whole(spec) else 1.0
-    # The square-root rule for Adam (Malladi et al. 2022).
-    factor = (batch_size / recipe.batch_size) ** 0.5 if isinstance(batch_size, int) else 1.0
+    # The square-root rule for Adam (Malladi et al. 2022); what a worker makes of `auto` has at most this size.
+    factor = ((batch_size if isinstance(batch_size, int) else usual) / recipe.batch_size) ** 0.5
     values: dict[str, Any] = {
         "batch_size": batch_size,
         "epochs": epochs,
@@ -372,14 +373,14 @@ def _scene_upscale(facts: DatasetFacts, longest: int) -> float:
     return 2.0 if longest < SMALLEST_SCENE or 0 < facts.object_side * longest < SMALLEST_OBJECT else 1.0
 
 
-def auto_batch_size(spec: ModelSpec, facts: DatasetFacts) -> int:
-    """The recipe's, less for few images, so that an epoch has some ten steps; more for many, where steps are plenty."""
+def auto_batch_size(spec: ModelSpec, training: int) -> int:
+    """The recipe's, less for few images to train on, so that an epoch has some ten steps; more for many, where steps are plenty."""
     size = recommended = RECIPES[spec.recipe].batch_size
-    if spec.recipe in PLACES and facts.training > 10_000:
+    if spec.recipe in PLACES and training > 10_000:
         return size * 2
-    while size > 4 and facts.training < size * 10:
+    while size > 4 and training < size * 10:
         size //= 2
-    return size * 2 if facts.training > 50_000 and recommended >= 64 else size
+    return size * 2 if training > 50_000 and recommended >= 64 else size
 
 
 def auto_epochs(spec: ModelSpec, facts: DatasetFacts, device: str = "cpu", *, scratch: bool | None = None) -> int:

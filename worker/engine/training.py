@@ -20,7 +20,7 @@ from core.storage import Storage
 from core.vocabulary import TaskType
 from core.zoo.estimates import FRAMEWORK_BYTES, memory
 from core.zoo.facts import DeviceFacts
-from core.zoo.recipes import RECIPES
+from core.zoo.recipes import auto_batch_size
 from worker.engine.augment import Augmentation, Normalisation
 from worker.engine.average import WeightAverage
 from worker.engine.cache import NoRoomError, PreparationCancelledError
@@ -47,7 +47,6 @@ from worker.objectives.regions import RegionMasks
 
 logger = logging.getLogger(__name__)
 
-_FEWEST_STEPS = 20  # of an epoch, as long as batches are not tiny
 _MEMORY_SHARE = 0.8  # of the device's free memory that a step may be planned to take
 
 
@@ -260,10 +259,7 @@ def batch_size_of(job: TrainingJob, images: int, device: Device, devices: int = 
     """The plan's batch size, or for “auto” one that suits the number of images and, spread over so many `devices`, is thought to fit them."""
     if job.plan.batch_size != "auto":
         return min(job.plan.batch_size, images)
-    # The recipe's rate was found at its own; larger ones gain little time on small networks and cost accuracy.
-    wanted = RECIPES[job.spec.recipe].batch_size
-    while wanted > 8 and wanted * _FEWEST_STEPS > images:
-        wanted //= 2
+    wanted = auto_batch_size(job.spec, images)  # not what fits: larger ones gain little time on small networks and cost accuracy
     while wanted > 1 and not thought_to_fit(job, wanted, device, devices):
         wanted //= 2
     return min(wanted, images)

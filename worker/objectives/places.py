@@ -89,8 +89,8 @@ class MaskTargets:
 
 def unpacked(packed: Tensor, side: int) -> Tensor:
     """Masks [n, side, side] of 0 and 1 from their bits, [n, side, bytes of a line], of each byte the highest bit first."""
-    places = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
-    return ((packed[..., None] >> places) & 1).flatten(2)[..., :side]
+    bits = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=packed.device)
+    return ((packed[..., None] & bits) != 0).flatten(2)[..., :side].to(torch.uint8)
 
 
 def _boxes_around(whole: Tensor) -> Tensor:

@@ -93,6 +93,17 @@ def test_epochs_and_batch_follow_the_images_that_are_trained_on():
     assert (kept_back.epochs, kept_back.batch_size) == (60, 16)
 
 
+def test_a_batch_size_that_the_worker_settles_changes_no_rate() -> None:
+    """`auto` is what auto takes anyway, or less where the device has not the memory: of few images small batches, which take smaller steps."""
+    spec = spec_of("tf_efficientnet_lite0.imagenet-1k")
+    few = replace(DIGITS, images=150)
+    asked, unasked, whole = (
+        auto_plan(spec, TaskType.SINGLE_LABEL, few, values) for values in ({"batch_size": "auto"}, {}, {"batch_size": 64})
+    )
+    assert asked.batch_size == "auto" and unasked.batch_size == 8
+    assert asked.learning_rate == unasked.learning_rate == pytest.approx(whole.learning_rate / 8**0.5, rel=0.01)
+
+
 def test_small_objects_on_large_images_keep_their_pixels():
     scenes = DatasetFacts(images=600, classes=3, width=4000, height=3000, object_side=0.03)
     for name, task_type in (
