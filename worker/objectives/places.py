@@ -68,13 +68,15 @@ class MaskTargets:
     def __init__(self, objects: Objects, device: torch.device) -> None:
         self._objects = objects
         self._device = device
+        self._bits = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=device)
 
     def of(self, rows: NDArray[np.int64], geometry: Matrices, packed: Sequence[Tensor], side: int) -> Targets:
         """As `BoxTargets.of`, with `masks` [n, side, side] of 0 and 1; `packed` are those of each image as `packed_masks` gives them."""
         return [self._of_image(int(row), matrix, masks, side) for row, matrix, masks in zip(rows, geometry, packed, strict=True)]
 
     def _of_image(self, row: int, matrix: Floats, packed: Tensor, side: int) -> dict[str, Tensor]:
-        whole = unpacked(packed, side)
+        # From the bits of each line; of a byte the highest is the first.
+        whole = ((packed[..., None] & self._bits) != 0).flatten(2)[..., :side].to(torch.uint8)
         labels = _to(torch.from_numpy(self._objects.labels[self._objects.of_row(row)]), self._device)
         if len(whole) and not np.array_equal(matrix, np.eye(3, dtype=np.float32)):
             before = whole.sum((1, 2))
@@ -85,12 +87,6 @@ class MaskTargets:
         seen = whole.sum((1, 2)) >= wanted.clamp(min=1)
         whole, labels = whole[seen], labels[seen]
         return {"boxes": _boxes_around(whole), "labels": labels, "masks": whole}
-
-
-def unpacked(packed: Tensor, side: int) -> Tensor:
-    """Masks [n, side, side] of 0 and 1 from their bits, [n, side, bytes of a line], of each byte the highest bit first."""
-    bits = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=packed.device)
-    return ((packed[..., None] & bits) != 0).flatten(2)[..., :side].to(torch.uint8)
 
 
 def _boxes_around(whole: Tensor) -> Tensor:
