@@ -68,7 +68,7 @@ def estimate(
 ) -> Estimate:
     """What the family's recipe would take on this device; where memory is short the batch is smaller. `image_size` in pixels, or auto."""
     side, batch, epochs = (
-        resolve_image_size(spec, facts, image_size),
+        resolve_image_size(spec, facts, image_size, devices.kind),
         auto_batch_size(spec, facts.training),
         auto_epochs(spec, facts, devices.kind),
     )

@@ -85,7 +85,7 @@ def candidates(
             "No pre-trained weights are at hand to be measured.", "Put some into STATIONMASTER_WEIGHTS_DIR, or add your own with `zoo add`."
         )
     specs = list(found.values())[:MOST_CANDIDATES]
-    sizes = [(spec, resolve_image_size(spec, facts, "auto")) for spec in specs]
+    sizes = [(spec, resolve_image_size(spec, facts, "auto", devices.kind)) for spec in specs]
     larger = [
         (spec, next((size for size in range(round(side * LARGER), side * 3) if spec.accepts_size(size)), side)) for spec, side in sizes
     ]

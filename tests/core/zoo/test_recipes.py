@@ -117,6 +117,30 @@ def test_small_objects_on_large_images_keep_their_pixels():
         assert auto_plan(spec, task_type, replace(scenes, width=700, height=600)).image_size <= 704, "no more than the image has"
 
 
+def test_a_gpu_sees_scenes_scaled_up_as_far_as_detectors_are_used_to():
+    scenes = DatasetFacts(images=600, classes=3, width=500, height=375, object_side=0.2)
+    coco, own, regions = (
+        spec_of("fasterrcnn_resnet50_fpn.coco"),
+        spec_of("faster_rcnn-tf_efficientnet_lite0"),
+        spec_of("fpn-tf_efficientnet_lite0"),
+    )
+    sides = {
+        device: [
+            auto_plan(spec, task_type, scenes, device=device).image_size
+            for spec, task_type in (
+                (coco, TaskType.OBJECT_DETECTION),
+                (own, TaskType.OBJECT_DETECTION),
+                (regions, TaskType.OBJECT_SEGMENTATION),
+            )
+        ]
+        for device in ("cpu", "cuda")
+    }
+    assert sides["cpu"][0] == 512 and sides["cuda"][0] == coco.input_size == 800
+    assert sides["cpu"][1] == 512 and sides["cuda"][1] == own.input_size == 640
+    assert sides["cuda"][2] == sides["cpu"][2]
+    assert auto_plan(coco, TaskType.OBJECT_DETECTION, replace(scenes, width=300, height=200), device="cuda").image_size == 480
+
+
 def test_objects_too_small_to_be_found_are_told_with_what_helps():
     scenes = DatasetFacts(images=600, classes=3, width=4000, height=3000, object_side=0.01)
     assert "less than 7 px large" in tiny_objects_text(scenes, 640) and "a larger input size" in tiny_objects_text(scenes, 640)
