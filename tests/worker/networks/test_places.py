@@ -114,3 +114,21 @@ def test_offsets_of_boxes_are_exact_under_autocast(settings, head, part):
     assert levels[0].dtype == torch.bfloat16
     flat = given.values() if isinstance(given, dict) else [tensor for many in given for tensor in many]
     assert {tensor.dtype for tensor in flat} == {torch.float32}
+
+
+@pytest.mark.parametrize("network", ["rtdetr_v2_r18vd", "dfine-nano"])
+def test_detection_transformers_place_boxes_in_single_precision_under_autocast(settings, network):
+    detector = build(catalogue.find_spec(f"{network}.none", settings=settings), TaskType.OBJECT_DETECTION, 3, settings=settings).eval()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        boxes = detector.inner(torch.randn(1, 3, 320, 320)).pred_boxes
+    assert not torch.equal(boxes, boxes.bfloat16().float()), "all of them lie on the grid of bfloat16"
+
+
+@pytest.mark.parametrize("network", ["rtdetr_v2_r18vd", "dfine-nano", "rf-detr-nano"])
+def test_detection_transformers_say_little_at_first(settings, network):
+    """Of one class, too: else the first steps are spent on learning that most queries show nothing."""
+    spec = catalogue.find_spec(f"{network}.none", settings=settings)
+    detector = build(spec, TaskType.OBJECT_DETECTION, 1, settings=settings).eval()
+    side = 384 if network.startswith("rf") else 320
+    with torch.inference_mode():
+        assert float(detector(torch.randn(1, 3, side, side))[0]["scores"].mean()) < 0.3
