@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.tasks.hyperparameters import TrainingPlan
+from worker.engine.device import constant, sent
 
 Matrices = NDArray[np.float32]
 
@@ -35,8 +36,8 @@ class Normalisation:
 
     def apply(self, images: Tensor) -> Tensor:
         """Images of bytes as normalised floats, channels last."""
-        scale = torch.tensor([1 / (255 * s) for s in self.std], device=images.device).view(1, 3, 1, 1)
-        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=images.device).view(1, 3, 1, 1)
+        scale = constant(tuple(1 / (255 * s) for s in self.std), images.device).view(1, 3, 1, 1)
+        shift = constant(tuple(-m / s for m, s in zip(self.mean, self.std, strict=True)), images.device).view(1, 3, 1, 1)
         return torch.addcmul(shift, images.to(torch.float32, memory_format=torch.channels_last), scale)
 
 
@@ -154,22 +155,22 @@ class Augmentation:
 def _recoloured(pixels: Tensor, colours: Matrices, greys: NDArray[np.float32]) -> Tensor:
     device = pixels.device
     # Contrast pulls towards the mean grey of the image; grey is what saturation and hue leave as it is.
-    mean_grey = pixels.mean((2, 3)) @ torch.tensor(_LUMA, dtype=torch.float32, device=device)
-    offset = torch.from_numpy(greys).to(device, non_blocking=True) * mean_grey
-    matrices = torch.from_numpy(colours).to(device, non_blocking=True)
+    mean_grey = pixels.mean((2, 3)) @ constant(tuple(_LUMA.tolist()), device)
+    offset = sent(greys, device) * mean_grey
+    matrices = sent(colours, device)
     return torch.baddbmm(offset.view(-1, 1, 1), matrices, pixels.flatten(2)).clamp_(0, 1).view(pixels.shape)
 
 
 def resample(pixels: Tensor, matrices: Matrices, *, padding: str = "reflection", mode: str = "bilinear") -> Tensor:
     """Images [n, channels, size, size] seen through `matrices` (new coordinates to old), by one interpolation."""
-    theta = torch.from_numpy(np.ascontiguousarray(matrices[:, :2])).to(pixels.device)
+    theta = sent(np.ascontiguousarray(matrices[:, :2]), pixels.device)
     grid = functional.affine_grid(theta, list(pixels.shape), align_corners=False)
     return functional.grid_sample(pixels, grid, mode=mode, padding_mode=padding, align_corners=False)
 
 
 def _normalised(pixels: Tensor, normalisation: Normalisation) -> Tensor:
-    mean = torch.tensor(normalisation.mean, device=pixels.device).view(1, 3, 1, 1)
-    scale = torch.tensor([1 / s for s in normalisation.std], device=pixels.device).view(1, 3, 1, 1)
+    mean = constant(normalisation.mean, pixels.device).view(1, 3, 1, 1)
+    scale = constant(tuple(1 / s for s in normalisation.std), pixels.device).view(1, 3, 1, 1)
     return ((pixels - mean) * scale).contiguous(memory_format=torch.channels_last)
 
 

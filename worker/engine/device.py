@@ -5,8 +5,11 @@ import platform
 import resource
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 from core.host_limits import available_memory, usable_cores
 
@@ -64,6 +67,22 @@ class Device:
             torch.cuda.empty_cache()
         elif self.torch.type == "mps":
             torch.mps.empty_cache()
+
+
+def sent(values: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """An array on the device. A CUDA device is not waited for: it fetches the values from pinned memory when it comes to them.
+
+    Elsewhere copies are waited for: MPS would read from the host's memory after it has been given back.
+    """
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+@lru_cache(maxsize=256)
+def constant(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """Some numbers on the device, sent there once: making a tensor of them there each time would wait for all that the device has to do."""
+    with torch.inference_mode(False):  # it serves training, too
+        return torch.tensor(values, device=device)
 
 
 def choose_device(processes: int = 1) -> Device:

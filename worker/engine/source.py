@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worker.engine.device import Device
+from worker.engine.device import Device, sent
 from worker.engine.entries import Entries, Kept, Rows, firsts, places_of
 
 _UPLOADED_BYTES = 64_000_000  # of the entries at once on their way to stay on a GPU
@@ -62,7 +62,7 @@ class _Carried:
     def chosen(self, rows: Rows) -> Tensor:
         """The entries of some images out of those on the device."""
         assert self._there is not None  # noqa: S101  asked before
-        return self._there[torch.from_numpy(places_of(self._first, rows)).to(self._device, non_blocking=True)]
+        return self._there[sent(places_of(self._first, rows), self._device)]
 
 
 class Source:

@@ -19,6 +19,7 @@ from torchmetrics.functional.classification import (
 
 from core.datasets.records import Record
 from core.tasks.hyperparameters import TrainingPlan
+from worker.engine.device import sent
 from worker.engine.entries import Entries
 from worker.objectives.objective import Evaluation, Objective, StepOutcome, named
 
@@ -72,7 +73,7 @@ class SingleLabel:
         self, network: nn.Module, images: Tensor, targets: Sequence[Tensor], rows: NDArray[np.int64], geometry: NDArray[np.float32]
     ) -> StepOutcome:
         """See `Objective`; moving an image does not change its label."""
-        wanted = self._on_device[torch.from_numpy(rows).to(images.device, non_blocking=True)]
+        wanted = self._on_device[sent(rows, images.device)]
         logits = network(images).float()
         loss = self._loss(logits, wanted)
         with torch.no_grad():
@@ -201,7 +202,7 @@ class MultiLabel:
         self, network: nn.Module, images: Tensor, targets: Sequence[Tensor], rows: NDArray[np.int64], geometry: NDArray[np.float32]
     ) -> StepOutcome:
         """See `Objective`; moving an image does not change its labels."""
-        shown = self._on_device[torch.from_numpy(rows).to(images.device, non_blocking=True)]
+        shown = self._on_device[sent(rows, images.device)]
         logits = network(images).float()
         wanted = shown.float()
         loss = self._loss(logits, wanted)

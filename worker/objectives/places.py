@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.engine.augment import Matrices, resample
+from worker.engine.device import sent
 from worker.objectives.objects import Objects
 
 Floats = NDArray[np.float32]
@@ -57,8 +58,8 @@ class BoxTargets:
         width, height = pixels[:, 2] - pixels[:, 0], pixels[:, 3] - pixels[:, 1]
         kept = (width >= _SMALLEST) & (height >= _SMALLEST) & (_area(seen) >= VISIBLE * _area(moved))
         counts = np.bincount(image[kept], minlength=len(rows)).tolist()
-        boxes = torch.split(_to(torch.from_numpy(pixels[kept]), self._device), counts)
-        labels = torch.split(_to(torch.from_numpy(objects.labels[wanted[kept]]), self._device), counts)
+        boxes = torch.split(sent(pixels[kept], self._device), counts)
+        labels = torch.split(sent(objects.labels[wanted[kept]], self._device), counts)
         return [{"boxes": box, "labels": label} for box, label in zip(boxes, labels, strict=True)]
 
 
@@ -77,7 +78,7 @@ class MaskTargets:
     def _of_image(self, row: int, matrix: Floats, packed: Tensor, side: int) -> dict[str, Tensor]:
         # From the bits of each line; of a byte the highest is the first.
         whole = ((packed[..., None] & self._bits) != 0).flatten(2)[..., :side].to(torch.uint8)
-        labels = _to(torch.from_numpy(self._objects.labels[self._objects.of_row(row)]), self._device)
+        labels = sent(self._objects.labels[self._objects.of_row(row)], self._device)
         if len(whole) and not np.array_equal(matrix, np.eye(3, dtype=np.float32)):
             before = whole.sum((1, 2))
             whole = (resample(whole[None].float(), matrix[None], padding="zeros")[0] >= 0.5).to(torch.uint8)
@@ -100,7 +101,3 @@ def _boxes_around(whole: Tensor) -> Tensor:
 
 def _area(boxes: Floats) -> Floats:
     return np.asarray((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
-
-
-def _to(tensor: Tensor, device: torch.device) -> Tensor:
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
