@@ -100,6 +100,9 @@ class TrainingPlan(Hyperparameters):
         1, gt=0, le=1, description="Learning rate factor of the backbone, where heads for boxes, masks or regions are over it"
     )
     frozen_statistics: bool = Field(False, description="Batch norms keep the mean and variance that they were pre-trained with")
+    exclusive_regions: bool | None = Field(
+        None, description="Whether a place belongs to one class of regions at most; without a word as the masks have it"
+    )
     gradient_clip: float = Field(0, ge=0, description="Largest norm of the gradient; 0 is no limit")
     class_balance: float = Field(
         0,

@@ -226,7 +226,9 @@ def build_objective(
         instances = Detection(records, job.classes, device.torch, instances=True)
         instances.keep_masks(job.plan.image_size, settings, cancelled)
         return instances
-    regions = RegionMasks(records, job.annotation_kind, job.classes, settings, cancelled, validation=validation)
+    regions = RegionMasks(
+        records, job.annotation_kind, job.classes, settings, cancelled, validation=validation, exclusive=job.plan.exclusive_regions
+    )
     regions.keep_masks(job.plan.image_size)
     return regions
 

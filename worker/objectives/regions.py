@@ -1,7 +1,8 @@
 """Segmentation by regions: learnt by cross-entropy and soft Dice together, judged by Dice.
 
-Where no image shows two classes at one place, the classes and the background exclude each other: a softmax over the classes' logits and a
-background whose logit is always 0. Else a place may belong to several classes: a sigmoid for each. In both a class may be said where its logit
+Where the masks of classes hardly overlap, the classes and the background exclude each other: a softmax over the classes' logits and a
+background whose logit is always 0; places that two masks claim are learnt as the earlier class. Else a place may belong to several classes: a
+sigmoid for each. In both a class may be said where its logit
 is above 0. The loss is that of nnU-Net (Isensee et al. 2021): L = CE + 1 − mean over classes of (2 Σ p·t + ε) / (Σ p + Σ t + ε), the sums over
 the batch (Milletari et al. 2016), the mean over the classes that the batch shows.
 
@@ -70,8 +71,8 @@ class RegionMasks:
     ) -> None:
         """Raises what `RegionMaps` raises.
 
-        The rows `validation` are judged again and again: what is true of them is kept. `exclusive` says how a finished model was trained;
-        where it is None, the masks decide whether classes exclude each other.
+        The rows `validation` are judged again and again: what is true of them is kept. `exclusive` says whether classes exclude each other, as
+        when a finished model was trained; where it is None, the masks decide.
         """
         self.classes = tuple(classes)
         self._records = records
@@ -79,7 +80,7 @@ class RegionMasks:
         self._kept_sizes = {row: self._judged_size(row) for row in validation}
         self._kept = self._maps.at_sizes(self._kept_sizes)
         self._cores = ThreadPoolExecutor(usable_cores(), thread_name_prefix="draw")
-        self.exclusive = not self._maps.overlap if exclusive is None else exclusive
+        self.exclusive = self._maps.exclusive if exclusive is None else exclusive
         self.targets: Entries | None = None
 
     def keep_masks(self, size: int) -> None:

@@ -146,7 +146,7 @@ def test_maps_take_a_byte_a_pixel_and_are_worked_out_once(settings: Settings, mo
     def again(*_: Any) -> None:
         raise AssertionError("a mask is decoded again")
 
-    for name in ("regions_of", "layers_of", "covered_at"):
+    for name in ("regions_of", "overlap_of", "covered_at"):
         monkeypatch.setattr(region_maps, name, again)
     once_more = RegionMaps(records, AnnotationKind.REGIONS, 4, settings)
     assert np.array_equal(once_more.at(32).of(np.arange(5)), drawn)
@@ -342,6 +342,24 @@ def test_the_loss_falls_from_wrong_to_right_and_is_finite_without_objects(exclus
     loss = region_loss(empty, torch.zeros(2, 2, 8, 8, dtype=torch.bool), exclusive=exclusive)
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(empty.grad).all() and float(empty.grad.min()) > 0
+
+
+def test_classes_that_overlap_by_slips_of_the_hand_exclude_each_other(settings: Settings) -> None:
+    large, beside = block(0, 0, 40, 60), block(39, 0, 60, 60)  # a line of 60 px in common
+    made = objective(settings, [record(0, {0: large, 1: beside}), record(1, {1: large}), record(2, {0: block(0, 0, 60, 60)})])
+    assert made.exclusive
+    assert not objective(settings, [record(0, {0: large, 1: beside})]).exclusive, "60 of 1,260 px"
+    logits = torch.full((1, 2, 64, 64), -30.0)
+    logits[0, 0, :40, :60], logits[0, 1, 40:60, :60] = 30.0, 30.0  # what both claim is the first one's
+    rows, targets = np.array([0]), targets_of(made, np.array([0]))
+    assert float(made.evaluation_step(Says(logits), torch.zeros(1, 3, 64, 64), targets, rows).loss.detach()) < 0.02
+
+
+@pytest.mark.parametrize("small", [0, 1])
+def test_a_class_that_lies_within_another_does_not_exclude_it(settings: Settings, small: int) -> None:
+    """However small it is: a helmet is part of the person who wears it."""
+    helmets = [record(place, {small: block(5, 5, 8, 8), 1 - small: block(0, 0, 60, 60)}) for place in range(3)]
+    assert not objective(settings, helmets).exclusive
 
 
 def test_where_classes_exclude_each_other_the_likeliest_alone_is_said(settings: Settings) -> None:
