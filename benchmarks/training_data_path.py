@@ -58,7 +58,7 @@ def measure(run: Any, rounds: int) -> dict[str, Any]:
         finish()
         began, busy_began = time.perf_counter(), time.process_time()
         for chosen, batch in zip(block, run.source.stream(block), strict=True):
-            loop.one_step(run, batch, chosen, 1)
+            loop.one_step(run, lambda batch=batch: batch, chosen, 1)
             run.state.step += 1
         finish()
         middle, busy_middle = time.perf_counter(), time.process_time()

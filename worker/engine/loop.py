@@ -18,7 +18,7 @@ from worker.engine.errors import DivergedError
 from worker.engine.memory import beyond_return, mended, smaller_judging
 from worker.engine.run import Rows, Run, train_mode
 from worker.engine.schedule import learning_rate_factor, set_learning_rate
-from worker.engine.source import Batch
+from worker.engine.source import Batch, Reader
 from worker.engine.state import pack
 from worker.engine.team import TeammateOutOfMemoryError
 from worker.engine.telling import progress_event, tell, tell_epoch
@@ -67,48 +67,53 @@ def train_one_epoch(run: Run) -> Ask:
     train_mode(run)
     mark = time.monotonic()
     own = [rows[run.team.share(len(rows))] for rows in batches]
-    for rows, batch in zip(batches, run.source.stream(own), strict=True):
-        # ------------------------------------------------------------ may it go on?
-        run.checkpoints.poll()
-        # While the last one is being written the next is put off: no step waits for the storage.
-        late = time.monotonic() - run.last_checkpoint > run.settings.checkpoint_seconds and not run.checkpoints.writing
-        asked, late = run.team.heard((run.link.asked(), late))
-        if late:
-            save_within_epoch(run)
-        if asked:
-            return asked
-        # ------------------------------------------------------------ one step
-        learning_rate = plan.learning_rate * learning_rate_factor(plan, state.epoch * run.steps + state.step, run.steps)
-        set_learning_rate(run.optimizer, learning_rate)
-        outcome = mended(run, lambda rows=rows, batch=batch: one_step(run, batch, rows, epoch))  # type: ignore[misc]
-        state.step += 1
-        state.images += len(rows)
-        state.loss_sum += outcome.plain_loss * len(rows)
-        if outcome.correct is not None:
-            state.correct_sum += outcome.correct * len(rows)
-        # ------------------------------------------------------------ look at it now and then, and tell
-        if run.device.is_cpu or state.step % _LOOK_EVERY == 0 or state.step == run.steps:
-            if not math.isfinite(loss := float(outcome.loss)) or not math.isfinite(float(state.loss_sum)):
-                raise DivergedError(epoch, state.step, learning_rate)
-            tell(run, loss=loss, learning_rate=learning_rate)
-        seconds, mark = time.monotonic() - mark, time.monotonic()  # waiting for images included
-        state.train_seconds += seconds
-        if run.device.is_cuda and run.team.leads and run.pace.steps == 0 and not run.checkpoints.writing:
-            _, copy = begin_copy(run)  # takes the pinned memory that checkpoints will need, which is slow, while everything is warming up
-            copy()
-        if run.compilation.after_step(seconds, run.steps * (plan.epochs - state.epoch) - state.step):
-            run.pace.stepped(seconds, len(rows))
+    with closing(Reader(run.source, own)) as reader:
+        for rows in batches:
+            # ------------------------------------------------------------ may it go on?
+            run.checkpoints.poll()
+            # While the last one is being written the next is put off: no step waits for the storage.
+            late = time.monotonic() - run.last_checkpoint > run.settings.checkpoint_seconds and not run.checkpoints.writing
+            asked, late = run.team.heard((run.link.asked(), late))
+            if late:
+                save_within_epoch(run)
+            if asked:
+                return asked
+            # ------------------------------------------------------------ one step
+            learning_rate = plan.learning_rate * learning_rate_factor(plan, state.epoch * run.steps + state.step, run.steps)
+            set_learning_rate(run.optimizer, learning_rate)
+            outcome = mended(run, lambda rows=rows: one_step(run, reader.current, rows, epoch))  # type: ignore[misc]
+            reader.done()
+            state.step += 1
+            state.images += len(rows)
+            state.loss_sum += outcome.plain_loss * len(rows)
+            if outcome.correct is not None:
+                state.correct_sum += outcome.correct * len(rows)
+            # ------------------------------------------------------------ look at it now and then, and tell
+            if run.device.is_cpu or state.step % _LOOK_EVERY == 0 or state.step == run.steps:
+                if not math.isfinite(loss := float(outcome.loss)) or not math.isfinite(float(state.loss_sum)):
+                    raise DivergedError(epoch, state.step, learning_rate)
+                tell(run, loss=loss, learning_rate=learning_rate)
+            seconds, mark = time.monotonic() - mark, time.monotonic()  # waiting for images included
+            state.train_seconds += seconds
+            if run.device.is_cuda and run.team.leads and run.pace.steps == 0 and not run.checkpoints.writing:
+                _, copy = begin_copy(
+                    run
+                )  # takes the pinned memory that checkpoints will need, which is slow, while everything is warming up
+                copy()
+            if run.compilation.after_step(seconds, run.steps * (plan.epochs - state.epoch) - state.step):
+                run.pace.stepped(seconds, len(rows))
     return Ask.GO_ON
 
 
-def one_step(run: Run, batch: Batch, rows: Rows, epoch: int) -> StepOutcome:
-    """Forward, backward and update on the batch `rows`, of which this process has its share on the device."""
+def one_step(run: Run, fetch: Callable[[], Batch], rows: Rows, epoch: int) -> StepOutcome:
+    """Forward, backward and update on the batch `rows`, of which `fetch` gives this process its share on the device."""
     # Augmentation and dropout are functions of (seed, epoch, step): a resumed training draws what an unbroken one would have drawn.
     random = np.random.default_rng((run.plan.seed, epoch, run.state.step))
     torch.manual_seed(int(random.integers(2**62)) + run.team.rank)
     drawn = run.augmentation.draw(len(rows), random)
     share = run.team.share(len(rows))
     with run.team.summing(run.network):
+        batch = fetch()
         outcome = run.compilation.safely(
             lambda: forward_and_backward(run, batch, rows[share], drawn[share], 1 / len(rows)),
             undo=lambda: run.optimizer.zero_grad(set_to_none=True),

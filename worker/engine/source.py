@@ -182,6 +182,36 @@ class Source:
             return [one.to(self._device.torch, non_blocking=True) for one in item], item
 
 
+class Reader:
+    """Batches one after another; one that could not be fetched, because memory ran out, is fetched anew when it is asked for again."""
+
+    def __init__(self, source: Source, batches: Sequence[Rows]) -> None:
+        self._source, self._batches, self._number = source, batches, 0
+        self._stream: Generator[Batch] | None = None
+        self._batch: Batch | None = None
+
+    def current(self) -> Batch:
+        """The batch in work."""
+        if self._batch is None:
+            self._stream = self._stream or self._source.stream(self._batches[self._number :])
+            try:
+                self._batch = next(self._stream)
+            except Exception:
+                self.close()
+                raise
+        return self._batch
+
+    def done(self) -> None:
+        """Go on to the next one."""
+        self._batch, self._number = None, self._number + 1
+
+    def close(self) -> None:
+        """Gather no more."""
+        if self._stream is not None:
+            self._stream.close()
+        self._stream = None
+
+
 def _next(queue: "Queue[Any]", thread: threading.Thread) -> Any:
     while True:
         try:

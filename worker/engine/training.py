@@ -83,6 +83,10 @@ def train(
         )
     # ---------------------------------------------------------------- on what, and with which network
     device = choose_device(team.size)
+    if (
+        job.spec.instances_only
+    ):  # of masks as many are computed as there are objects: cuDNN would look for the fastest way for each number of them
+        torch.backends.cudnn.benchmark = False
     torch.manual_seed(plan.seed)
     checkpoints = CheckpointFolder(storage, job.checkpoint_folder, job.generation)
     saved = checkpoints.load()

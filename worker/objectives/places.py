@@ -18,6 +18,7 @@ Floats = NDArray[np.float32]
 Targets = list[dict[str, Tensor]]
 
 VISIBLE = 0.3  # share of an object's area that must still be in view for it to be asked for
+_MASK_VALUES_AT_ONCE = 10_000_000  # of masks that are moved together
 _SMALLEST = 1.0  # px of the network's input: a box of less has no pixel of its own
 
 
@@ -76,18 +77,22 @@ class MaskTargets:
         return [self._of_image(int(row), matrix, masks, side) for row, matrix, masks in zip(rows, geometry, packed, strict=True)]
 
     def _of_image(self, row: int, matrix: Floats, packed: Tensor, side: int) -> dict[str, Tensor]:
+        labels = sent(self._objects.labels[self._objects.of_row(row)], self._device)
+        # Some objects at a time: as floats the masks of a crowded image would take gigabytes.
+        parts = [self._moved(part, matrix, side) for part in torch.split(packed, max(1, _MASK_VALUES_AT_ONCE // side**2))]
+        whole, seen = torch.cat([part for part, _ in parts]), torch.cat([part for _, part in parts])
+        return {"boxes": _boxes_around(whole), "labels": labels[seen], "masks": whole}
+
+    def _moved(self, packed: Tensor, matrix: Floats, side: int) -> tuple[Tensor, Tensor]:
+        """What of some masks is still in view, [seen, side, side], and of each whether enough is, [n]."""
         # From the bits of each line; of a byte the highest is the first.
         whole = ((packed[..., None] & self._bits) != 0).flatten(2)[..., :side].to(torch.uint8)
-        labels = sent(self._objects.labels[self._objects.of_row(row)], self._device)
-        if len(whole) and not np.array_equal(matrix, np.eye(3, dtype=np.float32)):
-            before = whole.sum((1, 2))
+        wanted = torch.ones(len(whole), device=self._device)
+        if not np.array_equal(matrix, np.eye(3, dtype=np.float32)):
+            wanted = whole.sum((1, 2)) * (VISIBLE / abs(float(np.linalg.det(matrix[:2, :2]))))
             whole = (resample(whole[None].float(), matrix[None], padding="zeros")[0] >= 0.5).to(torch.uint8)
-            wanted = before * (VISIBLE / abs(float(np.linalg.det(matrix[:2, :2]))))
-        else:
-            wanted = torch.zeros(len(whole), device=self._device)
         seen = whole.sum((1, 2)) >= wanted.clamp(min=1)
-        whole, labels = whole[seen], labels[seen]
-        return {"boxes": _boxes_around(whole), "labels": labels, "masks": whole}
+        return whole[seen], seen
 
 
 def _boxes_around(whole: Tensor) -> Tensor:

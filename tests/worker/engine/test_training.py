@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from core.zoo.facts import DeviceFacts
 from worker.engine import loop, telling, training
 from worker.engine.checkpoint import CheckpointFolder, Copies, newest
 from worker.engine.device import Device, choose_device
+from worker.engine.entries import Kept
 from worker.engine.errors import DivergedError, OutOfMemoryError, TooFewImagesError, is_out_of_memory
 from worker.engine.recomputing import _Recomputing
 from worker.engine.state import State
@@ -132,7 +134,7 @@ def test_a_killed_training_trains_no_checkpointed_epoch_again_and_tells_of_it(
 
     trained: list[int] = []
     real = loop.one_step
-    monkeypatch.setattr(loop, "one_step", lambda run, batch, rows, epoch: (trained.append(epoch), real(run, batch, rows, epoch))[1])
+    monkeypatch.setattr(loop, "one_step", lambda run, fetch, rows, epoch: (trained.append(epoch), real(run, fetch, rows, epoch))[1])
     resumed, link = bench.train(replace(job, generation=2))
     assert set(trained) == {3}
     assert [number for number, _ in link.epochs] == [2, 3]
@@ -355,6 +357,25 @@ def test_out_of_memory_is_mended_by_smaller_parts(bench: Any, memory_for: Any) -
     assert set(went_through) == {4} and sum(went_through) == 3 * 36, "every image of every epoch, none twice"
     state = newest(bench.storage, job.checkpoint_folder)
     assert state is not None and state.state["state"]["accumulation"] == 4
+
+
+def test_a_batch_that_memory_ran_out_for_on_its_way_is_fetched_again(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each image of an epoch is learnt from once, all the same."""
+    job = bench.job(bench.stripes(per_class=20), epochs=1, batch_size=8)
+    real, asked = Kept.of, []
+
+    def of(entries: Kept, rows: Any) -> Any:
+        asked.append(rows.tolist())
+        if len(asked) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return real(entries, rows)
+
+    monkeypatch.setattr(Kept, "of", of)
+    _, link = bench.train(job)
+    assert asked[2] == asked[3], "the same batch"
+    learnt = [*chain(*asked[:2], *asked[3:5])]
+    assert len(learnt) == len(set(learnt)) == 30
+    assert [notice for notice in link.notices if "4 at a time" in notice]
 
 
 @pytest.mark.parametrize("singles", [False, True])
