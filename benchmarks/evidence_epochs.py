@@ -3,8 +3,9 @@
     python benchmarks/evidence_epochs.py [--minutes 60] [--seeds 1] [--times 1 2 3] [--only numbers-1000 places-1000]
 
 Two sets of `evidence_material` of 5,000 images to train on and 2,000 to judge by: numbers of three digits, labelled by one, two or all three of them, and
-views of a thousand places in ten photographs, labelled by photograph, row or place. lite0 with ImageNet's weights at 64 px is fine-tuned by auto's recipe,
-which shows all images five times, or more often. What is done is kept in the folder, so that a run that ends after `--minutes` is gone on with by the next.
+views of a thousand places in ten photographs, labelled by photograph, row or place. Beside them as many images of a hundred of those numbers and places.
+lite0 with ImageNet's weights at 64 px is fine-tuned by auto's recipe, which shows all images five times whatever the classes, or more often. What is
+done is kept in the folder, so that a run that ends after `--minutes` is gone on with by the next.
 Prints one line of JSON once nothing is left to do: for each set the accuracy by how many times auto's epochs it took, of each seed.
 """
 
@@ -18,7 +19,7 @@ from evidence_ranking import NETWORK, Place, worked_off
 
 SIDE = 64
 EPOCHS = 5  # what auto takes for so many images, whatever their classes; said here, that figures stay comparable should auto change
-SETS = ("numbers-1000", "places-1000", "numbers-100", "places-100", "numbers-10", "places-10")
+SETS = ("numbers-1000", "places-1000", "numbers-100", "places-100", "numbers-10", "places-10", "hundred-numbers", "hundred-places")
 
 
 def fine_tune(place: Place, name: str, times: int, seed: int) -> None:

@@ -124,8 +124,8 @@ def scenes(folder: Path, count: int = 600) -> None:
         csv.writer(file).writerows(rows)
 
 
-def numbers(folder: Path, told: int, each: int = 5, judged: int = 2) -> None:
-    """Numbers of three digits in three quarters of 56 px, `each` of the thousand to train on, `judged` of other handwriting; by the first `told` digits."""
+def numbers(folder: Path, told: int = 3, things: int = 1000) -> None:
+    """Numbers of three digits in three quarters of 56 px, judged by other handwriting, labelled by the first `told` digits."""
     from core.datasets.samples import load_digits
 
     pictures, labels = load_digits()
@@ -138,10 +138,10 @@ def numbers(folder: Path, told: int, each: int = 5, judged: int = 2) -> None:
             canvas[y : y + 28, x : x + 28] = of_digit[digit][random.integers(400, 500) if judging else random.integers(400)]
         return Image.fromarray(canvas)
 
-    _thousand(folder, drawn, told, each, judged)
+    _things(folder, drawn, told, things)
 
 
-def places(folder: Path, told: int, each: int = 5, judged: int = 2) -> None:
+def places(folder: Path, told: int = 3, things: int = 1000) -> None:
     """Views of a hundred cells of each of ten photographs, moved, turned, scaled and lit at random; by photograph, by its row, or by its cell."""
     whole = [picture(name).convert("RGB") for name in PHOTOGRAPHS]
 
@@ -158,11 +158,12 @@ def places(folder: Path, told: int, each: int = 5, judged: int = 2) -> None:
         lit = (np.asarray(view, np.float32) - 128) * contrast + 128 + brightness + random.normal(0, 8, (CELL, CELL, 3))
         return Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8))
 
-    _thousand(folder, drawn, told, each, judged)
+    _things(folder, drawn, told, things)
 
 
 numbers_10, numbers_100, numbers_1000 = (partial(numbers, told=told) for told in (1, 2, 3))
 places_10, places_100, places_1000 = (partial(places, told=told) for told in (1, 2, 3))
+hundred_numbers, hundred_places = (partial(one, things=100) for one in (numbers, places))
 
 
 def picture(name: str) -> Image.Image:
@@ -170,15 +171,13 @@ def picture(name: str) -> Image.Image:
     return Image.open(BytesIO((resources.files("skimage") / "data" / name).read_bytes()))
 
 
-def _thousand(
-    folder: Path, drawn: Callable[[tuple[int, ...], bool, np.random.Generator], Image.Image], told: int, each: int, judged: int
-) -> None:
-    """The same images, whatever is `told` of what they show: one of a thousand things that three digits say."""
+def _things(folder: Path, drawn: Callable[[tuple[int, ...], bool, np.random.Generator], Image.Image], told: int, things: int) -> None:
+    """Of a thousand things that three digits say, or of so many of them, 5,000 images to train on and 2,000 to judge by, whatever is `told` of them."""
     random = np.random.default_rng(3)
-    for number in range(1000):
-        for side, count in (("train", each), ("val", judged)):
+    for number in range(0, 1000, 1000 // things):
+        name = f"{number:03d}"
+        for side, count in (("train", 5000 // things), ("val", 2000 // things)):
             for one in range(count):
-                name = f"{number:03d}"
                 image = drawn(tuple(map(int, name)), side == "val", random)
                 _save(image, folder / side / name[:told] / f"{name}-{one}.png")
 
