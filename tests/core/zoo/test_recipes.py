@@ -9,8 +9,9 @@ from core.settings import Settings
 from core.tasks.hyperparameters import Hyperparameters
 from core.vocabulary import DataType, TaskType
 from core.zoo import catalogue
-from core.zoo.facts import DatasetFacts
-from core.zoo.recipes import RECIPES, auto_plan, manual_plan, tiny_objects_text
+from core.zoo.estimates import estimate
+from core.zoo.facts import DatasetFacts, DeviceFacts
+from core.zoo.recipes import RECIPES, VIEWS_OF_A_CLASS, auto_plan, manual_plan, tiny_objects_text
 
 DIGITS = DatasetFacts(images=5000, classes=10, width=28, height=28)
 
@@ -83,6 +84,19 @@ def test_a_gpu_shows_more_and_a_start_from_scratch_takes_many_epochs():
     on_cpu, on_gpu = (auto_plan(lite, TaskType.SINGLE_LABEL, DIGITS, device=device).epochs for device in ("cpu", "cuda"))
     assert on_gpu == 3 * on_cpu
     assert auto_plan(scratch, TaskType.SINGLE_LABEL, DatasetFacts(60_000, 10, 32, 32)).epochs == 20
+
+
+def test_many_classes_are_each_seen_often_enough():
+    lite, scratch = spec_of("tf_efficientnet_lite0"), spec_of("tf_efficientnet_lite0.none")
+    few, many = (DatasetFacts(images=7_000, classes=classes, width=56, height=56, train_images=5_000) for classes in (100, 1_000))
+    shortest = [auto_plan(lite, TaskType.SINGLE_LABEL, facts).epochs for facts in (few, many)]
+    assert shortest == [5, round(VIEWS_OF_A_CLASS * 1_000 / 5_000)]
+    assert estimate(lite, many, DeviceFacts()).epochs == shortest[1], "the time that is told is of the same epochs"
+    unused = replace(many, classes=10_000)  # most of them without any image
+    assert auto_plan(lite, TaskType.SINGLE_LABEL, unused).epochs == 60, "no more than the recipe's most"
+    assert auto_plan(scratch, TaskType.SINGLE_LABEL, many).epochs == auto_plan(scratch, TaskType.SINGLE_LABEL, few).epochs
+    detector = spec_of("faster_rcnn-tf_efficientnet_lite0")
+    assert auto_plan(detector, TaskType.OBJECT_DETECTION, many).epochs == auto_plan(detector, TaskType.OBJECT_DETECTION, few).epochs
 
 
 def test_epochs_and_batch_follow_the_images_that_are_trained_on():
