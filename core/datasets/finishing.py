@@ -59,6 +59,17 @@ def finish(source: Source, image: ParsedImage, sets: list[ParsedSet], max_pixels
                     "Nothing needs to be done.",
                 )
             )
+        if one.clipped:
+            outcome.findings.append(
+                Finding(
+                    "warning",
+                    "outliers-clipped",
+                    image.path,
+                    "A few pixels are far brighter or darker than all others; they are shown like the brightest or darkest of these, "
+                    "so that the rest keeps its contrast.",
+                    "Nothing needs to be done, unless the few pixels are what matters: then save it with 8 bits, as it is to be seen.",
+                )
+            )
         if one.frames > 1:
             outcome.findings.append(
                 Finding(

@@ -1,6 +1,7 @@
 """From the bytes of one image file to what is stored: checked to the last pixel, upright, 8 bits a channel, 16–4,096 px a side."""
 
 import hashlib
+import math
 import warnings
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -30,6 +31,7 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 _KEPT = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}  # stored as they came, if nothing must be done to them
 _SEVERAL = frozenset({"TIFF", "GIF", "WEBP", "PNG"})  # may hold several pictures; that of MPO are small copies of its first one
 _KEPT_MODES = frozenset({"L", "RGB", "RGBA", "P", "LA", "1"})
+_DEEP_GREY = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I", "F"})
 _ORIENTATION = 0x0112
 
 # The size is checked here against the settings before a pixel is decoded; Pillow's own limit is global and lower.
@@ -69,6 +71,7 @@ class StoredImage:
     series: str = ""
     frame: int = -1  # number of the frame in a file of several, -1 = the only one
     frames: int = 1  # pictures in the file, where only the first of several is used
+    clipped: bool = False  # whether a few values of more than 8 bits lay far outside the range of all others
 
 
 # How channels of 16 bits are read by Pillow, and as what the same bytes give the lower ones: of grey with alpha each byte as a channel. What
@@ -103,8 +106,9 @@ def read_image(data: bytes, max_pixels: int) -> StoredImage:
             return StoredImage(data, ".jpg", width, height, width, height, 1, 1.0, hashlib.sha256(data).hexdigest())
         frames = int(getattr(image, "n_frames", 1)) if image_format in _SEVERAL else 1
         image.load()
-        if lower is not None:
-            image = _from_sixteen_bits(image, lower)
+        clipped = False
+        if lower is not None or image.mode in _DEEP_GREY:
+            image, clipped = _in_eight_bits(image, lower)
             image_format = "" if image_format == "PNG" else image_format  # not stored as it came
     except ImageError:
         raise
@@ -142,7 +146,7 @@ def read_image(data: bytes, max_pixels: int) -> StoredImage:
     if image_format == "TIFF":  # turned by Pillow already
         width, height = image.size if orientation < 5 else image.size[::-1]
     stored = _normalised(image, data, image_format, width, height, orientation)
-    return replace(stored, frames=frames) if frames > 1 else stored
+    return replace(stored, frames=frames, clipped=clipped) if frames > 1 or clipped else stored
 
 
 def is_dicom(data: bytes) -> bool:
@@ -194,7 +198,7 @@ def _normalised(image: Image.Image, data: bytes, image_format: str, width: int, 
         and not (image_format == "MPO" and not data.startswith(b"\xff\xd8"))
     ):
         return StoredImage(data, suffix, width, height, width, height, 1, 1.0, hashlib.sha256(data).hexdigest())
-    picture: Image.Image = to_eight_bits(image)
+    picture = image if image.mode in _KEPT_MODES else image.convert("RGB")
     if scale < 1:
         picture = _scaled(picture, scale)
     if orientation != 1 and image_format != "TIFF":
@@ -204,23 +208,6 @@ def _normalised(image: Image.Image, data: bytes, image_format: str, width: int, 
     return StoredImage(
         encoded, _KEPT[stored_as], picture.width, picture.height, width, height, orientation, scale, hashlib.sha256(data).hexdigest()
     )
-
-
-def to_eight_bits(image: Image.Image) -> Image.Image:
-    """An image of 8 bits a channel that shows what `image` shows.
-
-    Grey values of more than 8 bits are stretched linearly from the smallest to the largest in the image: few cameras and scanners use
-    the whole range of their container, and cutting off the lower byte would leave them black.
-    """
-    if image.mode in ("L", "RGB", "RGBA", "P", "LA", "1"):
-        return image
-    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
-        return (
-            Image.fromarray(stretch(np.asarray(image)), "L")
-            if image.mode != "I;16B"
-            else Image.fromarray(stretch(np.asarray(image.convert("I"))), "L")
-        )
-    return image.convert("RGB")
 
 
 def _raw_mode(image: ImageFile.ImageFile) -> str:
@@ -261,11 +248,17 @@ def _lower_bytes(image: ImageFile.ImageFile, data: bytes) -> np.ndarray | None:
     return lower[..., [1, 1, 1]] if other == "RGBA" else lower[..., :3]
 
 
-def _from_sixteen_bits(upper: Image.Image, lower: np.ndarray) -> Image.Image:
-    """Colours stretched together from the smallest to the largest value, as grey values are; of how transparent they are the upper bits will do."""
-    read = np.asarray(upper)
-    shown = stretch(read[..., :3].astype(np.uint16) * 256 + lower)
-    return Image.fromarray(np.concatenate([shown, read[..., 3:]], axis=2))
+def _in_eight_bits(image: Image.Image, lower: np.ndarray | None) -> tuple[Image.Image, bool]:
+    """An image of more than 8 bits a channel with 8, and whether outliers were clipped; of colours `lower` holds the lower bits.
+
+    Values are stretched linearly from the smallest to the largest in the image, colours together: few cameras and scanners use the whole range
+    of their container, and cutting off the lower byte would leave them black. Of how transparent they are the upper bits will do.
+    """
+    read = np.asarray(image.convert("I") if image.mode == "I;16B" else image)
+    values = read if lower is None else read[..., :3].astype(np.uint16) * 256 + lower
+    limits = outlier_limits(values)
+    shown = stretch(values, limits)
+    return Image.fromarray(shown if lower is None else np.concatenate([shown, read[..., 3:]], axis=2)), limits is not None
 
 
 def flattened(image: Image.Image) -> Image.Image:
@@ -278,15 +271,47 @@ def flattened(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def stretch(values: np.ndarray) -> np.ndarray:
-    """Values stretched linearly to 0–255, those that are no number black; a flat picture keeps its place in the 8-bit range."""
-    numbers = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+# Of so many pixels one may be an outlier. A dead or padding pixel at the end of the container's range would leave the rest a few grey levels.
+_OUTLIER_IN = 10_000
+
+
+def outlier_limits(values: np.ndarray) -> tuple[float, float] | None:
+    """To what values of more than 8 bits, [height, width] or with channels, are to be clipped; None where nothing is.
+
+    Beyond `low` and beyond `high` lies one pixel of each 10,000, and one at least. An end of the range that is farther from them than they are
+    from each other is made of outliers; where they are equal nothing is, so that a few bright spots on black stay.
+    """
+    ordered = np.sort(_numbers(values), axis=None)  # selecting takes ten times as long where many are equal, as black is
+    least, most = float(ordered[0]), float(ordered[-1])
+    if _fit_eight_bits(values, least, most):
+        return None
+    pixels = values.shape[0] * values.shape[1]
+    few = math.ceil(pixels / _OUTLIER_IN) * (values.size // pixels)
+    low, high = float(ordered[few]), float(ordered[-1 - few])
+    limits = (low if low - least > high - low > 0 else least, high if most - high > high - low > 0 else most)
+    return None if limits == (least, most) else limits
+
+
+def stretch(values: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
+    """Values, clipped to `limits`, stretched linearly to 0–255, those that are no number black; a flat picture keeps its place in the 8-bit range."""
+    numbers = _numbers(values)
+    if limits is not None:
+        np.clip(numbers, *limits, out=numbers)
     low, high = float(numbers.min()), float(numbers.max())
     if high <= low:
         return np.full(numbers.shape, int(min(255.0, max(0.0, low))), np.uint8)
-    if low >= 0 and high <= 255 and not np.issubdtype(values.dtype, np.floating):
+    if _fit_eight_bits(values, low, high):
         return numbers.astype(np.uint8)
     return ((numbers - low) * (255 / (high - low)) + 0.5).astype(np.uint8)
+
+
+def _numbers(values: np.ndarray) -> np.ndarray:
+    """A copy of the values, 0 for what is no number."""
+    return np.nan_to_num(values.astype(np.float32), copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _fit_eight_bits(values: np.ndarray, low: float, high: float) -> bool:
+    return low >= 0 and high <= 255 and not np.issubdtype(values.dtype, np.floating)
 
 
 def _scaled(image: Image.Image, scale: float) -> Image.Image:

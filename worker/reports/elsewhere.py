@@ -72,12 +72,23 @@ def in_eight_bits(image: Image.Image) -> Image.Image:
 
 
 def stretched(values: np.ndarray, *, whole_numbers: bool = True) -> np.ndarray:
-    """From the darkest to the brightest value 0 to 255; whole numbers that fit 8 bits stay as they are."""
-    low, high = float(values.min()), float(values.max())
+    """From the darkest to the brightest value, but for outliers, 0 to 255; whole numbers that fit 8 bits stay as they are."""
+    ordered = np.sort(values, axis=None)
+    low, high = float(ordered[0]), float(ordered[-1])
+    if not (whole_numbers and low >= 0 and high <= 255):
+        low, high = without_outliers(ordered, values.shape[0] * values.shape[1])
+        values = np.clip(values, low, high)
     if high > low and not (whole_numbers and low >= 0 and high <= 255):
         values = (values - low) * (255 / (high - low)) + 0.5
     eight_bits: np.ndarray = np.clip(values, 0, 255).astype(np.uint8)
     return eight_bits
+
+
+def without_outliers(ordered: np.ndarray, pixels: int) -> tuple[float, float]:
+    """The darkest and the brightest value that count: a pixel of each 10,000 may lie far outside the range of all others."""
+    few = min(-(-pixels // 10_000) * (ordered.size // pixels), (ordered.size - 1) // 2)
+    low, high, least, most = (float(ordered[place]) for place in (few, -1 - few, 0, -1))
+    return low if low - least > high - low > 0 else least, high if most - high > high - low > 0 else most
 
 
 def prepare(image: Image.Image, side: int) -> np.ndarray:

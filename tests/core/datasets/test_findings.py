@@ -201,6 +201,18 @@ def test_pictures_behind_the_first(home: Any, write: Any, picture: Picture) -> N
     assert found.file == "cat/1.tif" and "3 pictures" in found.message
 
 
+def test_a_pixel_that_would_take_the_contrast_from_the_rest(home: Any, write: Any) -> None:
+    import numpy as np
+    from PIL import Image
+
+    values = np.random.default_rng(0).integers(0, 4096, (30, 30), dtype=np.uint16)
+    values[3, 3] = 65535
+    out = io.BytesIO()
+    Image.fromarray(values).save(out, "PNG")
+    found = home.finding(home.bring(write({"cat/1.png": out.getvalue()})), "outliers-clipped")
+    assert found.file == "cat/1.png" and found.severity == "warning"
+
+
 def test_where_nothing_can_be_used_the_first_reason_is_told(home: Any, write: Any, picture: Picture) -> None:
     with pytest.raises(BadDataError, match=r"a\.json:3: Shape 1 has no label or no points"):
         home.bring(write({"a.png": picture(1), "a.json": json.dumps({"shapes": [{"points": []}], "imagePath": "a.png"}, indent=1)}))

@@ -88,6 +88,90 @@ def test_a_tiff_is_shown_as_it_is_or_refused(kind: str, channels: int, compressi
             assert np.abs(shown[..., :3] - colours * (255 / 4095)).max() <= 0.5 + 1e-3
 
 
+def grey_file(values: np.ndarray) -> bytes:
+    """As a PNG of 16 bits, or a TIFF of 32 with a sign or a point."""
+    out = BytesIO()
+    Image.fromarray(values).save(out, "PNG" if values.dtype == np.uint16 else "TIFF")
+    return out.getvalue()
+
+
+CAMERA = np.random.default_rng(0).integers(30_000, 34_000, (120, 160))  # 19,200 pixels: two may be outliers
+CAMERA[0, :2] = 30_000, 34_000
+
+
+@pytest.mark.parametrize(("kind", "shift"), [(np.uint16, 0), (np.int32, -40_000), (np.float32, -40_000)])
+@pytest.mark.parametrize(
+    ("hot", "dead", "low", "high"),
+    [
+        ([], [], 30_000, 34_000),
+        ([65_535], [], 30_000, 34_000),
+        ([65_535, 50_000], [], 30_000, 34_000),
+        ([65_535] * 3, [], 30_000, 65_535),  # more than a few: part of the picture
+        ([37_900], [26_100], 26_100, 37_900),  # outside, but not farther than the rest is wide
+        ([], [0], 30_000, 34_000),
+        ([65_535], [0], 30_000, 34_000),
+    ],
+)
+def test_a_few_pixels_far_outside_take_no_contrast_from_the_rest(
+    kind: type, shift: int, hot: list[int], dead: list[int], low: int, high: int
+) -> None:
+    values = CAMERA.copy()
+    values[50, 20 : 20 + len(hot)], values[70, 20 : 20 + len(dead)] = hot, dead
+    stored = read_image(grey_file((values + shift).astype(kind)), LIMIT)
+    wanted = (np.clip(values, low, high) - low) * (255 / (high - low))
+    assert np.abs(pixels(stored.data) - wanted).max() <= 0.6  # the rest's own ends are some values nearer where some lie beyond
+    assert stored.clipped == ((values.min(), values.max()) != (low, high))
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_colours_are_clipped_together_a_pixel_at_once(channels: int) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (20, 32, channels))
+    if channels in (2, 4):
+        values[..., -1] = 257 * np.arange(32)
+    opaque = channels - 1 if channels in (2, 4) else channels
+    values[5, 5, :opaque] = 65535  # all its channels
+    stored = read_image(deep_png(values), LIMIT)
+    shown = pixels(stored.data)
+    assert stored.clipped and (shown[5, 5, :3] == 255).all()
+    assert np.abs(shown[..., :3] - np.minimum(values[..., :opaque], 4095) * (255 / 4095)).max() <= 1.5
+    assert channels == 3 or (shown[..., 3] == np.arange(32)).all()
+
+
+def test_a_bright_spot_on_black_stays_and_what_eight_bits_hold_is_as_it_was() -> None:
+    spot = np.zeros((40, 40), np.uint16)
+    spot[7, 9] = 60000
+    stored = read_image(grey_file(spot), LIMIT)
+    assert not stored.clipped and (pixels(stored.data) == spot // 60000 * 255).all()
+    dim = np.random.default_rng(0).integers(0, 40, (40, 40), dtype=np.uint16)
+    dim[7, 9] = 250
+    stored = read_image(grey_file(dim), LIMIT)
+    assert not stored.clipped and (pixels(stored.data) == dim).all()
+    dim[7, 9] = 65535
+    stored = read_image(grey_file(dim), LIMIT)
+    assert stored.clipped and (pixels(stored.data) == np.minimum(dim, 39)).all(), "as its neighbours without that pixel"
+
+
+@pytest.mark.parametrize("none", [np.nan, np.inf])
+def test_a_few_values_that_are_no_number_take_no_contrast_either(none: float) -> None:
+    values = np.random.default_rng(0).uniform(1000, 1010, (40, 40)).astype(np.float32)
+    values[3, 4] = none
+    shown = pixels(read_image(grey_file(values), LIMIT).data)
+    assert shown[3, 4] == 0 and len(np.unique(shown)) > 200
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_dicom_shows_its_own_range(colour: bool) -> None:
+    hot = RAMP.copy()
+    hot[3, 3] = 60_000
+    values, tags = hot, {}
+    if colour:
+        values = np.repeat(hot, 3, axis=1)
+        tags = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0, "Columns": 32}
+    (stored,) = read_dicom(dicom(values, **tags), LIMIT)
+    shown = pixels(stored.data).reshape(20, 32, -1)
+    assert (shown[3, 3] == 255).all() and shown[0].max() == 13 and not stored.clipped
+
+
 def test_dicom_without_a_window_is_stretched() -> None:
     (stored,) = read_dicom(dicom(RAMP, StudyInstanceUID="1.2.3", SeriesInstanceUID="1.2.3.4"), LIMIT)
     shown = pixels(stored.data)

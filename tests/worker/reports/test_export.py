@@ -116,7 +116,7 @@ def test_the_zips_script_sees_what_is_imported(tmp_path: Path) -> None:
 
 
 def pictures_of_many_kinds(folder: Path) -> list[Path]:
-    """A plain one, a wide one, some of 16 bits, transparent ones, a TIFF and a JPEG that lie on their sides."""
+    """A plain one, a wide one, some of 16 bits, with a hot pixel too, transparent ones, a TIFF and a JPEG that lie on their sides."""
     random = np.random.default_rng(0)
     y, x = np.mgrid[0:120, 0:160]
     grey = (127 + 120 * np.sin(x / 9 + y / 31)).astype(np.uint8)
@@ -124,11 +124,18 @@ def pictures_of_many_kinds(folder: Path) -> list[Path]:
         "plain.png": Image.fromarray(grey),
         "wide.png": Image.fromarray(random.integers(0, 255, (20, 900, 3), dtype=np.uint8)),
         "deep.png": Image.fromarray(grey.astype(np.uint16) * 200 + 700),
+        "hot.png": Image.fromarray(np.where((x == 7) & (y == 9), 65535, grey.astype(np.uint16) * 16)),
+        "hot_dim.png": Image.fromarray(np.where((x == 7) & (y == 9), np.uint16(65535), grey)),
+        "dead.tif": Image.fromarray(np.where((x == 7) & (y == 9), np.float32(-9999), grey / np.float32(255))),
+        "dots.png": Image.fromarray(np.where((x == 7) & (y < 9), 65535, grey.astype(np.uint16) * 16)),
         "clear.png": Image.merge("LA", [Image.fromarray(grey), Image.fromarray(255 - grey)]),
     }
     for name, picture in pictures.items():
         picture.save(folder / name)
     (folder / "deep_colour.png").write_bytes(deep_png(random.integers(0, 4096, (60, 80, 3))))
+    hot = random.integers(0, 4096, (60, 80, 3))
+    hot[5, 5] = 65535
+    (folder / "hot_colour.png").write_bytes(deep_png(hot))
     (folder / "deep_clear.png").write_bytes(deep_png(random.integers(0, 4096, (60, 80, 2)) * (1, 16)))
     colours = random.integers(0, 4096, (60, 80, 4), dtype=np.uint16) * np.array([1, 1, 1, 16], np.uint16)
     (folder / "deep.tif").write_bytes(deep_tiff(colours[..., :3], ">"))
@@ -137,7 +144,7 @@ def pictures_of_many_kinds(folder: Path) -> list[Path]:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(grey).convert("RGB").save(folder / "turned.jpg", exif=exif, quality=95)
-    others = ("deep_colour.png", "deep_clear.png", "deep.tif", "deep_packed.tif", "deep_clear.tif", "turned.jpg")
+    others = ("deep_colour.png", "hot_colour.png", "deep_clear.png", "deep.tif", "deep_packed.tif", "deep_clear.tif", "turned.jpg")
     return [folder / name for name in (*pictures, *others)]
 
 
