@@ -27,6 +27,7 @@ from worker.link import TrainingJob, TrainingResult
 from worker.objectives.classification import single_label_score
 from worker.reports import pictures
 from worker.reports.detection_pictures import detection_pictures
+from worker.reports.rates import Rates, counts_of
 from worker.reports.reading import Reading, mindful, read_curves
 from worker.reports.region_pictures import region_pictures
 from worker.reports.training_report import training_report
@@ -41,6 +42,7 @@ SCORE_TITLES = {
 }
 _CASES = 8
 _CASE_SIDE = 160  # px
+_MOST_CONFUSED = 100  # classes whose confusion is part of the card: of a thousand it would take 10 MB, which each export carries, too
 _SOFTWARE = ("stationmaster", "torch", "torchvision", "timm", "torchmetrics", "faster-coco-eval", "safetensors", "numpy", "pillow")
 
 
@@ -156,6 +158,11 @@ def model_card(
     }
     if numbers := class_numbers(best.details, job.classes, "dice" if score_name_of(job) == "dice" else "f1"):
         card["per_class"] = numbers
+    if "confusion" in best.details and len(job.classes) <= _MOST_CONFUSED:
+        card["confusion"] = best.details["confusion"].tolist()
+        card["confusion_meaning"] = (
+            "validation images: a row for what they show, a column for what was said of them, in the order of `classes`"
+        )
     if "exclusive" in best.details:
         card["exclusive"] = bool(best.details["exclusive"])  # whether a place belongs to one class at most
     if "thresholds" in best.details:
@@ -169,8 +176,9 @@ def class_numbers(details: dict[str, Tensor], classes: Sequence[str], overlap: s
     for name, key in (("ap", "class_ap"), ("ap50", "class_ap50")):
         for label, value in zip(classes, details[key].tolist() if key in details else (), strict=False):
             found[label][name] = value if value == value else None  # NaN where no image shows the class
-    if "counts" in details:
-        for label, values in per_class(details["counts"], classes, overlap).items():
+    counts = counts_of(details["confusion"]) if "confusion" in details else details.get("counts")
+    if counts is not None:
+        for label, values in per_class(counts, classes, overlap).items():
             found[label] |= values
     return found if any(found.values()) else {}
 
@@ -181,20 +189,12 @@ def per_class(counts: Tensor, classes: Sequence[str], overlap: str) -> dict[str,
     `overlap` is what 2 TP / (2 TP + FP + FN) is called there: F1 of labels, Dice of pixels. None where nothing is to be found and nothing was.
     """
     found: dict[str, dict[str, float | None]] = {}
-    for name, (true, false, missed) in zip(classes, counts[:, :3].tolist(), strict=True):
-        found[name] = {
-            overlap: _share(2 * true, 2 * true + false + missed),
-            "iou": _share(true, true + false + missed),
-            "precision": _share(true, true + false),
-            "recall": _share(true, true + missed),
-        }
+    for name, row in zip(classes, counts[:, :3].tolist(), strict=True):
+        rates = Rates(*row)
+        found[name] = {overlap: rates.overlap, "iou": rates.iou, "precision": rates.precision, "recall": rates.recall}
         if overlap != "dice":
             del found[name]["iou"]
     return found
-
-
-def _share(part: float, whole: float) -> float | None:
-    return part / whole if whole else None
 
 
 def class_pictures(job: TrainingJob, best: Best) -> dict[str, bytes]:

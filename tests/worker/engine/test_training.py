@@ -503,6 +503,8 @@ def test_a_thousand_classes_down_to_the_model_s_pictures(bench: Any) -> None:
     assert len(job.classes) == 1000 and result.score is not None and result.metrics["auroc"] > 0
     write_model(job, result, "models/m", database=bench.database, storage=bench.storage, settings=bench.settings)
     assert min(Image.open(BytesIO(bench.storage.read("models/m/confusion_matrix.png"))).size) > 500
+    card = bench.storage.read("models/m/model_card.json")
+    assert len(json.loads(card)["per_class"]) == 1000 and len(card) < 300_000, "no card of a million counts"
 
 
 def test_a_dataset_that_has_gone(bench: Any) -> None:

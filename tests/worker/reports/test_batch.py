@@ -33,6 +33,7 @@ from worker.reports.batch.run import batch_test
 from worker.reports.batch.truth import in_the_model_s_classes
 from worker.reports.inference import LoadedModel
 from worker.reports.model_files import write_model
+from worker.reports.rates import counts_of
 from worker.workplace import Workplace
 
 SPECS = {"boxes": BOXES, "regions": REGIONS, "instances": INSTANCES}
@@ -179,10 +180,11 @@ def test_numbers_of_labels_are_those_of_scikit_learn() -> None:
     truth = random.integers(0, 3, 200)
     probabilities = random.dirichlet([1, 1, 1], 200) + 0.4 * np.eye(3)[truth]
     said = probabilities.argmax(1)
-    counts = batch_labels.label_counts(torch.from_numpy(said), torch.from_numpy(truth), 3)
+    confusion = sklearn_metrics.confusion_matrix(truth, said)
+    counts = counts_of(torch.from_numpy(confusion))
     wide = torch.from_numpy(np.eye(3, dtype=bool)[truth])
     numbers = batch_labels.label_numbers(counts, torch.from_numpy(probabilities), wide, ["a", "b", "c"])
-    confusion = sklearn_metrics.confusion_matrix(truth, said)
+    told = sklearn_metrics.precision_recall_fscore_support(truth, said)
     for number, name in enumerate("abc"):
         values, mine = numbers[name], truth == number
         hits, wrong = confusion[number, number], confusion[:, number].sum() - confusion[number, number]
@@ -191,6 +193,7 @@ def test_numbers_of_labels_are_those_of_scikit_learn() -> None:
         assert values["auroc"] == pytest.approx(sklearn_metrics.roc_auc_score(mine, probabilities[:, number]), abs=1e-6)
         expected = sklearn_metrics.average_precision_score(mine, probabilities[:, number])
         assert values["average_precision"] == pytest.approx(expected, abs=1e-6)
+        assert [values[name] for name in ("precision", "sensitivity", "f1", "images")] == pytest.approx([row[number] for row in told])
         assert values["specificity"] == pytest.approx(rest / (rest + wrong))
         assert values["diagnostic_odds_ratio"] == pytest.approx(hits * rest / (wrong * lost))
     roc, _ = batch_labels.label_curves(torch.from_numpy(probabilities), wide, ["a", "b", "c"])

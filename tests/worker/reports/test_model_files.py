@@ -43,6 +43,11 @@ def test_what_a_model_leaves_and_says(bench: Any) -> None:
     assert card["metrics"] == result.metrics and card["baseline"] == result.baseline
     assert card["dataset"]["fingerprint"] and card["software"]["torch"] == torch.__version__.split("+")[0]
     assert card["preprocessing"]["size"] == [32, 32]
+    confusion, told = np.array(card["confusion"]), card["per_class"]
+    assert confusion.sum() == card["dataset"]["validation_images"] and "a row for what they show" in card["confusion_meaning"]
+    assert np.trace(confusion) / confusion.sum() == pytest.approx(card["metrics"]["accuracy"])
+    assert np.mean([values["recall"] for values in told.values()]) == pytest.approx(card["metrics"]["balanced_accuracy"], abs=1e-6)
+    assert np.mean([values["f1"] for values in told.values()]) == pytest.approx(card["metrics"]["macro_f1"], abs=1e-6)
     # The weights are those of the best epoch, readable without this project.
     network = timm.create_model("test_resnet", num_classes=2)
     network.load_state_dict(load_safetensors(bench.storage.read("models/m1/model.safetensors")))
@@ -117,6 +122,11 @@ def test_of_a_class_without_validation_images_nothing_is_known() -> None:
     assert class_numbers(detector, ["a", "b"], "f1") == {"a": {"ap": 0.5, "ap50": 0.75}, "b": {"ap": None, "ap50": None}}
     version_before = {"counts": torch.tensor([[1, 1, 0, 2], [0, 0, 0, 4]])}
     assert class_numbers(version_before, ["a", "b"], "f1")["a"] == {"f1": pytest.approx(2 / 3), "precision": 0.5, "recall": 1.0}
+    one_label = {"confusion": torch.tensor([[3, 1, 0], [2, 0, 0], [0, 0, 0]])}  # a row for what is true
+    told = class_numbers(one_label, ["a", "b", "c"], "f1")
+    assert told["a"] == {"f1": pytest.approx(6 / 9), "precision": pytest.approx(3 / 5), "recall": pytest.approx(3 / 4)}
+    assert told["b"] == {"f1": 0, "precision": 0, "recall": 0} and set(told["c"].values()) == {None}
+    assert class_numbers({"confusion": torch.tensor([[2]])}, ["a"], "f1")["a"]["f1"] == 1
     assert class_numbers({}, ["a"], "f1") == {}
 
 

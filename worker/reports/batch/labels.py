@@ -12,8 +12,6 @@ from torchmetrics.functional.classification import (
     binary_average_precision,
     binary_precision_recall_curve,
     binary_roc,
-    multiclass_stat_scores,
-    multilabel_stat_scores,
 )
 
 from core.datasets.records import Record
@@ -26,8 +24,9 @@ from worker.reports.batch import curves
 from worker.reports.batch.cases import CASE_SIDE, SAMPLES, Case, picture_of
 from worker.reports.batch.curves import Curve, Points
 from worker.reports.batch.outputs import Progress, outputs_of
-from worker.reports.batch.report import PerClass, Report, by_errors, report_of, share
+from worker.reports.batch.report import PerClass, Report, by_errors, report_of
 from worker.reports.inference import LoadedModel
+from worker.reports.rates import Rates, counts_of
 
 _MOST_POINTS = 2000  # of a curve that is drawn
 
@@ -58,12 +57,12 @@ def labels_report(model: LoadedModel, records: list[Record], storage: Storage, p
         probabilities = together.sigmoid()
         said = evaluation.details["said"]
         truth = labels
-        counts = label_counts(said, truth, len(classes))
+        counts = evaluation.details["counts"]
     else:
         probabilities, numbered = together.softmax(1), torch.arange(len(classes))
         truth = labels[:, None] == numbered
         said = together.argmax(1)[:, None] == numbered
-        counts = label_counts(together.argmax(1), labels, len(classes))
+        counts = counts_of(evaluation.details["confusion"])
         drawn["confusion_matrix"] = pictures.confusion_matrix(evaluation.details["confusion"].numpy(), classes, "images")
     of_roc, of_precision = label_curves(probabilities, truth, classes)
     if of_roc:
@@ -81,49 +80,34 @@ def labels_report(model: LoadedModel, records: list[Record], storage: Storage, p
     return report_of(numbers, drawn, cases, by_errors(classes, counts))
 
 
-def label_counts(said: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """True and false positives, false and true negatives of each class, [classes, 4], by torchmetrics.
-
-    Args:
-        said: the class that was said of each image [n], or whether each class was said [n, classes].
-        labels: what is true, of the same shape.
-        classes: how many there are.
-    """
-    count = max(2, classes)  # the metrics want two; the second of one is never true and never said
-    if said.ndim == 1:
-        found = multiclass_stat_scores(said, labels, count, average="none")
-    else:
-        wide = [torch.nn.functional.pad(part.long(), (0, count - classes)) for part in (said, labels)]
-        found = multilabel_stat_scores(wide[0], wide[1], count, average="none")
-    return found[:classes][:, [0, 1, 3, 2]]
-
-
 def label_numbers(counts: Tensor, probabilities: Tensor, truth: Tensor, classes: Sequence[str]) -> PerClass:
     """Of each class how often it was recognised. Sensitivity is recall, specificity the share of the other images not mistaken for it.
 
     Args:
-        counts: as `label_counts` gives them.
+        counts: true and false positives, false and true negatives of each, [classes, 4].
         probabilities: [n, classes].
         truth: whether each image shows each class, [n, classes].
         classes: their names.
     """
     told: PerClass = {}
-    for number, (name, (true, false, missed, rest)) in enumerate(zip(classes, counts.tolist(), strict=True)):
+    for number, (name, row) in enumerate(zip(classes, counts.tolist(), strict=True)):
+        rates = Rates(*row)
+        shown, others = rates.true + rates.missed, rates.false + rates.rest
         areas: dict[str, float | None] = {"auroc": None, "average_precision": None}
-        if true + missed and false + rest:
+        if shown and others:
             areas["auroc"] = float(_without_warnings(binary_auroc, probabilities[:, number], truth[:, number].long()))
-        if true + missed:
+        if shown:
             areas["average_precision"] = float(
                 _without_warnings(binary_average_precision, probabilities[:, number], truth[:, number].long())
             )
         told[name] = {
-            "images": true + missed,
+            "images": shown,
             **areas,
-            "sensitivity": share(true, true + missed),
-            "specificity": share(rest, rest + false),
-            "precision": share(true, true + false),
-            "f1": share(2 * true, 2 * true + false + missed),
-            "diagnostic_odds_ratio": diagnostic_odds_ratio(true, false, missed, rest),
+            "sensitivity": rates.recall,
+            "specificity": rates.specificity,
+            "precision": rates.precision,
+            "f1": rates.overlap,
+            "diagnostic_odds_ratio": diagnostic_odds_ratio(*rates),
         }
     return told
 

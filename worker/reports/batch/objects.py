@@ -17,10 +17,11 @@ from worker.reports.batch import curves
 from worker.reports.batch.cases import CASE_SIDE, COLOURS, SAMPLES, Case, picture_of
 from worker.reports.batch.curves import FROC_RATES, Curve
 from worker.reports.batch.outputs import Progress, outputs_of
-from worker.reports.batch.report import PerClass, Report, report_of, share
+from worker.reports.batch.report import PerClass, Report, report_of
 from worker.reports.detection_pictures import precision_recall
 from worker.reports.inference import LoadedModel
 from worker.reports.object_drawings import Drawn, draw_objects
+from worker.reports.rates import Rates
 
 _AROUND = 0.6  # of an object's longer side that is shown on each side of it
 
@@ -87,15 +88,15 @@ def object_numbers(details: dict[str, Tensor], missed: Tensor, surely: Tensor, c
     false = torch.bincount(labels[surely & ~right], minlength=count)
     told: PerClass = {}
     for number, name in enumerate(classes):
-        hits, wrong, lost = int(true[number]), int(false[number]), int(missed[number])
+        rates = Rates(int(true[number]), int(false[number]), int(missed[number]))
         precisions = (float(details["class_ap"][number]), float(details["class_ap50"][number]))
         told[name] = {
-            "objects": hits + lost,
+            "objects": rates.true + rates.missed,
             "ap": None if precisions[0] != precisions[0] else precisions[0],
             "ap50": None if precisions[1] != precisions[1] else precisions[1],
-            "sensitivity": share(hits, hits + lost),
-            "precision": share(hits, hits + wrong),
-            "f1": share(2 * hits, 2 * hits + wrong + lost),
+            "sensitivity": rates.recall,
+            "precision": rates.precision,
+            "f1": rates.overlap,
         }
     return told
 

@@ -20,8 +20,9 @@ from worker.objectives.regions import RegionMasks, RegionOutputs, dice_and_iou
 from worker.reports import pictures
 from worker.reports.batch.cases import CASE_SIDE, COLOURS, SAMPLES, Case, fitted_thumbnail, picture_of
 from worker.reports.batch.outputs import Progress, outputs_of
-from worker.reports.batch.report import PerClass, Report, by_errors, report_of, share
+from worker.reports.batch.report import PerClass, Report, by_errors, report_of
 from worker.reports.inference import LoadedModel
+from worker.reports.rates import Rates
 
 
 @torch.inference_mode()
@@ -50,13 +51,14 @@ def regions_report(
 def region_numbers(counts: Tensor, classes: Sequence[str]) -> PerClass:
     """Of each class from its pixels, [classes, 4] as `worker.objectives.regions` counts them."""
     told: PerClass = {}
-    for name, (true, false, missed, rest) in zip(classes, counts.tolist(), strict=True):
+    for name, row in zip(classes, counts.tolist(), strict=True):
+        rates = Rates(*row)
         told[name] = {
-            "dice": share(2 * true, 2 * true + false + missed),
-            "iou": share(true, true + false + missed),
-            "precision": share(true, true + false),
-            "recall": share(true, true + missed),
-            "specificity": share(rest, rest + false),
+            "dice": rates.overlap,
+            "iou": rates.iou,
+            "precision": rates.precision,
+            "recall": rates.recall,
+            "specificity": rates.specificity,
         }
     return told
 

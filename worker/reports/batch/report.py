@@ -8,6 +8,7 @@ from torch import Tensor
 
 from worker.reports.batch.cases import Case
 from worker.reports.batch.page import case_studies
+from worker.reports.rates import Rates
 
 PerClass = dict[str, dict[str, float | int | None]]
 
@@ -31,10 +32,5 @@ def report_of(numbers: dict[str, Any], drawn: dict[str, bytes], cases: Sequence[
 
 def by_errors(classes: Sequence[str], counts: Tensor) -> list[str]:
     """The classes with the lowest F1 first, those of which nothing is known last; from [classes, 4] of true and false positives, false and true negatives."""
-    values = 2 * counts[:, 0].double() / (2 * counts[:, 0] + counts[:, 1] + counts[:, 2])
-    return [classes[index] for index in values.nan_to_num(2.0).argsort().tolist()]
-
-
-def share(part: float, whole: float) -> float | None:
-    """`part` of `whole`; None of nothing."""
-    return part / whole if whole else None
+    known = {name: Rates(*row).overlap for name, row in zip(classes, counts.tolist(), strict=True)}
+    return sorted(classes, key=lambda name: 2.0 if (value := known[name]) is None else value)
