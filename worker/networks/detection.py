@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch.nn.functional as functional
 import torchvision
 from torch import Tensor, nn
 from torchvision.models import _api as torchvision_api
@@ -54,6 +55,8 @@ WHOLE_NORMALISATIONS = {
 REGRESSING = ("rpn.head", "roi_heads.box_predictor", "head")  # what gives offsets of boxes
 HEADS = ("roi_heads.box_predictor", "roi_heads.mask_predictor", "head.classification_head")  # layers that depend on the number of classes
 
+DISTANCES = "head.regression_head.bbox_reg"  # of FCOS: from a place to the sides of its box
+
 OVER_PYRAMIDS = {"faster_rcnn": "Faster R-CNN", "retinanet": "RetinaNet", "fcos": "FCOS"}
 MASKS_OVER_PYRAMIDS = {"mask_rcnn": "Mask R-CNN"}
 
@@ -81,6 +84,9 @@ class Detector(nn.Module):
             if _has(inner, name):
                 inner.get_submodule(name).register_forward_hook(lambda _module, _inputs, outputs: _exact(outputs))
 
+        if isinstance(inner, library.FCOS):
+            inner.get_submodule(DISTANCES).register_forward_hook(lambda _module, _inputs, outputs: _never_dead(outputs))
+
     def forward(self, images: Tensor, targets: Targets | None = None) -> Any:
         """Losses by name in training, detections by image in evaluation."""
         if self.training and targets is not None:
@@ -100,6 +106,14 @@ def _exact(outputs: Any) -> Any:
     if isinstance(outputs, dict):
         return {name: _exact(value) for name, value in outputs.items()}
     return type(outputs)(_exact(value) for value in outputs)
+
+
+def _never_dead(distances: Tensor) -> Tensor:
+    """Distances from a place to the sides of its box, before torchvision's ReLU, as what it leaves as it is: nearly the same above 0, small below.
+
+    The ReLU alone gives no gradient below 0: a side that has come there for all places never comes back, and boxes lack it.
+    """
+    return functional.softplus(distances.float(), beta=5)
 
 
 # ---------------------------------------------------------------- building
@@ -200,9 +214,11 @@ def build_retinanet(backbone: str, classes: int) -> nn.Module:
 
 
 def build_fcos(backbone: str, classes: int) -> nn.Module:
-    """FCOS (Tian et al. 2019) over strides 8–128: no anchors, one box a place."""
+    """FCOS (Tian et al. 2019) over strides 8–128: no anchors, one box a place, at first of four strides, which is half of the largest it may have."""
     pyramid = pyramids.Pyramid(backbone, 8, LastLevelP6P7(1, 1))
-    return library.FCOS(pyramid, classes + 1, score_thresh=0.05)
+    fcos = library.FCOS(pyramid, classes + 1, score_thresh=0.05)
+    nn.init.constant_(fcos.get_submodule(DISTANCES).get_parameter("bias"), 2.0)
+    return fcos
 
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {

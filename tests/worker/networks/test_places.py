@@ -116,6 +116,22 @@ def test_offsets_of_boxes_are_exact_under_autocast(settings, head, part):
     assert {tensor.dtype for tensor in flat} == {torch.float32}
 
 
+def test_sides_that_fcos_has_lost_come_back(settings):
+    """torchvision's ReLU gives no gradient where a distance is below 0: all boxes would lack that side for ever."""
+    spec = catalogue.find_spec("fcos-tf_efficientnet_lite0", settings=settings)
+    detector = build(spec, TaskType.OBJECT_DETECTION, 1, pretrained=False, settings=settings).train()
+    outputs = detector.inner.head.regression_head.bbox_reg
+    with torch.no_grad():
+        outputs.weight.zero_()
+        outputs.bias.copy_(torch.tensor([2.0, 2.0, 2.0, -0.5]))
+    target = {"boxes": torch.tensor([[20.0, 20.0, 80.0, 90.0]]), "labels": torch.tensor([0])}
+    sum(detector(torch.randn(2, 3, SIDE, SIDE), [target, target]).values()).backward()
+    assert float(outputs.bias.grad[3]) < 0, "the side is moved outwards"
+    with torch.inference_mode():
+        given = outputs(torch.zeros(1, outputs.in_channels, 2, 2))[0, :, 0, 0].tolist()
+    assert given[:3] == pytest.approx([2.0] * 3, abs=1e-3) and 0 < given[3] < 0.1
+
+
 @pytest.mark.parametrize("network", ["rtdetr_v2_r18vd", "dfine-nano"])
 def test_detection_transformers_place_boxes_in_single_precision_under_autocast(settings, network):
     detector = build(catalogue.find_spec(f"{network}.none", settings=settings), TaskType.OBJECT_DETECTION, 3, settings=settings).eval()
