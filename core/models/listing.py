@@ -1,5 +1,6 @@
 """Find, list, rename and delete models."""
 
+import json
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -36,6 +37,15 @@ def find_model(session: Session, workspace: str, name_or_id: str, *, only: bool 
         remedy = f"Did you mean {' or '.join(near)}?" if near else "`stationmaster model list` shows all there are."
         raise NotFoundError(f"There is no model “{name_or_id[:100]}”.", remedy)
     return model
+
+
+def card_of(storage: Storage, model: Model) -> dict[str, Any]:
+    """What the model's card tells; nothing where its files are gone or damaged."""
+    try:
+        card = json.loads(storage.read(f"{model.key}/model_card.json"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return card if isinstance(card, dict) else {}
 
 
 def report_key(session: Session, task: Task) -> str:

@@ -42,12 +42,16 @@ def print_batch_test(result: Mapping[str, Any], files: Mapping[str, str]) -> Non
     if result.get("ap_by_overlap"):
         facts.append(("AP by overlap", ", ".join(f"{overlap}: {percent(value)}" for overlap, value in result["ap_by_overlap"].items())))
     print_facts(facts)
-    per_class: Mapping[str, Mapping[str, Any]] = result["per_class"]
+    print_classes(result["per_class"])
+    for name, place in files.items():
+        say(f"{name}: {place}")
+
+
+def print_classes(per_class: Mapping[str, Mapping[str, Any]]) -> None:
+    """A line of numbers for each class."""
     names = [name for name in COLUMNS if any(name in values for values in per_class.values())]
     lines = ((label, *(_shown(name, values.get(name)) for name in names)) for label, values in per_class.items())
     print_table(("Class", *(COLUMNS[name] for name in names)), lines, empty="The model knows no class.")
-    for name, place in files.items():
-        say(f"{name}: {place}")
 
 
 def _shown(name: str, value: float | None) -> str:

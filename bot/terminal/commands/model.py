@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from bot.messages import metric_rows
-from bot.terminal.commands.batch_test import print_batch_test
+from bot.terminal.commands.batch_test import print_batch_test, print_classes
 from bot.terminal.commands.light_work import done_by_light_worker, need_light_worker
 from bot.terminal.commands.model_predict import predict
 from bot.terminal.commands.output import JsonOption, confirm_deletion, print_facts, print_json, print_table, say
@@ -16,7 +16,7 @@ from core.datasets.listing import find_dataset
 from core.db.tables import Model
 from core.errors import InvalidInputError, NotFoundError
 from core.models.exporting import ExportFormat
-from core.models.listing import delete_model, find_model, list_models, model_json, rename_model
+from core.models.listing import card_of, delete_model, find_model, list_models, model_json, rename_model
 from core.storage import Storage
 
 app = typer.Typer(help="Models: list, show, rename, delete, predict, test, export.", no_args_is_help=True)
@@ -54,8 +54,10 @@ def show(model: str, as_json: JsonOption = False, workspace: WorkspaceOption = "
         found = find_model(session, runtime.workspace, model)
     files = runtime.storage.list(found.key)
     place = _place(runtime.storage, found)
+    card = card_of(runtime.storage, found)
     if as_json:
-        print_json(model_json(found) | {"place": place, "files": [key.removeprefix(f"{found.key}/") for key in files]})
+        told = {name: card[name] for name in ("best_epoch", "reading", "per_class", "confusion", "thresholds") if name in card}
+        print_json(model_json(found) | told | {"place": place, "files": [key.removeprefix(f"{found.key}/") for key in files]})
         return
     print_facts(
         [
@@ -65,10 +67,13 @@ def show(model: str, as_json: JsonOption = False, workspace: WorkspaceOption = "
             ("Network", f"{found.network}, pre-training {found.pretraining}"),
             ("Classes", ", ".join(found.classes)),
             *metric_rows(found.metrics),
+            *([("Assessment", str(card["reading"]["text"]))] if "reading" in card else []),
             ("Created", f"{found.created_at:%Y-%m-%d %H:%M} UTC"),
             ("Lies at", place),
         ]
     )
+    if "per_class" in card:
+        print_classes(card["per_class"])
 
 
 @app.command()

@@ -55,6 +55,7 @@ def test_a_task_from_creation_to_prediction(run: Run, stripes: Path) -> None:
     assert [epoch["number"] for epoch in epochs] == list(range(1, len(epochs) + 1))
 
     model = run("model", "show", task["model_id"], "--json")
+    assert model["per_class"].keys() == set(model["classes"]) and model["reading"]["text"] and model["best_epoch"]
     assert (model["name"], model["classes"]) == ("Stripes", ["across", "down"])
     assert (Path(model["place"]) / "model.safetensors").is_file()
     answer = run("model", "predict", "Stripes", str(stripes / "down" / "01.png"), "--json")
