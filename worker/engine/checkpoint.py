@@ -8,6 +8,7 @@ Files are read with `weights_only=True`, so a strange file can run nothing.
 import io
 import pickle
 import re
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class CheckpointFolder:
         self._generation = generation
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._copied: Future[None] | None = None
+        self.state_seconds = self.best_seconds = 0.0  # that the last writes took; of the state its copying included
         self._pending: tuple[Future[None], Callable[[], None]] | None = None
 
     def load(self) -> dict[str, Any] | None:
@@ -92,10 +94,14 @@ class CheckpointFolder:
         self._thread.shutdown(wait=True)
 
     def _write(self, copied: Future[None], state: dict[str, Any], best: Best | None) -> None:
+        began = time.monotonic()
         copied.result()
         if best is not None:
             weights = {name: tensor.contiguous() for name, tensor in best.weights.items()}
+            mark = time.monotonic()
             _save(self._storage, self.best_key(best.epoch), {**vars(best), "weights": weights})
+            self.best_seconds = time.monotonic() - mark
+            began += self.best_seconds
         _save(self._storage, f"{self._folder}/state-{self._generation}.pt", {"format": FORMAT, **state})
         # Only now, when the new state is safe and names what it needs, may older files go; those of a later generation never.
         kept = {state["best_key"], f"{self._folder}/state-{self._generation}.pt"}
@@ -103,6 +109,7 @@ class CheckpointFolder:
             match = re.search(r"/(?:state|best)-(\d+)(?:-\d+)?\.pt$", key)
             if match and int(match[1]) <= self._generation and key not in kept:
                 self._storage.delete(key)
+        self.state_seconds = time.monotonic() - began
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from worker.engine.schedule import learning_rate_factor, set_learning_rate
 from worker.engine.source import Batch, Reader
 from worker.engine.state import pack
 from worker.engine.team import TeammateOutOfMemoryError
-from worker.engine.telling import progress_event, tell, tell_epoch
+from worker.engine.telling import aged, progress_event, tell, tell_epoch
 from worker.engine.watch import exploding, of_epoch, of_model
 from worker.link import Ask
 from worker.objectives.objective import Evaluation, StepOutcome
@@ -210,6 +210,10 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
     state, plan = run.state, run.plan
     if not math.isfinite(evaluation.loss):
         raise DivergedError(state.epoch + 1, state.step, plan.learning_rate)
+    # The checkpoint before has to be written before the next is begun: waited for here, so that the time left that is told below knows of it.
+    run.checkpoints.drain()
+    closed = time.monotonic()
+    run.pace.written(run.checkpoints.state_seconds, run.checkpoints.best_seconds)
     state.epoch += 1
     is_best = (evaluation.score, -evaluation.loss) > (state.best_score, -state.best_loss)
     trained_loss = evaluation.loss if evaluation.trained_loss is None else evaluation.trained_loss
@@ -255,7 +259,7 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
         remarks |= of_model(state.best_epoch, state.best_remarks, state.remarked_of_epoch)
 
     def told() -> None:
-        tell_epoch(run, numbers, evaluation.metrics, is_best, event)
+        tell_epoch(run, numbers, evaluation.metrics, is_best, aged(event, time.monotonic() - closed))
         for what, remedy in remarks.values():
             run.link.noticed(what, remedy)
         if stops_early and state.epoch < plan.epochs:

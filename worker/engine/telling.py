@@ -1,6 +1,7 @@
 """What a training tells while it runs: how far it is, and each epoch once its checkpoint is safe."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from core.events import Progress
@@ -38,6 +39,7 @@ def progress_event(run: Run, *, loss: float, learning_rate: float, step: int, ep
         seconds_left=run.pace.seconds_left(
             images=(plan.epochs - epoch) * len(run.train_rows) + len(run.train_rows) * (steps - step) // steps,
             evaluations=plan.epochs - epoch + (0 if judged is not None else 1),
+            epoch_images=len(run.train_rows),
             validation_images=len(run.validation_rows),
         ),
         epoch_ended=judged is not None,
@@ -46,6 +48,11 @@ def progress_event(run: Run, *, loss: float, learning_rate: float, step: int, ep
         best=state.best_score if state.best_epoch else None,
         validation_loss=validation_loss,
     )
+
+
+def aged(event: Progress, seconds: float) -> Progress:
+    """The event as it is told so many seconds late."""
+    return event if event.seconds_left is None else replace(event, seconds_left=max(0.0, event.seconds_left - seconds))
 
 
 def tell_epoch(run: Run, numbers: dict[str, Any], metrics: dict[str, Any], is_best: bool, event: Progress) -> None:

@@ -1,5 +1,6 @@
 """Copies for checkpoints: what was copied changes no more, lies as it lay, and takes its memory once."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import torch
 from torch import nn
 
 from core.storage import Storage
-from worker.engine.checkpoint import CheckpointFolder, Copies
+from worker.engine import checkpoint
+from worker.engine.checkpoint import Best, CheckpointFolder, Copies
 
 
 def trained() -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -82,3 +84,11 @@ def test_a_snapshot_that_could_not_be_copied_is_not_written(tmp_path: Path) -> N
         folder.drain()
     folder.close()
     assert storage.list("tasks") == []
+
+
+def test_the_two_files_of_a_checkpoint_are_timed_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "_save", lambda storage, key, value: time.sleep(0.6 if "/best-" in key else 0.2))
+    folder = CheckpointFolder(Storage(tmp_path), "tasks/one", 1)
+    folder.save({"best_key": ""}, Best(1, 0.5, {}, {}, {}), lambda: None, lambda: None)
+    folder.drain()
+    assert 0.2 <= folder.state_seconds < 0.6 <= folder.best_seconds

@@ -111,11 +111,39 @@ def test_the_average_follows_and_steps_aside() -> None:
 
 def test_time_left_from_steps_and_evaluations() -> None:
     pace = Pace()
-    assert pace.seconds_left(images=100, evaluations=1, validation_images=10) is None
+    assert pace.seconds_left(images=100, evaluations=1, epoch_images=50, validation_images=10) is None
     for _ in range(3):
         pace.stepped(50.0, 10)  # cold steps do not count
     for _ in range(20):
         pace.stepped(1.0, 10)
     assert pace.images_per_second == pytest.approx(10)
     pace.evaluated(5.0)
-    assert pace.seconds_left(images=100, evaluations=2, validation_images=10) == pytest.approx(20)
+    assert pace.seconds_left(images=100, evaluations=2, epoch_images=50, validation_images=10) == pytest.approx(20)
+
+
+@pytest.mark.parametrize(
+    ("state", "best", "left"),
+    [
+        (4.0, 0.0, 20 + 4),  # done before the epoch ends: only the last one is waited for
+        (30.0, 0.0, 3 * 30),  # three checkpoints, one after another
+        (20.0, 20.0, 3 * 30),  # half of the epochs to come are thought to be the best
+    ],
+)
+def test_time_left_counts_what_is_waited_for_checkpoints(state: float, best: float, left: float) -> None:
+    pace = Pace()
+    for _ in range(4):
+        pace.stepped(1.0, 10)
+    pace.evaluated(5.0)
+    pace.written(state, best)
+    assert pace.seconds_left(images=100, evaluations=2, epoch_images=50, validation_images=10) == pytest.approx(left)
+
+
+def test_time_left_by_the_first_steps_where_an_epoch_has_but_one() -> None:
+    pace = Pace()
+    pace.stepped(50.0, 10)
+    assert pace.seconds_left(images=20, evaluations=2, epoch_images=10, validation_images=10) is None, "within the first epoch they mislead"
+    pace.evaluated(5.0)
+    pace.stepped(1.0, 10)
+    pace.evaluated(0.5)
+    assert pace.seconds_left(images=20, evaluations=2, epoch_images=10, validation_images=10) == pytest.approx(3)
+    assert pace.images_per_second == pytest.approx(10)

@@ -19,7 +19,7 @@ from small_networks import INSTANCES, REGIONS
 from core.db.tables import Dataset
 from core.zoo import estimates
 from core.zoo.facts import DeviceFacts
-from worker.engine import loop, telling, training
+from worker.engine import checkpoint, loop, telling, training
 from worker.engine.checkpoint import CheckpointFolder, Copies, newest
 from worker.engine.device import Device, choose_device
 from worker.engine.entries import Kept
@@ -521,6 +521,25 @@ def test_progress_tells_how_far_and_how_long(bench: Any) -> None:
     assert link.events[0].epoch == 1 and link.events[0].step == 1 and link.events[0].epochs == 4
     fractions = [event.fraction for event in link.events]
     assert fractions == sorted(fractions) and fractions[-1] <= 1
+
+
+def test_time_left_is_right_where_storage_is_slow_and_an_epoch_has_one_step(
+    bench: Any, recording_link: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = checkpoint._save
+
+    def slowly(storage: Any, key: str, value: dict[str, Any]) -> None:
+        real(storage, key, value)
+        time.sleep(1.0 if "/state-" in key else 0)
+
+    monkeypatch.setattr(checkpoint, "_save", slowly)
+    link, told = recording_link(), {}
+    monkeypatch.setattr(
+        link, "epoch_ended", lambda number, *_, event, **__: told.setdefault(number, (time.monotonic(), event.seconds_left))
+    )
+    bench.train(bench.job(bench.stripes(per_class=8), epochs=4, early_stop=False), link)
+    at, left = told[2]
+    assert left == pytest.approx(told[4][0] - at, rel=0.3)
 
 
 @pytest.mark.parametrize("kind", ["classes", "regions", "instances"])
