@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from worker.engine.source import Batch, Reader
 from worker.engine.state import pack
 from worker.engine.team import TeammateOutOfMemoryError
 from worker.engine.telling import aged, progress_event, tell, tell_epoch
-from worker.engine.watch import exploding, of_epoch, of_model
+from worker.engine.watch import Unlearnt, exploding, of_epoch, of_model
 from worker.link import Ask
 from worker.objectives.objective import Evaluation, StepOutcome
 
@@ -156,6 +156,8 @@ def update(run: Run, told: torch.Tensor) -> StepOutcome:
     if run.average is not None:
         run.average.update()
     loss, plain_loss, correct = run.team.summed(told).unbind()
+    if run.state.epoch == 0 and run.state.step == 0:
+        run.state.first_loss = plain_loss
     return StepOutcome(loss, plain_loss, correct)
 
 
@@ -247,7 +249,9 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
         numbers["train_accuracy"] = right / state.images
     state.seconds += numbers["seconds"]
     event = progress_event(run, loss=numbers["train_loss"], learning_rate=last_rate, step=run.steps, epoch=state.epoch, judged=evaluation)
-    noticed = exploding(state.history, numbers["train_loss"], plan.learning_rate)
+    unlearnt = Unlearnt.of(run.objective.chance_loss, None if state.first_loss is None else float(state.first_loss))
+    state.unlearnt = astuple(unlearnt)
+    noticed = exploding(state.history, numbers["train_loss"], plan.learning_rate, unlearnt)
     state.history.append({**numbers, "metrics": dict(evaluation.metrics), "is_best": is_best, "event": event.payload()})
     state.begin_epoch(run.device.torch)
     if not state.over and 2 * state.epoch >= plan.epochs:  # before, a class that is never predicted may only be late

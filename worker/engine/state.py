@@ -1,12 +1,13 @@
 """Where a training stands: one object, and how it goes into a checkpoint and comes back."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from worker.engine.average import WeightAverage
+from worker.engine.watch import Unlearnt
 
 
 @dataclass
@@ -26,6 +27,7 @@ class State:
     correct_sum: Tensor = field(
         default_factory=lambda: torch.zeros(())
     )  # of the shares that were right; NaN where the objective tells none
+    first_loss: Tensor | None = None  # of the training's first step, without label smoothing
     images: int = 0
     train_seconds: float = 0.0  # of the epoch in work
     seconds: float = 0.0  # of all finished epochs, validation included
@@ -41,6 +43,7 @@ class State:
     epochs_since_lowest: int = 0  # of either, or since the score last rose
     remarked: list[str] = field(default_factory=list)  # codes of the remarks that were already told
     remarked_of_epoch: dict[str, int] = field(default_factory=dict)  # those on a judged epoch, and on which
+    unlearnt: tuple[float, float] = astuple(Unlearnt())  # its fields
     copied: int = 0  # generation of the last copy from another member of a population that was made
     over: bool = False  # ran to its end, or stopped early
 

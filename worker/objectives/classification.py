@@ -1,5 +1,6 @@
 """Classification with one label an image, or several: softmax or sigmoid, cross-entropy, and the numbers people expect."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -58,6 +59,7 @@ class SingleLabel:
     ) -> None:
         self.classes = tuple(classes)
         self.score_name = single_label_score(plan)
+        self.chance_loss: float | None = math.log(max(1, len(classes)))
         self._smoothing = plan.label_smoothing
         self._labels = torch.tensor([int(record.value["label"]) for record in records])
         self._on_device = self._labels.to(device)
@@ -171,6 +173,7 @@ class MultiLabel:
     """
 
     score_name = "map"
+    chance_loss: float | None = math.log(2)
     padding = "reflection"
     targets: Entries | None = None
 

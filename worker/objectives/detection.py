@@ -44,6 +44,7 @@ class Detection:
 
     score_name = "ap"
     baseline: float | None = None  # nothing that could always be said hits a place
+    chance_loss: float | None = None  # each network has losses of its own
     padding = "zeros"  # a mirrored edge would show objects that nobody has marked
 
     def __init__(self, records: Sequence[Record], classes: Sequence[str], device: torch.device, *, instances: bool) -> None:

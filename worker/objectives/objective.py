@@ -63,6 +63,9 @@ class Objective(Protocol):
     targets: Entries | None
     score_name: str
     baseline: float | None  # the score of always saying the most frequent thing, where that makes sense
+    chance_loss: (
+        float | None
+    )  # about the plain loss of guessing, and thus of a network that has learnt nothing; None where that is not known
     padding: str  # what augmentation shows beyond an image's edge, as torch's grid_sample names it
 
     def training_step(

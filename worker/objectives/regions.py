@@ -11,6 +11,7 @@ Dice = 2 TP / (2 TP + FP + FN), IoU = TP / (TP + FP + FN), as torchmetrics' Dice
 """
 
 import heapq
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -82,6 +83,8 @@ class RegionMasks:
         self._cores = ThreadPoolExecutor(usable_cores(), thread_name_prefix="draw")
         self.exclusive = self._maps.exclusive if exclusive is None else exclusive
         self.targets: Entries | None = None
+        # All that there is to choose among is as likely, and overlaps nothing.
+        self.chance_loss: float | None = math.log(len(classes) + 1 if self.exclusive else 2) + 1
 
     def keep_masks(self, size: int) -> None:
         """Have the masks at a network's input of `size` px travel with the images, which training needs. Raises what `RegionMaps` raises."""

@@ -23,6 +23,7 @@ from core.vocabulary import TaskType
 from worker.engine.checkpoint import Best, newest
 from worker.engine.data import decode
 from worker.engine.training import read_records
+from worker.engine.watch import Unlearnt
 from worker.link import TrainingJob, TrainingResult
 from worker.objectives.classification import single_label_score
 from worker.reports import pictures
@@ -64,7 +65,13 @@ def write_model(
     records, fingerprint = read_records(job, database)
     score_name = score_name_of(job)
     baseline = best.metrics.get(f"baseline_{score_name}") if result.baseline is None else result.baseline
-    reading = read_curves(history, score_name=SCORE_TITLES[score_name].lower(), baseline=baseline, planned_epochs=job.plan.epochs)
+    reading = read_curves(
+        history,
+        score_name=SCORE_TITLES[score_name].lower(),
+        baseline=baseline,
+        planned_epochs=job.plan.epochs,
+        unlearnt=Unlearnt(*saved.state["state"].get("unlearnt", ())),
+    )
     reading = mindful(reading, len(best.details["rows"]))
     drawn = {
         "curves": pictures.curves(

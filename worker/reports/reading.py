@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from worker.engine.watch import exploding
+from worker.engine.watch import Unlearnt, exploding
 
 # This project's own: below it one image is worth five points of accuracy.
 FEW = 20
+_UNKNOWN = Unlearnt()
 
 
 @dataclass(frozen=True)
@@ -19,25 +20,52 @@ class Reading:
     text: str
 
 
-def read_curves(history: Sequence[dict[str, Any]], *, score_name: str, baseline: float | None, planned_epochs: int) -> Reading:
+def read_curves(
+    history: Sequence[dict[str, Any]],
+    *,
+    score_name: str,
+    baseline: float | None,
+    planned_epochs: int,
+    unlearnt: Unlearnt = _UNKNOWN,
+) -> Reading:
     """Read the curves of a training.
 
-    `history` holds per epoch train_loss, val_loss and score. The thresholds are this project's own: a validation loss counts as risen when
+    `history` holds per epoch train_loss, val_loss and score; `unlearnt` is what the training began from. The thresholds are this project's
+    own: a loss that has exploded counts as come down where a tenth and more of the unlearnt one is learnt; a validation loss as risen when
     it ends a quarter above its lowest while the training loss went on falling; as jumping when most epochs change direction by more than a
     fifth of its level, and by more than a twentieth of where it began; as still falling when the last two epochs took more than a fifth.
     """
+    training = [float(point["train_loss"]) for point in history]
+    exploded = any(exploding(history[:number], loss, 0, unlearnt) for number, loss in enumerate(training))
+    if exploded and not _came_down(history, baseline, unlearnt):
+        return Reading(
+            "exploding",
+            "The loss explodes instead of falling: the learning rate is much too high. Try a tenth of it.",
+        )
+    reading = _read_calm(history, score_name=score_name, baseline=baseline, planned_epochs=planned_epochs)
+    if exploded and max(training) >= unlearnt.limit:
+        return replace(reading, text=f"The loss exploded before it fell: a lower learning rate would likely do better. {reading.text}")
+    return reading
+
+
+def _came_down(history: Sequence[dict[str, Any]], baseline: float | None, unlearnt: Unlearnt) -> bool:
+    """Whether something was learnt all the same once the loss had exploded."""
+    first, last = history[0], history[-1]
+    if last["train_loss"] > first["train_loss"] or last["val_loss"] > first["val_loss"]:
+        return False
+    # What is left of an explosion falls back to guessing, whose score is now and then above the baseline.
+    learnt = unlearnt.loss == 0 or last["train_loss"] < 0.9 * unlearnt.loss
+    return learnt and max(float(point["score"]) for point in history) > (baseline or 0)
+
+
+def _read_calm(history: Sequence[dict[str, Any]], *, score_name: str, baseline: float | None, planned_epochs: int) -> Reading:
+    """What the curves say where the loss has not exploded, or has come down again."""
     scores = [float(point["score"]) for point in history]
     validation = [float(point["val_loss"]) for point in history]
     training = [float(point["train_loss"]) for point in history]
     if not scores:
         return Reading("too-short", "No epoch was finished: there is nothing to read yet.")
     best = max(scores)
-    risen = max(validation[-1] / max(validation[0], 1e-9), training[-1] / max(training[0], 1e-9))
-    if any(exploding(history[:number], loss, 0) for number, loss in enumerate(training)) and (risen > 1 or best <= (baseline or 0)):
-        return Reading(
-            "exploding",
-            "The loss explodes instead of falling: the learning rate is much too high. Try a tenth of it.",
-        )
     if best <= 0 or (baseline is not None and best < baseline - 0.02):
         worse = (
             "Nothing was found rightly in any epoch"
@@ -49,7 +77,8 @@ def read_curves(history: Sequence[dict[str, Any]], *, score_name: str, baseline:
             f"{worse}: look whether the labels are right and whether there are validation images enough to judge by; else train longer, "
             "or choose another network.",
         )
-    if baseline is not None and best <= baseline + 0.02 * (1 - baseline) and baseline < 0.98:
+    # Of many classes the commonest is next to nothing: there a score of a few times its share has been learnt.
+    if baseline is not None and best <= baseline + min(0.02 * (1 - baseline), 2 * baseline) and baseline < 0.98:
         if len(training) > 1 and training[-1] < 0.7 * training[0]:
             return Reading(
                 "overfitting",

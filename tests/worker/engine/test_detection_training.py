@@ -61,6 +61,15 @@ def test_a_detector_learns_and_leaves_a_model_that_can_be_tried(bench: Any, kind
         assert ("mask" in one) == (kind == "instances")
 
 
+def test_a_detector_that_explodes_within_its_first_epoch_is_noticed(bench: Any, recording_link: Any) -> None:
+    """By its first step's loss, also where it was paused after that."""
+    job = job_of(bench, bench.squares(), epochs=1, batch_size=2, learning_rate=0.1)
+    bench.train(job, recording_link(lambda link: Ask.PAUSE if link.events else Ask.GO_ON))
+    _, link = bench.train(replace(job, generation=2))
+    assert "The loss explodes" in link.notices[0] and "in epoch 1" in link.notices[0]
+    assert float(link.notices[0].rpartition("about ")[2].rstrip(".")) < 5, "of the first step"
+
+
 def test_a_backbone_learns_by_its_share_of_the_rate_and_the_heads_by_all_of_it(bench: Any) -> None:
     dataset, moved = bench.squares(), {}
     for factor in (1.0, 1e-4):

@@ -298,6 +298,15 @@ def test_a_loss_that_is_not_finite_ends_with_a_remedy(bench: Any) -> None:
         assert all(bool(torch.isfinite(tensor).all()) for tensor in saved.state["network"].values())
 
 
+def test_a_loss_that_explodes_in_the_first_epoch_is_said_before_all_else(bench: Any) -> None:
+    plan = {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 1.0, "learning_rate_schedule": "constant", "batch_size": 4}
+    job = bench.job(bench.stripes(), epochs=1, **plan)
+    result, link = bench.train(job)
+    assert link.notices[0].startswith("The loss explodes") and "in epoch 1" in link.notices[0]
+    write_model(job, result, "models/m", database=bench.database, storage=bench.storage, settings=bench.settings)
+    assert json.loads(bench.storage.read("models/m/model_card.json"))["reading"]["verdict"] == "exploding"
+
+
 def _train_until_diverged(bench: Any, job: Any) -> None:
     real = loop.learning_rate_factor
     try:

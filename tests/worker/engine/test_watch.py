@@ -1,8 +1,12 @@
 """What is noticed while a training runs."""
 
+import math
+
 import pytest
 
-from worker.engine.watch import exploding
+from worker.engine.watch import Unlearnt, exploding
+
+UNKNOWN = Unlearnt.of(None, None)
 
 
 def losses(*values: float) -> list[dict[str, float]]:
@@ -11,14 +15,46 @@ def losses(*values: float) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("before", [(), (2.0,), (2.0, 1.0, 0.5), (0.0,)])
 def test_a_loss_that_wavers_is_no_explosion(before: tuple[float, ...]) -> None:
-    assert exploding(losses(*before), 1.4, 0.1) == {}
+    assert exploding(losses(*before), 1.4, 0.1, Unlearnt.of(math.log(2), None)) == {}
 
 
 def test_a_low_loss_that_wavers_is_no_explosion() -> None:
     """As an ordinary training on three images a class told."""
-    assert exploding(losses(1.2, 0.5, 0.2, 0.13), 0.464, 0.002) == {}
+    assert exploding(losses(1.2, 0.5, 0.2, 0.13), 0.464, 0.002, Unlearnt.of(math.log(2), None)) == {}
 
 
 def test_an_exploding_loss_is_said_with_its_remedy() -> None:
-    what, remedy = exploding(losses(2.0, 0.5, 0.7), 40.0, 0.1)["exploding"]
+    what, remedy = exploding(losses(2.0, 0.5, 0.7), 40.0, 0.1, UNKNOWN)["exploding"]
     assert "40 in epoch 4" in what and "0.5 before" in what and "0.01" in remedy
+
+
+@pytest.mark.parametrize(
+    ("chance", "first", "loss"),
+    [
+        (math.log(4), 1.46, 5.07),  # lite0, SGD, learning rate 0.3
+        (math.log(40), 3.65, 8.24),
+        (None, 2.31, 1857.6),  # Faster R-CNN, learning rate 0.1
+    ],
+)
+def test_a_first_epoch_that_explodes_is_said(chance: float | None, first: float, loss: float) -> None:
+    what, remedy = exploding([], loss, 0.3, Unlearnt.of(chance, first))["exploding"]
+    assert f"{loss:.3g} in epoch 1" in what and f"about {chance or first:.3g}" in what and "0.03" in remedy
+    assert exploding(losses(2 * loss), loss, 0.3, Unlearnt.of(chance, first)), "and so is a later one that is below it"
+
+
+@pytest.mark.parametrize(
+    ("chance", "first", "loss"),
+    [
+        (math.log(4), 1.46, 1.59),
+        (math.log(2), 0.69, 2.0),  # one batch of six images, made with new weights
+        (math.log(2), 0.1, 0.7),  # several labels, from a finished model
+        (math.log(1000), 6.9, 7.3),
+        (0.0, 0.0, 0.0),  # one class
+        (None, 2.31, 3.72),  # Faster R-CNN, learning rate 0.01: it came down
+        (None, 45.0, 48.0),  # a detector whose loss is the sum over its layers
+        (None, 0.0, 0.5),
+        (None, None, 900.0),  # a checkpoint of a version before
+    ],
+)
+def test_a_bad_first_epoch_is_no_explosion(chance: float | None, first: float | None, loss: float) -> None:
+    assert exploding([], loss, 0.1, Unlearnt.of(chance, first)) == {}

@@ -71,6 +71,12 @@ def test_a_class_never_said_is_remarked() -> None:
     assert "“c1”" in judged.remarks["never-predicted"][0]
 
 
+def test_what_guessing_loses() -> None:
+    several = MultiLabel(records([[0], [1]], "labels"), [0, 1], ["a", "b", "c"], TrainingPlan(), torch.device("cpu"))
+    for objective in (single([0, 1], 3), several):
+        assert evaluated(objective, [[0.0] * 3] * 2).loss == pytest.approx(objective.chance_loss)
+
+
 def test_one_class() -> None:
     judged = evaluated(single([0, 0], 1), [[0.3], [0.1]])
     assert judged.score == 1 and judged.loss == 0 and "auroc" not in judged.metrics

@@ -314,6 +314,14 @@ def test_the_loss_is_cross_entropy_and_soft_dice_of_what_counts(exclusive: bool)
     assert float(region_loss(logits, wanted, judged, exclusive=exclusive)) == pytest.approx(float(expected), abs=1e-9)
 
 
+@pytest.mark.parametrize("overlap", [0, 8])
+def test_guessing_loses_no_more_than_is_said(settings: Settings, overlap: int) -> None:
+    made = objective(settings, [record(0, {0: block(0, 0, 16, 16), 1: block(16 - overlap, 0, 32, 16)})])
+    assert made.exclusive == (overlap == 0) and made.chance_loss is not None
+    loss = made.evaluation_step(Says(torch.zeros(1, 2, 64, 64)), torch.empty(0), targets_of(made, np.array([0])), np.array([0])).loss
+    assert made.chance_loss - 0.5 < float(loss) < made.chance_loss
+
+
 @pytest.mark.parametrize(("exclusive", "most"), [(True, 2.7), (False, 3.7)])
 def test_the_loss_of_many_classes_keeps_little(exclusive: bool, most: float) -> None:
     """For the backward pass, in sizes of the logits; what plain cross-entropy keeps is one."""

@@ -1,6 +1,7 @@
 """Pictures from the smallest to the largest case; heat maps and readings that say what is there."""
 
 import io
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from core import figures
+from worker.engine.watch import Unlearnt
 from worker.reports import pictures
 from worker.reports.activation import activation_maps
 from worker.reports.batch import curves as batch_curves
@@ -140,6 +142,35 @@ def test_the_reading_of_curves(verdict: str, train: list[float], val: list[float
         history(train_loss=train, val_loss=val, score=score), score_name="accuracy", baseline=0.5, planned_epochs=len(train)
     )
     assert reading.verdict == verdict and reading.text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "train", "val", "score"),
+    [
+        ("exploding", [23.3, 19, 8.4, 2.5, 1.75], [927, 572, 55, 2.8, 3.05], [0.25, 0.25, 0.275, 0.22, 0.25]),
+        ("exploding", [23.3, 1.6, 1.45, 1.40, 1.39], [927, 1.45, 1.42, 1.39, 1.39], [0.25, 0.25, 0.25, 0.25, 0.25]),
+        ("exploding", [8.0, 0.9, 0.3, 0.1, 0.05], [9, 8, 7, 6, 5.5], [0.25, 0.25, 0.25, 0.25, 0.25]),
+        ("exploding", [15.3], [586], [0.27]),
+        ("fine", [5.1, 0.5, 0.3, 0.2, 0.18], [5, 0.5, 0.35, 0.3, 0.29], [0.4, 0.8, 0.9, 0.91, 0.91]),
+    ],
+)
+def test_an_explosion_in_the_first_epoch_is_read_before_all_else(
+    verdict: str, train: list[float], val: list[float], score: list[float]
+) -> None:
+    reading = read_curves(
+        history(train_loss=train, val_loss=val, score=score),
+        score_name="accuracy",
+        baseline=0.25,
+        planned_epochs=len(train),
+        unlearnt=Unlearnt.of(math.log(4), None),
+    )
+    assert reading.verdict == verdict and reading.text.startswith("The loss explode"), "said, too, where it has come down"
+
+
+@pytest.mark.parametrize(("baseline", "score", "learnt"), [(0.001, 0.02, True), (0.001, 0.0025, False), (0.5, 0.505, False)])
+def test_little_is_much_of_many_classes(baseline: float, score: float, learnt: bool) -> None:
+    numbers = history(train_loss=[6.9, 6.7, 6.5], val_loss=[6.9, 6.8, 6.6], score=[baseline, score / 2, score])
+    assert (read_curves(numbers, score_name="accuracy", baseline=baseline, planned_epochs=3).verdict != "not-learning") == learnt
 
 
 def test_a_training_below_its_baseline_did_not_go_well() -> None:
