@@ -22,7 +22,7 @@ from worker.engine.source import Batch, Reader
 from worker.engine.state import pack
 from worker.engine.team import TeammateOutOfMemoryError
 from worker.engine.telling import aged, progress_event, tell, tell_epoch
-from worker.engine.watch import Unlearnt, exploding, of_epoch, of_model
+from worker.engine.watch import FIRST_STEPS, Unlearnt, exploding, of_epoch, of_model, with_one_more
 from worker.link import Ask
 from worker.objectives.objective import Evaluation, StepOutcome
 
@@ -156,8 +156,8 @@ def update(run: Run, told: torch.Tensor) -> StepOutcome:
     if run.average is not None:
         run.average.update()
     loss, plain_loss, correct = run.team.summed(told).unbind()
-    if run.state.epoch == 0 and run.state.step == 0:
-        run.state.first_loss = plain_loss
+    if run.state.epoch == 0 and run.state.step < FIRST_STEPS:
+        run.state.first_losses = with_one_more(run.state.first_losses, plain_loss)
     return StepOutcome(loss, plain_loss, correct)
 
 
@@ -249,7 +249,7 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
         numbers["train_accuracy"] = right / state.images
     state.seconds += numbers["seconds"]
     event = progress_event(run, loss=numbers["train_loss"], learning_rate=last_rate, step=run.steps, epoch=state.epoch, judged=evaluation)
-    unlearnt = Unlearnt.of(run.objective.chance_loss, None if state.first_loss is None else float(state.first_loss))
+    unlearnt = Unlearnt.of(run.objective.chance_loss, None if state.first_losses is None else float(state.first_losses[1]))
     state.unlearnt = astuple(unlearnt)
     noticed = exploding(state.history, numbers["train_loss"], plan.learning_rate, unlearnt)
     state.history.append({**numbers, "metrics": dict(evaluation.metrics), "is_best": is_best, "event": event.payload()})

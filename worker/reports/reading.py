@@ -10,6 +10,7 @@ from worker.engine.watch import Unlearnt, exploding
 # This project's own: below it one image is worth five points of accuracy.
 FEW = 20
 _UNKNOWN = Unlearnt()
+_LOW = 0.5  # a score that nobody would call good without having looked
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ def read_curves(
 
     `history` holds per epoch train_loss, val_loss and score; `unlearnt` is what the training began from. The thresholds are this project's
     own: a loss that has exploded counts as come down where a tenth and more of the unlearnt one is learnt; a validation loss as risen when
-    it ends a quarter above its lowest while the training loss went on falling; as jumping when most epochs change direction by more than a
+    it ends a twentieth of where it began above its lowest while the score fell, or a quarter of its lowest while the training loss went on
+    falling; as hardly fallen where it lost less than a tenth; as jumping when most epochs change direction by more than a
     fifth of its level, and by more than a twentieth of where it began; as still falling when the last two epochs took more than a fifth.
     """
     training = [float(point["train_loss"]) for point in history]
@@ -42,7 +44,7 @@ def read_curves(
             "exploding",
             "The loss explodes instead of falling: the learning rate is much too high. Try a tenth of it.",
         )
-    reading = _read_calm(history, score_name=score_name, baseline=baseline, planned_epochs=planned_epochs)
+    reading = _read_calm(history, score_name=score_name, baseline=baseline, planned_epochs=planned_epochs, unlearnt=unlearnt)
     if exploded and max(training) >= unlearnt.limit:
         return replace(reading, text=f"The loss exploded before it fell: a lower learning rate would likely do better. {reading.text}")
     return reading
@@ -58,7 +60,9 @@ def _came_down(history: Sequence[dict[str, Any]], baseline: float | None, unlear
     return learnt and max(float(point["score"]) for point in history) > (baseline or 0)
 
 
-def _read_calm(history: Sequence[dict[str, Any]], *, score_name: str, baseline: float | None, planned_epochs: int) -> Reading:
+def _read_calm(
+    history: Sequence[dict[str, Any]], *, score_name: str, baseline: float | None, planned_epochs: int, unlearnt: Unlearnt
+) -> Reading:
     """What the curves say where the loss has not exploded, or has come down again."""
     scores = [float(point["score"]) for point in history]
     validation = [float(point["val_loss"]) for point in history]
@@ -96,22 +100,41 @@ def _read_calm(history: Sequence[dict[str, Any]], *, score_name: str, baseline: 
             "The loss jumps up and down from epoch to epoch: the learning rate is likely too high. Try a third of it.",
         )
     lowest = min(range(len(validation)), key=validation.__getitem__)
-    if validation[-1] > 1.25 * validation[lowest] and training[-1] < 0.8 * training[lowest]:
+    score = score_name.replace("_", " ")
+    risen = validation[-1] - validation[lowest] > 0.05 * validation[0]  # a loss near nothing may double
+    if risen and validation[-1] > 1.25 * validation[lowest] and training[-1] < 0.8 * training[lowest]:
         return Reading(
             "overfitting",
             f"Since epoch {lowest + 1} the validation loss rises while the training loss falls: the network begins to learn the training images by heart. "
             "The best epoch was kept; more images or stronger augmentation would help.",
         )
-    recent = history[-3:]
-    gain = recent[-1]["score"] - recent[0]["score"]
-    whole = len(history) >= planned_epochs and validation[-1] <= validation[lowest] * 1.001
-    if whole and gain > 0.02 and recent[-1]["score"] >= best:
+    if risen and scores[-1] < best:
         return Reading(
-            "unfinished", f"The {score_name.replace('_', ' ')} was still rising at the end: more epochs would likely bring more."
+            "overfitting",
+            f"The validation loss rises since epoch {lowest + 1}, and the {score} falls: what is learnt does not hold for other images. The best "
+            "epoch was kept; a lower learning rate or more images would likely help, and a look whether the validation images are like the others.",
         )
-    if whole and best < 0.99 and (validation[-1] < 0.8 * validation[-3] or validation[-1] > 0.9 * validation[0]):
-        state = "was still falling at the end" if validation[-1] < 0.8 * validation[-3] else "has hardly fallen yet"
-        return Reading("unfinished", f"The validation loss {state}: more epochs would likely bring more.")
+    whole = len(history) >= planned_epochs
+    gain = scores[-1] - scores[-3]
+    at_lowest = validation[-1] <= validation[lowest] * 1.001
+    if whole and at_lowest and gain > 0.02 and scores[-1] >= best:
+        return Reading("unfinished", f"The {score} was still rising at the end: more epochs would likely bring more.")
+    if whole and at_lowest and best < 0.99 and validation[-1] < 0.8 * validation[-3]:
+        return Reading("unfinished", "The validation loss was still falling at the end: more epochs would likely bring more.")
+    learnt_at_once = validation[0] < 0.5 * unlearnt.loss
+    if best < 0.99 and validation[lowest] > 0.9 * validation[0] and not learnt_at_once:
+        remedy = (
+            "more epochs would likely bring more"
+            if whole and at_lowest
+            else "a higher learning rate, other weights or more images may help"
+        )
+        return Reading("unfinished", f"The validation loss has hardly fallen: {remedy}.")
+    if best < _LOW:
+        return Reading(
+            "fine",
+            f"Both losses fall and settle, at a {score} of {100 * best:.1f} %. Where that is too little, look at the worst predictions and at their "
+            "labels; more images, a larger input size or another network help more than more epochs.",
+        )
     return Reading("fine", "Both losses fall and settle: the training went well.")
 
 

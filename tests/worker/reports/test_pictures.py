@@ -167,6 +167,22 @@ def test_an_explosion_in_the_first_epoch_is_read_before_all_else(
     assert reading.verdict == verdict and reading.text.startswith("The loss explode"), "said, too, where it has come down"
 
 
+@pytest.mark.parametrize(
+    ("train", "val", "score", "told"),
+    [
+        ([1.60, 1.55, 1.53, 1.52], [1.505, 1.554, 1.615, 1.676], [0.006, 0.0, 0.0, 0.0], "rises since epoch 1, and the dice falls"),
+        ([0.70, 0.69, 0.69, 0.69], [0.681, 0.692, 0.694, 0.691], [0.697, 0.66, 0.66, 0.659], "hardly fallen"),
+        ([1.12, 1.12, 1.12], [1.102, 1.072, 1.088], [0.4, 0.5, 0.5], "hardly fallen"),
+        ([3.0, 1.8, 1.2, 1.0, 0.9], [3.1, 2.0, 1.5, 1.3, 1.2], [0.01, 0.03, 0.06, 0.07, 0.072], "settle, at a dice of 7.2 %"),
+        ([0.5, 0.1, 0.01, 0.002, 0.001], [0.4, 0.05, 0.0017, 0.0020, 0.0028], [0.8, 0.98, 1.0, 1.0, 1.0], "went well"),
+    ],
+)
+def test_what_did_not_go_well_is_not_called_so(train: list[float], val: list[float], score: list[float], told: str) -> None:
+    """Nor a loss near nothing that doubles called overfitting. The numbers are those of a new user's trainings."""
+    numbers = history(train_loss=train, val_loss=val, score=score)
+    assert told in read_curves(numbers, score_name="dice", baseline=None, planned_epochs=len(train)).text
+
+
 @pytest.mark.parametrize(("baseline", "score", "learnt"), [(0.001, 0.02, True), (0.001, 0.0025, False), (0.5, 0.505, False)])
 def test_little_is_much_of_many_classes(baseline: float, score: float, learnt: bool) -> None:
     numbers = history(train_loss=[6.9, 6.7, 6.5], val_loss=[6.9, 6.8, 6.6], score=[baseline, score / 2, score])
