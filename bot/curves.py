@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from core.db.tables import Epoch, Job, Task
 from core.errors import StationmasterError
 from core.storage import Storage
+from core.tasks.epochs import best_epoch
 from core.tuning.standings import Standings
 from core.vocabulary import METRIC_NAMES
 from core.wizard.screens import Picture
@@ -32,13 +33,12 @@ def drawn_curves(job: Job, score_name: str, history: Sequence[dict[str, Any]]) -
     """Loss and score of `history`, a job's epochs from the first on, as PNG."""
     from core.figures import curves  # half a second to import: only whoever draws pays it
 
-    best = max(range(len(history)), key=lambda place: history[place]["score"]) + 1
     return curves(
         history,
         score_name=score_name,
         score_title=METRIC_NAMES.get(score_name, "Score"),
         baseline=job.metrics.get(f"baseline_{score_name}"),
-        best_epoch=best,
+        best_epoch=best_epoch(history),
         reading="",
     )
 

@@ -11,6 +11,7 @@ from core.db.tables import Epoch, Event, Job, Task
 from core.errors import InvalidInputError, NotFoundError
 from core.events import Noticed
 from core.storage import Storage
+from core.tasks.epochs import best_epoch
 from core.tasks.hyperparameters import TrainingPlan
 from core.tasks.listing import find_task
 from core.tuning.lineage import Family, family
@@ -63,7 +64,7 @@ def curves(office: Office, request: Request) -> Reply:
     if job.error:
         blocks.append(Text(f"{job.error} {job.error_remedy}".strip(), Tone.ERROR))
     if history:
-        best = max(range(len(history)), key=lambda place: history[place]["score"]) + 1
+        best = best_epoch(history)
         name, alt = f"job-{job.number}", f"Curves of job {job.number}"
         blocks.append(curves_picture(office.storage, task, job, found.score_name, history, name=name, alt=alt))
         blocks.append(Facts((("Best epoch", f"{best}, {percent(history[best - 1]['score'])}"),)))

@@ -15,6 +15,7 @@ from core.errors import NotFoundError
 from core.events import Noticed
 from core.names import SHOWN_NAMESAKES, refuse_namesakes
 from core.tasks.backlog import load_backlog
+from core.tasks.epochs import best_epoch
 from core.tasks.fairness import fair_order
 from core.tasks.states import State
 from core.tuning.lineage import descents
@@ -150,14 +151,18 @@ def tasks_json(session: Session, tasks: Sequence[Task]) -> list[dict[str, Any]]:
 
 
 def job_json(session: Session, task: Task, number: int) -> dict[str, Any]:
-    """One training job's facts, what was `noticed` of it and, under `epochs`, the points of its curves. Raises NotFoundError."""
+    """One training job's facts, what was `noticed` of it, its `best_epoch` so far and, under `epochs`, the points of its curves.
+
+    Raises NotFoundError.
+    """
     job = session.scalars(select(Job).where(Job.task_id == task.id, Job.number == number)).one_or_none()
     if job is None:
         count = session.scalar(select(func.count()).where(Job.task_id == task.id))
         raise NotFoundError(f"“{task.name}” has no training job {number}.", f"It has {count}, counted from 1.")
-    rows = session.scalars(select(Epoch).where(Epoch.job_id == job.id).order_by(Epoch.number))
+    rows = session.scalars(select(Epoch).where(Epoch.job_id == job.id).order_by(Epoch.number)).all()
     return _job_facts(job) | {
         "noticed": [notice["message"] for notice in _noticed(session, Event.job_id == job.id)],
+        "best_epoch": best_epoch([row.values for row in rows]) if rows else None,
         "epochs": [{"number": row.number, **row.values} for row in rows],
     }
 

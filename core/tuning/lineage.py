@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from core.db.tables import Epoch, Job, Lineage, Task
 from core.settings import Settings
+from core.tasks.epochs import best_epoch
 from core.tasks.journal import held_job
 from core.tasks.lifecycle import hand_back
 from core.tasks.states import State
@@ -130,17 +131,12 @@ def descents(session: Session, task_id: str) -> list[Descent]:
 def family(session: Session, task_id: str, best: int | None) -> Family:
     """A population's copies, and the line that leads to the best epoch of member `best`, where there is one already."""
     copies = tuple(descents(session, task_id))
-    rows = session.execute(
-        select(Epoch.number, Epoch.values)
-        .join(Job, Job.id == Epoch.job_id)
-        .where(Job.task_id == task_id, Job.number == best)
-        .order_by(Epoch.number)
+    rows = session.scalars(
+        select(Epoch.values).join(Job, Job.id == Epoch.job_id).where(Job.task_id == task_id, Job.number == best).order_by(Epoch.number)
     ).all()
     if best is None or not rows:
         return Family(copies)
-    # Of equal scores the lower loss is the better epoch, as in the engine.
-    epoch = max(rows, key=lambda row: (float(row.values["score"]), -float(row.values["val_loss"]))).number
-    return Family(copies, ancestry(copies, best, epoch))
+    return Family(copies, ancestry(copies, best, best_epoch(rows)))
 
 
 def _store(session: Session, task: Task, job: Job, copy: Copy, score: float | None, *, generation: int | None = None) -> None:

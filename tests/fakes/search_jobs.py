@@ -53,13 +53,13 @@ class Search:
             if claim.search == Tuning.POPULATION:
                 begin_slice(session, job.id, job.generation)
 
-    def epoch(self, number: int, score: float) -> None:
+    def epoch(self, number: int, score: float, loss: float | None = None) -> None:
         epoch = self.job(number).epoch + 1
         self.do(
             number,
             record_epoch,
             epoch,
-            {"train_loss": 1.2 - score, "val_loss": 1.3 - score, "score": score},
+            {"train_loss": 1.2 - score, "val_loss": 1.3 - score if loss is None else loss, "score": score},
             score=score,
             metrics={"accuracy": score},
             is_best=True,

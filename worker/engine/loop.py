@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from core.tasks.epochs import merit
 from worker.engine.augment import Drawn
 from worker.engine.checkpoint import Best
 from worker.engine.data import batches_of, epoch_order
@@ -217,7 +218,7 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
     closed = time.monotonic()
     run.pace.written(run.checkpoints.state_seconds, run.checkpoints.best_seconds)
     state.epoch += 1
-    is_best = (evaluation.score, -evaluation.loss) > (state.best_score, -state.best_loss)
+    is_best = merit(evaluation.score, evaluation.loss) > merit(state.best_score, state.best_loss)
     trained_loss = evaluation.loss if evaluation.trained_loss is None else evaluation.trained_loss
     gets_better = evaluation.loss < state.lowest_loss or trained_loss < state.lowest_trained_loss or evaluation.score > state.best_score
     state.epochs_since_lowest = 0 if gets_better else state.epochs_since_lowest + 1

@@ -109,7 +109,7 @@ def print_job(facts: dict[str, Any]) -> None:
         ("Epochs", f"{facts['epoch']} of {facts['planned_epochs']}"),
     ]
     if epochs:
-        best = max(epochs, key=lambda epoch: float(epoch["score"]))
+        best = epochs[facts["best_epoch"] - 1]
         rows.append(("Best epoch", f"{best['number']}, score {percent(best['score'])}"))
     rows += metric_rows(facts["metrics"])
     if facts["attempts"] > 1:

@@ -253,3 +253,16 @@ def test_show_lists_every_job_and_one_job_its_epochs(
     assert "It has 5, counted from 1" in run("show", "Pets", "--job", "6", rc=1).stderr
     with database.read() as session:
         assert session.scalars(select(Task.state)).one() == "running"
+
+
+def test_the_best_epoch_is_the_one_that_became_the_model(
+    run: Any, add_dataset: Any, database: Database, settings: Settings, ada: Actor
+) -> None:
+    """All have the same score: training keeps the one with the lowest loss."""
+    new = training_of(add_dataset("pets"), workspace=ada.workspace, person=ada.person, name="Pets", plans=())
+    grid = Search(database, settings, new, Tuning.GRID, 1)
+    grid.claim(1)
+    for loss in (2.0, 1.5, 1.2, 1.4):
+        grid.epoch(1, 0.0, loss)
+    assert "Best epoch 3, score 0.0 %" in " ".join(run("show", "Pets", "--job", "1").stdout.split())
+    assert json.loads(run("show", "Pets", "--job", "1", "--json").stdout)["best_epoch"] == 3
