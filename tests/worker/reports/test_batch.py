@@ -13,11 +13,13 @@ from finished_models import stripes_model
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
 from small_networks import BOXES, INSTANCES, REGIONS
+from sqlalchemy import select
 
 from bot.desk.desk import Desk
 from bot.messages import LEARNT_FROM
 from core.access import Actor, Place
 from core.datasets.records import Record
+from core.db.tables import AnnotationSet
 from core.errors import InvalidInputError
 from core.tasks.light import submit_light_job
 from core.vocabulary import AnnotationKind
@@ -170,6 +172,25 @@ def test_a_dataset_of_another_kind_is_refused(bench: Any) -> None:
     make_model(bench, bench.stripes(per_class=4), epochs=1)
     with pytest.raises(InvalidInputError, match="no such annotations"):
         report_of(bench, bench.squares(images=4))
+
+
+@pytest.mark.parametrize("kind", ["boxes", "regions", "multi-label"])
+def test_a_dataset_of_other_classes_is_refused(bench: Any, kind: str) -> None:
+    """Without a word its images would show nothing, and the model be right never."""
+    if kind == "multi-label":
+        dataset = bench.several_labels(images=8)
+        make_model(bench, dataset, epochs=1)
+    else:
+        dataset = bench.squares(images=4)
+        make_model(bench, dataset, kind=kind, spec=SPECS[kind], batch_size=4, epochs=1, image_size=64)
+    with bench.database.write() as session:
+        sets = session.scalars(select(AnnotationSet).where(AnnotationSet.dataset_id == dataset.id)).all()
+        known = next(list(one.classes) for one in sets if one.kind == kind)
+        for one in sets:
+            one.classes = ["nut", "bolt"]
+    with pytest.raises(InvalidInputError, match="shares no class") as caught:
+        report_of(bench, dataset)
+    assert f"it has nut, bolt; the model knows {', '.join(known)}." in caught.value.what and "to the letter" in caught.value.remedy
 
 
 # ---------------------------------------------------------------- numbers

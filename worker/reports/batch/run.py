@@ -18,7 +18,7 @@ from worker.reports.batch.objects import objects_report
 from worker.reports.batch.outputs import Progress
 from worker.reports.batch.regions import regions_report
 from worker.reports.batch.report import Report
-from worker.reports.batch.truth import choose_annotations, in_the_model_s_classes
+from worker.reports.batch.truth import choose_annotations, in_the_model_s_classes, require_shared_class
 from worker.reports.inference import LoadedModel, load_model
 
 
@@ -50,6 +50,7 @@ def batch_test(
         chosen = choose_annotations(dataset, annotation_set_id, model)
         records = load_records(session, dataset.id, chosen.id)
         kind, classes = AnnotationKind(chosen.kind), [str(name) for name in chosen.classes]
+    require_shared_class(dataset, classes, model)
     known, unknown = in_the_model_s_classes(records, kind, classes, model.classes)
     if not known:
         raise InvalidInputError(

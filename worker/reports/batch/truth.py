@@ -7,8 +7,11 @@ from core.datasets.listing import annotation_sets_for
 from core.datasets.records import Record
 from core.db.tables import AnnotationSet, Dataset
 from core.errors import InvalidInputError
+from core.names import first_of
 from core.vocabulary import AnnotationKind
 from worker.reports.inference import LoadedModel
+
+SHOWN_CLASSES = 10  # in a refusal
 
 
 def choose_annotations(dataset: Dataset, annotation_set_id: str, model: LoadedModel) -> AnnotationSet:
@@ -29,6 +32,20 @@ def choose_annotations(dataset: Dataset, annotation_set_id: str, model: LoadedMo
             f"It has {names}." if names else "Choose a dataset with the truth for this kind of model.",
         )
     return found
+
+
+def require_shared_class(dataset: Dataset, classes: Sequence[str], model: LoadedModel) -> None:
+    """Refuse a dataset of other `classes` only: its images would count as showing nothing, and every number would be nought.
+
+    Raises:
+        InvalidInputError: naming some classes of both.
+    """
+    if set(classes).isdisjoint(model.classes):
+        raise InvalidInputError(
+            f"“{dataset.name}” shares no class with “{model.card['name']}”: it has {first_of(classes, SHOWN_CLASSES)}; "
+            f"the model knows {first_of(model.classes, SHOWN_CLASSES)}.",
+            "Choose a dataset with classes of the model; their names must be the same, to the letter.",
+        )
 
 
 def in_the_model_s_classes(
