@@ -116,8 +116,8 @@ def _search_blocks(task: Task, search: Standings | None, *, started: bool = True
         blocks.append(Text(str(why), Tone.HINT))
     if not started and not search.ranked:
         return (*blocks, Text(f"{len(search.jobs)} training jobs: {task.search.get('tuning', task.tuning)}."))
-    left = f", about {duration(search.seconds_left)} left" if search.seconds_left else ""
-    blocks.append(ProgressBar(search.fraction, f"{search.fraction:.0%} of {len(search.jobs)} jobs · {search.counts}{left}"))
+    jobs = f"{search.fraction:.0%} of {len(search.jobs)} jobs · {search.counts}"
+    blocks.append(ProgressBar(search.fraction, jobs + left_text(search.seconds_left or None)))
     if search.ranked:
         blocks.append(leaderboard(search, LEADERS))
     if search.copies:
@@ -157,9 +157,7 @@ def _progress_text(job: JobStanding) -> str:
 def _running(standing: Standing) -> tuple[Block, ...]:
     progress = standing.progress
     if progress is None:
-        on = f" on {standing.device}" if standing.device else ""
-        return (Text(f"Training has started{on}; preparing the images."),)
-    left = f", about {duration(progress.seconds_left)} left" if progress.seconds_left is not None else ""
+        return (Text(f"Training has {started_text(standing.device)}."),)
     rows = [
         ("Loss", f"{progress.loss:.4f}"),
         ("Speed", f"{progress.images_per_second:,.0f} images/s"),
@@ -171,12 +169,25 @@ def _running(standing: Standing) -> tuple[Block, ...]:
             0, (f"Validation {in_sentence(METRIC_NAMES.get(progress.metric_name, progress.metric_name))}", percent(progress.metric) + best)
         )
     return (
-        ProgressBar(
-            progress.fraction, f"{progress.fraction:.0%} · epoch {min(progress.epoch, progress.epochs)} of {progress.epochs}{left}"
-        ),
+        ProgressBar(progress.fraction, progress_text(progress)),
         Facts(tuple(rows)),
         *((standing.curves,) if standing.curves is not None else ()),
     )
+
+
+def started_text(device: str) -> str:
+    """A training of which there is no progress to tell yet: `started on CPU; preparing the images`."""
+    return f"started{f' on {device}' if device else ''}; preparing the images"
+
+
+def progress_text(progress: Progress) -> str:
+    """How far a job is: `12% · epoch 3 of 20, about 4 min left`."""
+    return f"{progress.fraction:.0%} · epoch {min(progress.epoch, progress.epochs)} of {progress.epochs}{left_text(progress.seconds_left)}"
+
+
+def left_text(seconds: float | None) -> str:
+    """The end of a sentence on progress: `, about 4 min left`; empty until it can be told."""
+    return "" if seconds is None else f", about {duration(seconds)} left"
 
 
 def notice_message(task: Task, number: int, event: Noticed) -> Message:

@@ -28,7 +28,7 @@ from core.events import Failed, Finished, Noticed, Progress, Started, Stopped, f
 from core.process_identity import own_identity
 from core.storage import Storage
 from core.tasks.lease import acquire
-from core.tasks.listing import place_in_queue
+from core.tasks.listing import last_progress, place_in_queue
 from core.tasks.states import State
 from core.tuning.standings import standings
 from core.wizard.screens import Message
@@ -146,7 +146,7 @@ class Notifier:
                 elif isinstance(event, Started):
                     thread.device, thread.progress = event.device, None
             if thread.progress is None and task.state in (State.RUNNING, State.STOPPING):
-                thread.progress = _last_progress(session, task_id)
+                thread.progress = last_progress(session, Event.task_id == task_id)
             standing = self._standing(session, task, thread)
             model = session.get(Model, task.model_id) if task.model_id else None
         for number, event in events:
@@ -332,9 +332,3 @@ def _long_ended(finished_at: datetime | None) -> bool:
 def _log_refusal(error: ChatError, poster: Poster, whose: str) -> None:
     level = logging.DEBUG if isinstance(error, NotYetError) else logging.WARNING
     logger.log(level, "%s did not take a message of %s: %s", poster.face, whose, error)
-
-
-def _last_progress(session: Session, task_id: str) -> Progress | None:
-    row = session.scalar(select(Event).where(Event.task_id == task_id, Event.kind == Progress.kind).order_by(Event.number.desc()).limit(1))
-    event = from_row(row.kind, row.payload) if row is not None else None
-    return event if isinstance(event, Progress) else None

@@ -12,14 +12,16 @@ from sqlalchemy.orm import Session
 from core.clock import now
 from core.db.tables import Dataset, Epoch, Event, Job, Task
 from core.errors import NotFoundError
-from core.events import Noticed
+from core.events import Noticed, Progress, Started, from_row
 from core.names import SHOWN_NAMESAKES, refuse_namesakes
 from core.tasks.backlog import load_backlog
 from core.tasks.epochs import best_epoch
 from core.tasks.fairness import fair_order
+from core.tasks.journal import ACTIVE
 from core.tasks.states import State
 from core.tuning.lineage import descents
 from core.tuning.search import values_of
+from core.tuning.standings import standings
 
 Sort = Literal["created", "finished"]
 
@@ -116,12 +118,16 @@ def place_in_queue(session: Session, task: Task) -> int:
 
 
 def task_json(session: Session, task: Task, *, with_jobs: bool = False) -> dict[str, Any]:
-    """A task's facts, for scripts; `with_jobs` lists every training job under `job_list`, what was
-    `noticed` of them, each with its `job`'s number, and a population's copies under `lineage`."""
+    """A task's facts, for scripts.
+
+    `with_jobs` lists every training job under `job_list`, while it runs with its `progress`; tells the task's `seconds_left`; what was `noticed`
+    of the jobs, each with its `job`'s number; and a population's copies under `lineage`.
+    """
     facts = tasks_json(session, [task])[0]
     if with_jobs:
-        jobs = session.scalars(select(Job).where(Job.task_id == task.id).order_by(Job.number))
-        facts["job_list"] = [_job_facts(job) for job in jobs]
+        jobs = session.scalars(select(Job).where(Job.task_id == task.id).order_by(Job.number)).all()
+        facts["job_list"] = [_job_facts(session, job) for job in jobs]
+        facts["seconds_left"] = _seconds_left(session, task, facts["job_list"][0]["progress"])
         facts["noticed"] = _noticed(session, Event.task_id == task.id)
         facts["lineage"] = [asdict(copy) for copy in descents(session, task.id)]
     return facts
@@ -160,7 +166,7 @@ def job_json(session: Session, task: Task, number: int) -> dict[str, Any]:
         count = session.scalar(select(func.count()).where(Job.task_id == task.id))
         raise NotFoundError(f"“{task.name}” has no training job {number}.", f"It has {count}, counted from 1.")
     rows = session.scalars(select(Epoch).where(Epoch.job_id == job.id).order_by(Epoch.number)).all()
-    return _job_facts(job) | {
+    return _job_facts(session, job) | {
         "noticed": [notice["message"] for notice in _noticed(session, Event.job_id == job.id)],
         "best_epoch": best_epoch([row.values for row in rows]) if rows else None,
         "epochs": [{"number": row.number, **row.values} for row in rows],
@@ -176,7 +182,32 @@ def _noticed(session: Session, where: ColumnElement[bool]) -> list[dict[str, Any
     ]
 
 
-def _job_facts(job: Job) -> dict[str, Any]:
+def last_progress(session: Session, *where: ColumnElement[bool]) -> Progress | None:
+    """How far those were who last told, among the events `where`; None where none has told since a worker took the job."""
+    said = select(Event.kind, Event.payload).where(Event.kind.in_((Started.kind, Progress.kind)), *where)
+    row = session.execute(said.order_by(Event.number.desc()).limit(1)).one_or_none()
+    event = from_row(row.kind, row.payload) if row is not None else None
+    return event if isinstance(event, Progress) else None
+
+
+def _progress(session: Session, job: Job) -> dict[str, Any] | None:
+    """What was last told of a running job, as its thread shows it; None where it does not run, or prepares its images yet."""
+    if State(job.state) not in ACTIVE:
+        return None
+    told = last_progress(session, Event.task_id == job.task_id, Event.job_id == job.id)
+    return told.payload() if told is not None else None
+
+
+def _seconds_left(session: Session, task: Task, progress: dict[str, Any] | None) -> float | None:
+    """About how long a running task will still take, as its thread says; None until it can be told."""
+    if State(task.state) not in ACTIVE:
+        return None
+    if task.search.get("tuning"):
+        return standings(session, task).seconds_left
+    return progress["seconds_left"] if progress is not None else None
+
+
+def _job_facts(session: Session, job: Job) -> dict[str, Any]:
     return {
         "number": job.number,
         "id": job.id,
@@ -184,6 +215,7 @@ def _job_facts(job: Job) -> dict[str, Any]:
         "attempts": job.attempts,
         "epoch": job.epoch,
         "planned_epochs": job.plan.get("epochs"),
+        "progress": _progress(session, job),
         "ended_early": job.state == State.FINISHED and job.epoch < int(job.plan.get("epochs", 0)),
         **values_of(job.plan),
         "score": job.score,

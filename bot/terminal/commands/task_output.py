@@ -9,13 +9,16 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from bot.curves import drawn_curves
-from bot.messages import duration, metric_rows, percent
+from bot.messages import duration, left_text, metric_rows, percent, progress_text, started_text
 from bot.terminal.commands.output import print_facts, print_table, say
 from bot.terminal.commands.runtime import Runtime
 from core.db.tables import Epoch, Job, Task
 from core.errors import ConflictError, InvalidInputError, StationmasterError
+from core.events import Progress
 from core.models.listing import find_model
 from core.tasks.hyperparameters import FIELDS, TrainingPlan, value_text
+from core.tasks.journal import ACTIVE
+from core.tasks.states import State
 from core.tuning.lineage import family
 from core.tuning.search import TUNED, Search, fields_of
 from core.tuning.standings import standings
@@ -54,8 +57,9 @@ def print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
         ("Jobs", ", ".join(f"{number} {state}" for state, number in jobs.items() if number and state != "total")),
         *metric_rows(facts["metrics"]),
     ]
+    rows += _how_far(facts)
     if facts.get("seconds"):
-        rows.append(("Training took", duration(facts["seconds"])))
+        rows.append(("Training took" if facts["finished_at"] else "Training so far", duration(facts["seconds"])))
     if facts.get("model_id"):
         rows.append(("Model", facts["model_id"]))
         key = _model_key(runtime, facts["model_id"])
@@ -72,6 +76,20 @@ def print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
         _print_blocks(search_facts(TrainingPlan.model_validate(facts["job_list"][0]["plan"]), Search.from_json(facts["search"])))
     if len(facts.get("job_list", ())) > 1:
         _print_jobs(facts["job_list"], facts["lineage"])
+
+
+def _how_far(facts: dict[str, Any]) -> list[tuple[str, object]]:
+    """Of a running task how far it is, in the words of its thread."""
+    if State(facts["state"]) not in ACTIVE or "job_list" not in facts:
+        return []
+    jobs = facts["job_list"]
+    if len(jobs) == 1:
+        return [("Progress", _job_progress(jobs[0]))]
+    return [("Progress", f"{facts['epoch']} of {facts['planned_epochs']} epochs of all jobs{left_text(facts['seconds_left'])}")]
+
+
+def _job_progress(job: dict[str, Any]) -> str:
+    return progress_text(Progress(**job["progress"])) if job["progress"] else started_text(job["device"])
 
 
 def _print_jobs(jobs: list[dict[str, Any]], lineage: list[dict[str, Any]]) -> None:
@@ -108,6 +126,8 @@ def print_job(facts: dict[str, Any]) -> None:
         ("State", "finished, ended early" if facts["ended_early"] else facts["state"]),
         ("Epochs", f"{facts['epoch']} of {facts['planned_epochs']}"),
     ]
+    if State(facts["state"]) in ACTIVE:
+        rows.append(("Progress", _job_progress(facts)))
     if epochs:
         best = epochs[facts["best_epoch"] - 1]
         rows.append(("Best epoch", f"{best['number']}, score {percent(best['score'])}"))

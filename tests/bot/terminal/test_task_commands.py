@@ -17,10 +17,10 @@ from bot.terminal.commands.app import main
 from core.access import Actor
 from core.db.session import Database
 from core.db.tables import Job, Task
-from core.events import Noticed
+from core.events import Noticed, Progress
 from core.settings import Settings
 from core.tasks.journal import add_event
-from core.tasks.lifecycle import fail_job
+from core.tasks.lifecycle import claim_job, fail_job, hand_back, record_event
 from core.vocabulary import Tuning
 
 
@@ -266,3 +266,44 @@ def test_the_best_epoch_is_the_one_that_became_the_model(
         grid.epoch(1, 0.0, loss)
     assert "Best epoch 3, score 0.0 %" in " ".join(run("show", "Pets", "--job", "1").stdout.split())
     assert json.loads(run("show", "Pets", "--job", "1", "--json").stdout)["best_epoch"] == 3
+
+
+def test_of_a_running_task_it_is_shown_how_far_it_is(run: Any, add_dataset: Any, database: Database) -> None:
+    add_dataset("pets")
+    run(*create("--set", "epochs=20"))
+    with database.write() as session:
+        job = session.scalars(select(Job)).one()
+        claim_job(session, job.id, 1, worker="w", device="an old CPU")
+    words = ("show", "Pets")
+    assert "Progress started on an old CPU; preparing the images" in " ".join(run(*words).stdout.split())
+    facts = json.loads(run(*words, "--json").stdout)
+    assert (facts["seconds_left"], facts["job_list"][0]["progress"]) == (None, None)
+    with database.write() as session:
+        record_event(session, job.id, 1, Progress(3, 20, 1, 2, 0.125, 0.5, 0.1, 9.0, seconds_left=240.0), sequence=1)
+    for more in ((), ("--job", "1")):
+        assert "Progress 12% · epoch 3 of 20, about 4 min left" in " ".join(run(*words, *more).stdout.split())
+    whole = run(*words).stdout
+    assert "Training so far" in whole and "Training took" not in whole
+    facts = json.loads(run(*words, "--json").stdout)
+    told = facts["job_list"][0]["progress"]
+    assert (facts["seconds_left"], told["epoch"], told["epochs"], told["fraction"]) == (240.0, 3, 20, 0.125)
+    with database.write() as session:
+        hand_back(session, job.id, 1)
+        claim_job(session, job.id, 2, worker="w", device="another CPU")
+    assert "Progress started on another CPU" in " ".join(run(*words).stdout.split())
+    with database.write() as session:
+        fail_job(session, job.id, 2, "It diverged.", "Lower it.")
+    ended = run(*words).stdout
+    assert "Training took" in ended and "Progress" not in ended
+    assert json.loads(run(*words, "--job", "1", "--json").stdout)["progress"] is None
+
+
+def test_of_a_running_search_it_is_shown_how_far_all_jobs_are(
+    run: Any, add_dataset: Any, database: Database, settings: Settings, ada: Actor
+) -> None:
+    new = training_of(add_dataset("pets"), workspace=ada.workspace, person=ada.person, name="Pets", plans=())
+    population = Search(database, settings, new, Tuning.POPULATION, 2)
+    population.slice(1, 0.5)
+    population.claim(2)
+    assert "Progress 1 of 40 epochs of all jobs, about 39 s left" in " ".join(run("show", "Pets").stdout.split())
+    assert json.loads(run("show", "Pets", "--json").stdout)["seconds_left"] == 39
