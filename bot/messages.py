@@ -295,13 +295,14 @@ def lasted(task: Task) -> str:
     return f"It took {duration((end - task.started_at).total_seconds())}."
 
 
-def task_facts(task: Task, dataset_name: str) -> Facts:
-    """What a task is, in a few lines."""
+def task_facts(task: Task, dataset_name: str, source_model: str | None = None) -> Facts:
+    """What a task is, in a few lines; `source_model` is the name of the model that it retrains."""
     return Facts(
         (
             ("Task type", TaskType(task.task_type).title),
             ("Dataset", dataset_name),
             ("Network", f"{task.network}, pre-training {task.pretraining}"),
+            *((("Retrained from", source_model),) if source_model else ()),
             ("Tuning", task.tuning),
             ("Created", f"{task.created_at:%Y-%m-%d %H:%M} UTC by {task.created_by_name or task.created_by}"),
         )

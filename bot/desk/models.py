@@ -11,7 +11,7 @@ from core.db.tables import Model
 from core.errors import InvalidInputError
 from core.identifiers import new_id
 from core.models.exporting import ExportFormat
-from core.models.listing import delete_model, find_model, list_models, rename_model
+from core.models.listing import delete_model, find_model, list_models, names_of, rename_model
 from core.names import first_of
 from core.tasks.light import submit_light_job, wait_light_job
 from core.vocabulary import Flow, TaskType
@@ -41,9 +41,12 @@ def list_(office: Office, request: Request) -> Reply:
 def show(office: Office, request: Request) -> Reply:
     """One model."""
     model = _model(office, request)
+    with office.database.read() as session:
+        parent = names_of(session, [model.parent_id]).get(model.parent_id)
     rows = (
         ("Task type", TaskType(model.task_type).title),
         ("Network", f"{model.network}, pre-training {model.pretraining}"),
+        *((("Retrained from", parent),) if parent else ()),
         ("Classes", first_of(model.classes, 30)),
         ("Size", f"{model.bytes / 1e6:,.1f} MB"),
         *((("Lies at", str(office.storage.local_path(model.key) or model.key)),) if request.place.at_the_host else ()),

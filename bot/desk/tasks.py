@@ -107,7 +107,7 @@ def show(office: Office, request: Request) -> Reply:
         rows.append(("Device time", f"{facts['gpu_hours']:.2f} h on {', '.join(facts['devices']) or 'no device yet'}"))
     if len(found.jobs) > 1:
         rows.append((f"{len(found.jobs)} training jobs", found.counts))
-    blocks.append(Facts((*rows, *task_facts(task, dataset.name if dataset else "").rows)))
+    blocks.append(Facts((*rows, *task_facts(task, dataset.name if dataset else "", facts["source_model"]).rows)))
     if task.state == State.RUNNING and facts["planned_epochs"]:
         of = f" of {len(found.jobs)} jobs" if len(found.jobs) > 1 else ""
         blocks.append(ProgressBar(found.fraction, f"epoch {facts['epoch']} of {facts['planned_epochs']}{of}"))

@@ -1,7 +1,7 @@
 """Find, list, rename and delete models."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -14,6 +14,7 @@ from core.errors import ConflictError, NotFoundError
 from core.names import SHOWN_NAMESAKES, clean_name, first_of, refuse_namesakes
 from core.storage import Storage
 
+DELETED = "a deleted model"
 REPORT_FILE = "training_report.pdf"  # in the model's folder
 
 
@@ -119,13 +120,26 @@ def delete_model(session: Session, storage: Storage, actor: Actor, model: Model)
     storage.delete(model.key)
 
 
-def model_json(model: Model) -> dict[str, Any]:
-    """A model as commands print it."""
+def names_of(session: Session, ids: Iterable[str | None]) -> dict[str | None, str]:
+    """Names of models by their ids, such as of those that others were retrained from; what is gone is `a deleted model`."""
+    asked = {one for one in ids if one}
+    found = session.execute(select(Model.id, Model.name).where(Model.id.in_(asked))) if asked else ()
+    return dict.fromkeys(asked, DELETED) | {row.id: row.name for row in found}
+
+
+def models_json(session: Session, models: Sequence[Model]) -> list[dict[str, Any]]:
+    """Models as commands print them; `parent` is the name of the model that one was retrained from."""
+    parents = names_of(session, (model.parent_id for model in models))
+    return [_facts(model, parents.get(model.parent_id)) for model in models]
+
+
+def _facts(model: Model, parent: str | None) -> dict[str, Any]:
     return {
         "id": model.id,
         "name": model.name,
         "task_id": model.task_id,
         "parent_id": model.parent_id,
+        "parent": parent,
         "task_type": model.task_type,
         "network": model.network,
         "pretraining": model.pretraining,

@@ -13,6 +13,7 @@ from core.clock import now
 from core.db.tables import Dataset, Epoch, Event, Job, Task
 from core.errors import NotFoundError
 from core.events import Noticed, Progress, Started, from_row
+from core.models.listing import names_of
 from core.names import SHOWN_NAMESAKES, refuse_namesakes
 from core.tasks.backlog import load_backlog
 from core.tasks.epochs import best_epoch
@@ -153,7 +154,8 @@ def tasks_json(session: Session, tasks: Sequence[Task]) -> list[dict[str, Any]]:
         jobs[row.task_id].append(row)
     found = session.execute(select(Dataset.id, Dataset.name).where(Dataset.id.in_({task.dataset_id for task in tasks})))
     datasets = {row.id: row.name for row in found}
-    return [_facts(task, jobs[task.id], datasets.get(task.dataset_id, "")) for task in tasks]
+    sources = names_of(session, (task.source_model_id for task in tasks))
+    return [_facts(task, jobs[task.id], datasets.get(task.dataset_id, ""), sources.get(task.source_model_id)) for task in tasks]
 
 
 def job_json(session: Session, task: Task, number: int) -> dict[str, Any]:
@@ -230,7 +232,7 @@ def _job_facts(session: Session, job: Job) -> dict[str, Any]:
     }
 
 
-def _facts(task: Task, jobs: Sequence[Any], dataset: str) -> dict[str, Any]:
+def _facts(task: Task, jobs: Sequence[Any], dataset: str, source: str | None) -> dict[str, Any]:
     states = Counter(job.state for job in jobs)
     ended = State(task.state).ended
     metrics = task.metrics
@@ -263,6 +265,8 @@ def _facts(task: Task, jobs: Sequence[Any], dataset: str) -> dict[str, Any]:
         "annotation_set_id": task.annotation_set_id,
         "network": task.network,
         "pretraining": task.pretraining,
+        "source_model_id": task.source_model_id or None,
+        "source_model": source,
         "tuning": task.tuning,
         "hyperparameters": task.settings,
         "search": task.search,

@@ -1,7 +1,7 @@
 """`stationmaster model …`: the models that finished tasks left behind."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,7 +16,7 @@ from core.datasets.listing import find_dataset
 from core.db.tables import Model
 from core.errors import InvalidInputError, NotFoundError
 from core.models.exporting import ExportFormat
-from core.models.listing import card_of, delete_model, find_model, list_models, model_json, rename_model
+from core.models.listing import card_of, delete_model, find_model, list_models, models_json, rename_model
 from core.storage import Storage
 
 app = typer.Typer(help="Models: list, show, rename, delete, predict, test, export.", no_args_is_help=True)
@@ -35,8 +35,9 @@ def list_(
     runtime = Runtime.load(workspace)
     with runtime.database.read() as session:
         models, _ = list_models(session, runtime.workspace, search=search, limit=limit)
+        facts = models_json(session, models) if as_json else []
     if as_json:
-        print_json([model_json(model) for model in models])
+        print_json(facts)
         return
     rows = (
         (model.id, model.name, model.task_type, model.network, len(model.classes), f"{model.created_at:%Y-%m-%d %H:%M}") for model in models
@@ -52,12 +53,13 @@ def show(model: str, as_json: JsonOption = False, workspace: WorkspaceOption = "
     runtime = Runtime.load(workspace)
     with runtime.database.read() as session:
         found = find_model(session, runtime.workspace, model)
+        (facts,) = models_json(session, [found])
     files = runtime.storage.list(found.key)
     place = _place(runtime.storage, found)
     card = card_of(runtime.storage, found)
     if as_json:
         told = {name: card[name] for name in ("best_epoch", "reading", "per_class", "confusion", "thresholds") if name in card}
-        print_json(model_json(found) | told | {"place": place, "files": [key.removeprefix(f"{found.key}/") for key in files]})
+        print_json(facts | told | {"place": place, "files": [key.removeprefix(f"{found.key}/") for key in files]})
         return
     print_facts(
         [
@@ -65,6 +67,7 @@ def show(model: str, as_json: JsonOption = False, workspace: WorkspaceOption = "
             ("Id", found.id),
             ("Task type", found.task_type),
             ("Network", f"{found.network}, pre-training {found.pretraining}"),
+            *((("Retrained from", facts["parent"]),) if facts["parent"] else ()),
             ("Classes", ", ".join(found.classes)),
             *metric_rows(found.metrics),
             *([("Assessment", str(card["reading"]["text"]))] if "reading" in card else []),
@@ -83,7 +86,8 @@ def rename(model: str, name: str, as_json: JsonOption = False, workspace: Worksp
     with runtime.database.write() as session:
         found = find_model(session, runtime.workspace, model, only=True)
         rename_model(session, runtime.actor, found, name)
-    _done(found, f"Renamed to “{found.name}”.", as_json)
+        (facts,) = models_json(session, [found])
+    _done(facts, f"Renamed to “{found.name}”.", as_json)
 
 
 @app.command()
@@ -100,8 +104,9 @@ def delete(
     confirm_deletion(f"the model “{found.name}” with its files", yes=yes)
     with runtime.database.write() as session:
         found = find_model(session, runtime.workspace, found.id)
+        (facts,) = models_json(session, [found])
         delete_model(session, runtime.storage, runtime.actor, found)
-    _done(found, f"Deleted “{found.name}”.", as_json)
+    _done(facts, f"Deleted “{found.name}”.", as_json)
 
 
 @app.command()
@@ -181,8 +186,8 @@ def _place(storage: Storage, model: Model) -> str:
     return str(local) if local is not None else f"{storage.root}/{model.key}"
 
 
-def _done(model: Model, words: str, as_json: bool) -> None:
+def _done(facts: dict[str, Any], words: str, as_json: bool) -> None:
     if as_json:
-        print_json(model_json(model))
+        print_json(facts)
     else:
         say(words)

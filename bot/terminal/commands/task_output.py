@@ -50,6 +50,7 @@ def print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
         ("Task type", f"{facts['task_type']}, flow {facts['flow']}"),
         ("Dataset", facts["dataset"]),
         ("Network", f"{facts['network']}, pre-training {facts['pretraining']}"),
+        *((("Retrained from", facts["source_model"]),) if facts["source_model"] else ()),
         ("Tuning", facts["tuning"]),
         *((("Why", facts["search"]["why"]),) if facts["search"].get("why") else ()),
         *((("Set by hand", given),) if given else ()),

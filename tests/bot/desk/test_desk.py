@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from finished_models import stripes_model
 from new_tasks import training_of
 from sqlalchemy import select
 
@@ -183,6 +184,18 @@ def test_retraining_begins_a_wizard_with_the_model_chosen(desk: Desk, ada: Actor
     screen = desk.press(ada, place, "model:retrain", model.id).screen
     assert screen is not None and screen.title == "Which dataset?"
     assert [step.title for step in screen.steps] == ["Dataset", "Hyperparameters", "Start"]
+
+
+def test_retrainings_and_their_models_say_from_what(
+    desk: Desk, ada: Actor, place: Place, task: Task, model: Model, database: Database
+) -> None:
+    with database.write() as session:
+        session.get_one(Task, task.id).source_model_id = model.id
+        child = stripes_model(workspace=ada.workspace, parent_id=model.id)
+        session.add(child)
+    for action, key in (("task:show", task.id), ("model:show", child.id)):
+        assert "Retrained from: Pets" in words(desk.press(ada, place, action, key))
+    assert "Retrained from" not in words(desk.press(ada, place, "model:show", model.id))
 
 
 def test_lists_turn_pages(desk: Desk, ada: Actor, place: Place, add_dataset) -> None:

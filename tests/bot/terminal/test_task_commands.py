@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from finished_models import stripes_model
 from new_tasks import training_of
 from PIL import Image
 from search_jobs import Search
@@ -16,9 +17,10 @@ from sqlalchemy import select
 from bot.terminal.commands.app import main
 from core.access import Actor
 from core.db.session import Database
-from core.db.tables import Job, Task
+from core.db.tables import Job, Model, Task
 from core.events import Noticed, Progress
 from core.settings import Settings
+from core.tasks.creation import create_task
 from core.tasks.journal import add_event
 from core.tasks.lifecycle import claim_job, fail_job, hand_back, record_event
 from core.vocabulary import Tuning
@@ -34,8 +36,8 @@ class Done:
 
 @pytest.fixture
 def run(database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    def call(*arguments: str, rc: int = 0) -> Done:
-        monkeypatch.setattr("sys.argv", ["stationmaster", "task", *arguments])
+    def call(*arguments: str, noun: str = "task", rc: int = 0) -> Done:
+        monkeypatch.setattr("sys.argv", ["stationmaster", noun, *arguments])
         with pytest.raises(SystemExit) as ended:
             main()
         done = Done(*capsys.readouterr())
@@ -307,3 +309,32 @@ def test_of_a_running_search_it_is_shown_how_far_all_jobs_are(
     population.claim(2)
     assert "Progress 1 of 40 epochs of all jobs, about 39 s left" in " ".join(run("show", "Pets").stdout.split())
     assert json.loads(run("show", "Pets", "--json").stdout)["seconds_left"] == 39
+
+
+def test_a_retraining_and_its_model_say_what_they_were_retrained_from(
+    run: Any, add_dataset: Any, database: Database, settings: Settings, ada: Actor
+) -> None:
+    pets = add_dataset("pets")
+    with database.write() as session:
+        parent = stripes_model(workspace=ada.workspace, name="Old pets")
+        session.add(parent)
+        session.flush()
+        new = training_of(pets, workspace=ada.workspace, person=ada.person, name="Pets", flow="retraining", source_model_id=parent.id)
+        create_task(session, settings, new)
+        session.add(stripes_model(workspace=ada.workspace, name="New pets", parent_id=parent.id))
+
+    def told() -> list[Any]:
+        task, model = run("show", "Pets", "--json"), run("show", "New pets", "--json", noun="model")
+        (listed,) = [one for one in json.loads(run("list", "--json", noun="model").stdout) if one["name"] == "New pets"]
+        return [json.loads(task.stdout)["source_model"], json.loads(model.stdout)["parent"], listed["parent"]]
+
+    assert told() == ["Old pets"] * 3
+    assert json.loads(run("show", "Pets", "--json").stdout)["source_model_id"] == parent.id
+    for shown in (run("show", "Pets"), run("show", "New pets", noun="model")):
+        assert "Retrained from Old pets" in " ".join(shown.stdout.split())
+    assert "Retrained from" not in run("show", "Old pets", noun="model").stdout
+    with database.write() as session:
+        session.delete(session.get_one(Model, parent.id))
+    assert told() == ["a deleted model"] * 3
+    for shown in (run("show", "Pets"), run("show", "New pets", noun="model")):
+        assert "Retrained from a deleted model" in " ".join(shown.stdout.split())
