@@ -1,17 +1,19 @@
 """From choices to a task: what the wizard's Start and `stationmaster task create` both go through."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from core.datasets.listing import annotation_sets_for
 from core.errors import InvalidInputError, NotFoundError
 from core.models.listing import find_model
 from core.tasks.creation import NewTask
-from core.tasks.hyperparameters import FIELDS, Hyperparameters
+from core.tasks.hyperparameters import FIELDS, Hyperparameters, TrainingPlan
 from core.tuning.budget import JobsChoice, auto_choice
 from core.tuning.search import SEARCH_FIELDS, draw, grid, made
 from core.vocabulary import DataType, Flow, TaskType, Tuning
 from core.wizard.context import StepContext
 from core.wizard.draft import Selection
+from core.wizard.review import OPTIMIZERS
 from core.zoo import catalogue, weights
 from core.zoo.devices import workers_device
 from core.zoo.estimates import NOTHING_YET, learn
@@ -167,7 +169,7 @@ def training_jobs(context: StepContext, spec: ModelSpec) -> JobsChoice:
     """The complete plan of each training job; where several are tried, what is searched; and for auto why.
 
     Raises:
-        InvalidInputError: when a grid has more than 48 points, or the network does not take the input size.
+        InvalidInputError: when a grid has more than 48 points, the network does not take the input size, or a value entered with auto has no effect.
     """
     choices, facts = context.choices, dataset_facts(context)
     entered = dict(choices.hyperparameters)
@@ -189,6 +191,8 @@ def training_jobs(context: StepContext, spec: ModelSpec) -> JobsChoice:
             device=device.kind,
             learns_on=choices.flow == Flow.RETRAINING,
         )
+        if choices.overrides_recipe:
+            _require_effect(entered, recipe, spec)
         budget = context.settings.auto_gpu_hours
         return auto_choice(recipe, spec, facts, device, budget, learn(context.session, device) if budget > 0 else NOTHING_YET)
     if tuning == Tuning.MANUAL:
@@ -203,6 +207,17 @@ def training_jobs(context: StepContext, spec: ModelSpec) -> JobsChoice:
         # A member that falls behind copies a better one: none is stopped early.
         entered["early_stop"] = False
     return JobsChoice([manual_plan(spec, facts, Hyperparameters(**{**entered, **values})) for values in tried], search, "")
+
+
+def _require_effect(entered: Mapping[str, Any], recipe: TrainingPlan, spec: ModelSpec) -> None:
+    """Refuse a momentum that somebody has `entered` and the recipe's optimizer does not have: it would be shown as set, and do nothing."""
+    if "momentum" in entered and recipe.optimizer != "sgd":
+        field = FIELDS["momentum"]
+        raise InvalidInputError(
+            f"{field.label} ({field.name}): tuning auto trains {spec.network} by {OPTIMIZERS[recipe.optimizer]}, which has none; "
+            f"“{field.write(entered['momentum'])}” was given.",
+            "Leave it out, or choose manual tuning, which trains by SGD.",
+        )
 
 
 def compose(context: StepContext) -> NewTask:

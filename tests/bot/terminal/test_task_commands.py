@@ -184,6 +184,11 @@ def test_auto_says_what_it_took_and_why(
         (["--tuning", "population", "--set", "early_stop=on"], "no hyperparameter “early_stop”"),
         (["--tuning", "population", "--set", "learning_rate=1e-5..1"], "both numbers from 0.000003 to 0.03"),
         (["--tuning", "manual", "--set", "learning_rate=0.1,0.2"], "takes a number from 0.000001 to 1"),
+        (
+            ["--tuning", "auto", "--set", "momentum=0.5"],
+            "Momentum (momentum): tuning auto trains resnet18 by AdamW, which has none; “0.5” was given. "
+            "Leave it out, or choose manual tuning, which trains by SGD.",
+        ),
     ],
 )
 def test_refusals(run: Any, add_dataset: Any, given: list[str], message: str) -> None:
