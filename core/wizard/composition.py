@@ -12,7 +12,7 @@ from core.tuning.budget import JobsChoice, auto_choice
 from core.tuning.search import SEARCH_FIELDS, draw, grid, made
 from core.vocabulary import DataType, Flow, TaskType, Tuning
 from core.wizard.context import StepContext
-from core.wizard.draft import Selection
+from core.wizard.draft import Choices, Selection
 from core.wizard.review import OPTIMIZERS
 from core.zoo import catalogue, weights
 from core.zoo.devices import workers_device
@@ -209,6 +209,13 @@ def training_jobs(context: StepContext, spec: ModelSpec) -> JobsChoice:
     return JobsChoice([manual_plan(spec, facts, Hyperparameters(**{**entered, **values})) for values in tried], search, "")
 
 
+def _in_force(choices: Choices, tuning: Tuning) -> dict[str, Any]:
+    """What was entered and is trained by. Of what a person typed for another tuning before choosing auto that is the seed alone."""
+    if tuning != Tuning.AUTO or choices.overrides_recipe:
+        return choices.hyperparameters
+    return {name: value for name, value in choices.hyperparameters.items() if name == "seed"}
+
+
 def _require_effect(entered: Mapping[str, Any], recipe: TrainingPlan, spec: ModelSpec) -> None:
     """Refuse a momentum that somebody has `entered` and the recipe's optimizer does not have: it would be shown as set, and do nothing."""
     if "momentum" in entered and recipe.optimizer != "sgd":
@@ -254,7 +261,7 @@ def compose(context: StepContext) -> NewTask:
         pretraining=spec.pretraining,
         suggestion=choices.suggestion if context.auto_selected else {},
         tuning=tuning,
-        settings={**choices.hyperparameters, **choices.search.get(tuning, {})},
+        settings={**_in_force(choices, tuning), **choices.search.get(tuning, {})},
         search=jobs.search.to_json() if jobs.search else {"why": jobs.why} if jobs.why else {},
         seed=jobs.plans[0].seed,
         plans=jobs.plans,

@@ -145,3 +145,17 @@ def test_auto_says_before_start_what_it_took_and_why(person: Person, settings: S
     person.press("next")
     seen = person.press("next")
     assert f"Training jobs: {jobs}" in seen and why in seen
+
+
+def test_what_was_typed_before_auto_was_chosen_is_not_said_of_the_task(person: Person, database: Database) -> None:
+    person.press("choose:tuning", "manual")
+    person.press("submit:manual-assignment", momentum="0.5", learning_rate="0.3")
+    person.press("submit:data-loader", seed="7")
+    person.press("choose:tuning", "auto")
+    for action in ("next", "next", "start"):
+        person.press(action)
+    with database.read() as session:
+        task = session.scalars(select(Task)).one()
+        plan = session.scalars(select(Job.plan)).one()
+    assert task.tuning == "auto" and task.settings == {"seed": 7} and plan["seed"] == 7
+    assert plan["optimizer"] == "adamw" and plan["learning_rate"] != 0.3
