@@ -23,7 +23,7 @@ from worker.engine.source import Batch, Reader
 from worker.engine.state import pack
 from worker.engine.team import TeammateOutOfMemoryError
 from worker.engine.telling import aged, progress_event, tell, tell_epoch
-from worker.engine.watch import FIRST_STEPS, Unlearnt, exploding, of_epoch, of_model, with_one_more
+from worker.engine.watch import Unlearnt, exploding, of_epoch, of_model
 from worker.link import Ask
 from worker.objectives.objective import Evaluation, StepOutcome
 
@@ -122,7 +122,10 @@ def one_step(run: Run, fetch: Callable[[], Batch], rows: Rows, epoch: int) -> St
     if run.team.any(False):
         raise TeammateOutOfMemoryError
     with beyond_return(run):
-        return update(run, outcome)
+        done = update(run, outcome)
+    if run.state.first_loss is None and run.objective.shows_something(rows):
+        run.state.first_loss = done.plain_loss
+    return done
 
 
 def forward_and_backward(run: Run, batch: Batch, rows: Rows, drawn: Drawn, weight: float) -> torch.Tensor:
@@ -157,8 +160,6 @@ def update(run: Run, told: torch.Tensor) -> StepOutcome:
     if run.average is not None:
         run.average.update()
     loss, plain_loss, correct = run.team.summed(told).unbind()
-    if run.state.epoch == 0 and run.state.step < FIRST_STEPS:
-        run.state.first_losses = with_one_more(run.state.first_losses, plain_loss)
     return StepOutcome(loss, plain_loss, correct)
 
 
@@ -250,7 +251,7 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
         numbers["train_accuracy"] = right / state.images
     state.seconds += numbers["seconds"]
     event = progress_event(run, loss=numbers["train_loss"], learning_rate=last_rate, step=run.steps, epoch=state.epoch, judged=evaluation)
-    unlearnt = Unlearnt.of(run.objective.chance_loss, None if state.first_losses is None else float(state.first_losses[1]))
+    unlearnt = Unlearnt.of(run.objective.chance_loss, None if state.first_loss is None else float(state.first_loss))
     state.unlearnt = astuple(unlearnt)
     noticed = exploding(state.history, numbers["train_loss"], plan.learning_rate, unlearnt)
     state.history.append({**numbers, "metrics": dict(evaluation.metrics), "is_best": is_best, "event": event.payload()})

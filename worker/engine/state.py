@@ -27,7 +27,7 @@ class State:
     correct_sum: Tensor = field(
         default_factory=lambda: torch.zeros(())
     )  # of the shares that were right; NaN where the objective tells none
-    first_losses: Tensor | None = None  # of the training's first steps, as `worker.engine.watch.with_one_more` gathers them
+    first_loss: Tensor | None = None  # of the training's first step on images that show something, without label smoothing
     images: int = 0
     train_seconds: float = 0.0  # of the epoch in work
     seconds: float = 0.0  # of all finished epochs, validation included

@@ -5,9 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
 Remarks = Mapping[str, tuple[str, str]]  # by a code: what, and the likely remedy
 
 # This project's own. Where hardly anything is left to be learnt losses waver by more (three images a class: 0.13, then 0.46): only what also
@@ -16,8 +13,8 @@ EXPLODED = 3.0
 # So much above the entropy of guessing the truth is held for a seventh as likely as by guessing. Of tf_efficientnet_lite0 on 4 and on 40 classes of stripes (48 px)
 # first epochs that went well ended at most 0.2 above it, those whose learning rate was much too high 3.7 to 14.
 _ABOVE_CHANCE = 2.0
-FIRST_STEPS = 10  # of a training, by whose losses it is known what an unlearnt detector's is
-_WITH_OBJECTS = 100  # times the loss without any
+# Detectors' losses differ from batch to batch, by how many images show objects: RetinaNet's over lite0 four times. Exploded ones reached 800 times.
+_ABOVE_FIRST = 10
 
 
 @dataclass(frozen=True)
@@ -29,21 +26,10 @@ class Unlearnt:
 
     @classmethod
     def of(cls, chance: float | None, first: float | None) -> "Unlearnt":
-        """By what guessing has, the objective's `chance_loss`; else by the loss of the first steps. Without either nothing is known."""
+        """By what guessing has, the objective's `chance_loss`; else by the loss of the first step on images that show something. Without either nothing is known."""
         if chance is not None:
             return cls(chance, chance + _ABOVE_CHANCE)
-        return cls(first, EXPLODED * first) if first else cls()
-
-
-def with_one_more(first: Tensor | None, loss: Tensor) -> Tensor:
-    """Of the first steps, [2]: the loss of the very first, and the highest, as far as that is not an explosion itself.
-
-    Detectors' losses are small where a batch shows no object: FCOS over lite0 begins at 0.03 without any and at 2.6 with some.
-    """
-    if first is None:
-        return loss.detach().repeat(2)
-    begun, highest = first.to(loss.device)
-    return torch.stack([begun, torch.maximum(highest, torch.minimum(loss.detach(), _WITH_OBJECTS * begun))])
+        return cls(first, _ABOVE_FIRST * first) if first else cls()
 
 
 def exploding(

@@ -71,6 +71,10 @@ class SingleLabel:
             self._baselines["baseline_balanced_accuracy"] = 1 / max(1, int((counts > 0).sum()))
         self.baseline: float | None = self._baselines[f"baseline_{self.score_name}"]
 
+    def shows_something(self, rows: NDArray[np.int64]) -> bool:
+        """See `Objective`: that an image shows nothing is to be learnt, too."""
+        return True
+
     def training_step(
         self, network: nn.Module, images: Tensor, targets: Sequence[Tensor], rows: NDArray[np.int64], geometry: NDArray[np.float32]
     ) -> StepOutcome:
@@ -200,6 +204,10 @@ class MultiLabel:
         # Whoever says of every image the share of each class has that share as average precision.
         shares = held.float().mean(0)
         self.baseline: float | None = float(shares[shares > 0].mean()) if bool((shares > 0).any()) else None
+
+    def shows_something(self, rows: NDArray[np.int64]) -> bool:
+        """See `Objective`: that an image shows nothing is to be learnt, too."""
+        return True
 
     def training_step(
         self, network: nn.Module, images: Tensor, targets: Sequence[Tensor], rows: NDArray[np.int64], geometry: NDArray[np.float32]

@@ -69,6 +69,10 @@ class Detection:
             return self._masks.of(rows, geometry, targets, images.shape[-1])
         return self._boxes.of(rows, geometry, images.shape[-1])
 
+    def shows_something(self, rows: NDArray[np.int64]) -> bool:
+        """See `Objective`."""
+        return bool((np.diff(self.objects.first)[rows] > 0).any())
+
     def training_step(
         self, network: nn.Module, images: Tensor, targets: Sequence[Tensor], rows: NDArray[np.int64], geometry: NDArray[np.float32]
     ) -> StepOutcome:

@@ -68,6 +68,10 @@ class Objective(Protocol):
     )  # about the plain loss of guessing, and thus of a network that has learnt nothing; None where that is not known
     padding: str  # what augmentation shows beyond an image's edge, as torch's grid_sample names it
 
+    def shows_something(self, rows: NDArray[np.int64]) -> bool:
+        """Whether any of the images shows what is to be learnt: the loss of a batch that shows nothing is small for nothing."""
+        ...
+
     def training_step(
         self, network: nn.Module, images: Tensor, targets: Sequence[Tensor], rows: NDArray[np.int64], geometry: NDArray[np.float32]
     ) -> StepOutcome:

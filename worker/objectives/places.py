@@ -88,7 +88,7 @@ class MaskTargets:
         # From the bits of each line; of a byte the highest is the first.
         whole = ((packed[..., None] & self._bits) != 0).flatten(2)[..., :side].to(torch.uint8)
         wanted = torch.ones(len(whole), device=self._device)
-        if not np.array_equal(matrix, np.eye(3, dtype=np.float32)):
+        if len(whole) and not np.array_equal(matrix, np.eye(3, dtype=np.float32)):
             wanted = whole.sum((1, 2)) * (VISIBLE / abs(float(np.linalg.det(matrix[:2, :2]))))
             whole = (resample(whole[None].float(), matrix[None], padding="zeros")[0] >= 0.5).to(torch.uint8)
         seen = whole.sum((1, 2)) >= wanted.clamp(min=1)

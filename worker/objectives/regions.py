@@ -94,6 +94,10 @@ class RegionMasks:
         """Of each class the share of the pixels of the images `rows` that it covers, [classes]."""
         return self._maps.shares(rows)
 
+    def shows_something(self, rows: NDArray[np.int64]) -> bool:
+        """See `Objective`: that an image shows nothing is to be learnt, too."""
+        return True
+
     def training_step(
         self, network: nn.Module, images: Tensor, targets: Sequence[Tensor], rows: Rows, geometry: NDArray[np.float32]
     ) -> StepOutcome:
@@ -193,7 +197,7 @@ class RegionEvaluator:
 
     def update(self, outputs: RegionOutputs, rows: Rows) -> None:
         """Take in what `RegionMasks.evaluation_step` gave for the images `rows`."""
-        self._losses.append(outputs.loss)
+        self._losses.append(outputs.loss.detach())
         self._weights.append(len(rows))
         self._rows.append(rows)
         for logits, truth, row in zip(outputs.logits.float(), self._objective.truths(rows), rows.tolist(), strict=True):

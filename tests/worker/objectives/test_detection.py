@@ -124,3 +124,8 @@ def test_the_validation_loss_changes_no_statistics_and_leaves_the_network_in_eva
     outputs = objective.evaluation_step(network, torch.ones(1, 3, 32, 32), (), np.array([0]))
     assert float(outputs.loss) == 2  # the mean of ones, and one object
     assert torch.equal(network.norm.running_mean, before) and not network.training  # type: ignore[arg-type]
+
+
+def test_the_loss_of_images_without_objects_is_no_measure() -> None:
+    objective = Detection([record(0, {"boxes": []}), record(1, {"boxes": [[0, 0, 0, 50, 50]]})], ["a"], CPU, instances=False)
+    assert [objective.shows_something(np.array(rows)) for rows in ([0], [1], [0, 1])] == [False, True, True]
