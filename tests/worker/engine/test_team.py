@@ -210,7 +210,8 @@ def test_what_one_has_no_memory_for_all_do_in_smaller_parts(bench: Any, poor_ran
     job = bench.job(bench.stripes(), epochs=2)
     leader, follower = train_together(bench, job, images_that_fit=2, poor_rank=poor_rank, in_backward=in_backward, bucket_bytes=2_000)
     launched = (leader, follower)[poor_rank]["launched"]  # of each pass: those of a batch's first parts launch none
-    assert launched[0] > 3 and max(launched[-4:]) > 3
+    # Where memory runs out before it, the first pass there is belongs to a first part.
+    assert (launched[0] > 3) == in_backward and max(launched[-4:]) > 3
     assert leader["score"] is not None and leader["metrics"] == follower["metrics"]
     for one in (leader, follower):
         assert "2 at a time" in [notice for notice in one["notices"] if "out of memory" in notice][-1]
