@@ -12,6 +12,7 @@ from core.datasets.records import Record
 from core.settings import Settings
 from core.tasks.hyperparameters import TrainingPlan
 from worker.engine.augment import Augmentation, Normalisation
+from worker.objectives import places
 from worker.objectives.objects import Objects
 from worker.objectives.places import BoxTargets, MaskTargets, boxes_through
 from worker.objectives.scaled_masks import ScaledMasks, packed_masks, scaled_masks
@@ -121,6 +122,23 @@ def test_masks_of_a_wide_image_are_stretched(kept: bool, settings: Settings) -> 
     assert target["labels"].tolist() == [1]
     assert target["boxes"].tolist() == [[0, 0, 15, 30]]
     assert target["masks"].shape == (1, 60, 60) and int(target["masks"].sum()) == 15 * 30
+
+
+def test_masks_of_a_crowded_image_are_moved_some_at_a_time(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same outcome: what is in view, and whose it is."""
+    value = {"objects": [[number, rectangle(8 * number, 10, 6, 6)] for number in range(7)]}
+    objects = Objects.of_instances([record(value)])
+    packed = torch.from_numpy(packed_masks(objects, 64, settings, lambda: False).of(np.array([0])))
+    moved = np.eye(3, dtype=np.float32)[None].copy()
+    moved[0, 0, 2] = 0.5  # a quarter of the image leaves it on the left
+    (whole,) = MaskTargets(objects, CPU).of(np.array([0]), moved, [packed], 64)
+    sizes = []
+    real = places.resample
+    monkeypatch.setattr(places, "resample", lambda masks, *rest, **named: (sizes.append(masks.shape[1]), real(masks, *rest, **named))[1])
+    monkeypatch.setattr(places, "_MASK_VALUES_AT_ONCE", 3 * 64**2)
+    (in_parts,) = MaskTargets(objects, CPU).of(np.array([0]), moved, [packed], 64)
+    assert sizes == [3, 3, 1] and whole["labels"].tolist() == [2, 3, 4, 5, 6]
+    assert all(torch.equal(whole[name], in_parts[name]) for name in ("boxes", "labels", "masks"))
 
 
 def test_kept_masks_are_those_of_whole_images_and_scaled_once_for_all_jobs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
