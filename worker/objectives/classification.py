@@ -48,11 +48,24 @@ def classification_objective(
 MOST_WEIGHT = 10.0
 
 
-class SingleLabel:
-    """One label an image: softmax cross-entropy, judged by accuracy; by balanced accuracy where rare classes count for more in training, too."""
+class _Labels:
+    """What labels of whole images have in common, one or several."""
 
     padding = "reflection"
     targets: Entries | None = None
+
+    def shows_something(self, rows: NDArray[np.int64]) -> bool:
+        """See `Objective`: that an image shows nothing is to be learnt, too."""
+        return True
+
+    def evaluation_step(self, network: nn.Module, images: Tensor, targets: Sequence[Tensor], rows: NDArray[np.int64]) -> Tensor:
+        """See `Objective`: the logits."""
+        logits: Tensor = network(images)
+        return logits
+
+
+class SingleLabel(_Labels):
+    """One label an image: softmax cross-entropy, judged by accuracy; by balanced accuracy where rare classes count for more in training, too."""
 
     def __init__(
         self, records: Sequence[Record], validation: Sequence[int], classes: Sequence[str], plan: TrainingPlan, device: torch.device
@@ -71,10 +84,6 @@ class SingleLabel:
             self._baselines["baseline_balanced_accuracy"] = 1 / max(1, int((counts > 0).sum()))
         self.baseline: float | None = self._baselines[f"baseline_{self.score_name}"]
 
-    def shows_something(self, rows: NDArray[np.int64]) -> bool:
-        """See `Objective`: that an image shows nothing is to be learnt, too."""
-        return True
-
     def training_step(
         self, network: nn.Module, images: Tensor, targets: Sequence[Tensor], rows: NDArray[np.int64], geometry: NDArray[np.float32]
     ) -> StepOutcome:
@@ -87,11 +96,6 @@ class SingleLabel:
             plain = functional.cross_entropy(logits.detach(), wanted) if changed else loss.detach()
             correct = (logits.argmax(1) == wanted).float().mean()
         return StepOutcome(loss, plain, correct)
-
-    def evaluation_step(self, network: nn.Module, images: Tensor, targets: Sequence[Tensor], rows: NDArray[np.int64]) -> Tensor:
-        """See `Objective`: the logits."""
-        logits: Tensor = network(images)
-        return logits
 
     def evaluator(self) -> "_SingleLabelEvaluator":
         """A fresh evaluator."""
@@ -170,7 +174,7 @@ class _SingleLabelEvaluator:
         )
 
 
-class MultiLabel:
+class MultiLabel(_Labels):
     """Several labels an image: a sigmoid for each class, judged by mean average precision.
 
     `thresholds` [classes] are the probabilities from which on a finished model says its classes; without them, each judging finds its own.
@@ -178,8 +182,6 @@ class MultiLabel:
 
     score_name = "map"
     chance_loss: float | None = math.log(2)
-    padding = "reflection"
-    targets: Entries | None = None
 
     def __init__(
         self,
@@ -205,10 +207,6 @@ class MultiLabel:
         shares = held.float().mean(0)
         self.baseline: float | None = float(shares[shares > 0].mean()) if bool((shares > 0).any()) else None
 
-    def shows_something(self, rows: NDArray[np.int64]) -> bool:
-        """See `Objective`: that an image shows nothing is to be learnt, too."""
-        return True
-
     def training_step(
         self, network: nn.Module, images: Tensor, targets: Sequence[Tensor], rows: NDArray[np.int64], geometry: NDArray[np.float32]
     ) -> StepOutcome:
@@ -221,11 +219,6 @@ class MultiLabel:
             plain = functional.binary_cross_entropy_with_logits(logits.detach(), wanted)
             correct = ((logits > 0) == shown).float().mean()
         return StepOutcome(loss, plain, correct)
-
-    def evaluation_step(self, network: nn.Module, images: Tensor, targets: Sequence[Tensor], rows: NDArray[np.int64]) -> Tensor:
-        """See `Objective`: the logits."""
-        logits: Tensor = network(images)
-        return logits
 
     def evaluator(self) -> "_MultiLabelEvaluator":
         """A fresh evaluator."""
