@@ -1,6 +1,8 @@
 """The device a job trains on, and what it is good at."""
 
+import copy
 import ctypes
+import dataclasses
 import platform
 import resource
 import sys
@@ -83,6 +85,22 @@ def constant(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
     """Some numbers on the device, sent there once: making a tensor of them there each time would wait for all that the device has to do."""
     with torch.inference_mode(False):  # it serves training, too
         return torch.tensor(values, device=device)
+
+
+def on_host(value: Any) -> Any:
+    """Nested values, dataclasses among them, with their tensors on the host."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    if isinstance(value, dict):
+        return {key: on_host(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(on_host(item) for item in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        moved = copy.copy(value)
+        for one in dataclasses.fields(value):
+            object.__setattr__(moved, one.name, on_host(getattr(value, one.name)))
+        return moved
+    return value
 
 
 def choose_device(processes: int = 1) -> Device:

@@ -8,8 +8,6 @@ Every process holds the same weights and the same `State`, and goes through the 
 it alone talks to the outside and writes checkpoints; what is decided by the clock or from outside is decided by it and heard by all.
 """
 
-import copy
-import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from worker.engine.device import on_host
 from worker.engine.gradients import GradientSums, buckets, views
 
 Value = TypeVar("Value")
@@ -210,19 +209,3 @@ def _together() -> Iterator[None]:
         yield
     except RuntimeError as error:  # what torch raises when a peer is gone, and also where memory runs out among the others' waiting
         raise TeamLostError(str(error)) from error
-
-
-def on_host(value: Any) -> Any:
-    """Nested values, dataclasses among them, with their tensors on the host."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu()
-    if isinstance(value, dict):
-        return {key: on_host(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(on_host(item) for item in value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        moved = copy.copy(value)
-        for one in dataclasses.fields(value):
-            object.__setattr__(moved, one.name, on_host(getattr(value, one.name)))
-        return moved
-    return value

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from core.zoo.catalogue import entries
-from worker.engine import team
 from worker.engine.checkpoint import newest
+from worker.engine.device import on_host
 from worker.engine.team import Team
 from worker.link import Ask
 from worker.objectives.detection import Outputs
@@ -134,7 +134,7 @@ def test_outputs_of_every_kind_go_to_the_leader_whole() -> None:
     with torch.inference_mode():
         outputs = Outputs(torch.tensor(0.5), [{"boxes": torch.ones(2, 4), "labels": torch.zeros(2)}], 64)
         regions = RegionOutputs(torch.tensor(0.25), torch.ones(1, 2, 8, 8))
-    moved = pickle.loads(pickle.dumps(team.on_host({"outputs": outputs, "regions": regions, "rows": (1, torch.arange(3))})))
+    moved = pickle.loads(pickle.dumps(on_host({"outputs": outputs, "regions": regions, "rows": (1, torch.arange(3))})))
     assert float(moved["regions"].loss) == 0.25 and torch.equal(moved["regions"].logits, torch.ones(1, 2, 8, 8))
     assert moved["outputs"].side == 64 and float(moved["outputs"].loss) == 0.5
     assert torch.equal(moved["outputs"].found[0]["boxes"], torch.ones(2, 4))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from core.datasets.records import Record
 from core.storage import Storage
-from worker.engine.team import on_host
+from worker.engine.device import on_host
 from worker.reports.inference import BATCH, LoadedModel, as_memory_allows
 
 Progress = Callable[[int, int], None]
