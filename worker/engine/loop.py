@@ -123,7 +123,7 @@ def one_step(run: Run, fetch: Callable[[], Batch], rows: Rows, epoch: int) -> St
         raise TeammateOutOfMemoryError
     with beyond_return(run):
         done = update(run, outcome)
-    if run.state.first_loss is None and run.objective.shows_something(rows):
+    if run.state.epoch == 0 and run.state.first_loss is None and run.objective.shows_something(rows):
         run.state.first_loss = done.plain_loss
     return done
 
