@@ -139,7 +139,7 @@ def test_how_much_of_the_device_images_and_masks_may_take_is_a_setting() -> None
     assert Source(pixels, None, device).resident
     assert not Source(pixels, None, device, resident_share=0.2).resident
     assert not Source(pixels, None, device, resident_share=0).resident
-    batches = batches_of(epoch_order(20, 0, 1), 6)
+    batches = batches_of(epoch_order(20, 0, 1), 2)  # more than a thread gathers without being asked: it is still there
     for room, gathers in ((pixels.nbytes + masks.nbytes, False), (pixels.nbytes + masks.nbytes - 1, True), (masks.nbytes, True)):
         source = Source(pixels, masks, with_room_for(room), resident_share=1)
         assert source.resident  # both, the pixels, the masks
@@ -188,3 +188,19 @@ def test_a_set_larger_than_the_memory_it_may_take_is_streamed(tmp_path: Path, de
         del mapped, source
     assert most[10_000_000] < 10_000_000
     assert most[1_000_000_000] > 80_000_000, "where there is room the images stay"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_masks_count_among_what_may_lie_in_memory(tmp_path: Path) -> None:
+    """Pixels of 20 MB and masks of 20: where 30 may, neither stays."""
+    most = {}
+    for bound in (30_000_000, 50_000_000):
+        kinds = []
+        for name, shape in (("pixels", (100, 256, 256, 3)), ("masks", (300, 256, 256))):
+            np.lib.format.open_memmap(tmp_path / f"{name}.npy", mode="w+", dtype=np.uint8, shape=shape).flush()
+            kinds.append(np.load(tmp_path / f"{name}.npy", mmap_mode="r"))
+        before = mapped_bytes()
+        source = Source(Kept(kinds[0]), Kept(kinds[1], np.full(100, 3)), HOST, host_bytes=bound)
+        assert sum(len(images) for images, _ in source.stream(batches_of(epoch_order(100, 0, 1), 10))) == 100
+        most[bound] = mapped_bytes() - before
+    assert most[30_000_000] < 5_000_000 and most[50_000_000] > 30_000_000

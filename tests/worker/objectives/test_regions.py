@@ -25,6 +25,8 @@ from core.settings import Settings
 from core.tasks.hyperparameters import TrainingPlan
 from core.vocabulary import AnnotationKind, TaskType
 from worker.engine.augment import Augmentation, Normalisation
+from worker.engine.device import choose_device
+from worker.engine.training import build_objective, read_records
 from worker.objectives import region_maps
 from worker.objectives.region_maps import RegionMaps, ignored_number, regions_of
 from worker.objectives.regions import RegionMasks, image_dice, pixel_counts, probabilities_of, region_loss, region_metrics, said_of
@@ -361,6 +363,13 @@ def test_classes_that_overlap_by_slips_of_the_hand_exclude_each_other(settings: 
     logits[0, 0, :40, :60], logits[0, 1, 40:60, :60] = 30.0, 30.0  # what both claim is the first one's
     rows, targets = np.array([0]), targets_of(made, np.array([0]))
     assert float(made.evaluation_step(Says(logits), torch.zeros(1, 3, 64, 64), targets, rows).loss.detach()) < 0.02
+
+
+@pytest.mark.parametrize(("said", "exclusive"), [(None, True), (True, True), (False, False)])
+def test_whether_classes_exclude_each_other_is_the_plan_s_to_say(bench: Any, said: bool | None, exclusive: bool) -> None:
+    job = bench.job(blobs(bench, images=4), kind="instances", spec=REGIONS, exclusive_regions=said)
+    made = build_objective(job, read_records(job, bench.database)[0], [0], choose_device(), bench.settings, lambda: False)
+    assert isinstance(made, RegionMasks) and made.exclusive == exclusive
 
 
 @pytest.mark.parametrize("small", [0, 1])
