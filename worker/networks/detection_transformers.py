@@ -241,9 +241,17 @@ def configuration(network: str, classes: int) -> Any:
         return transformers.RfDetrConfig(**values, num_labels=classes)
     config = transformers.RTDetrV2Config(num_labels=classes) if kind == "RT-DETRv2" else transformers.DFineConfig(num_labels=classes)
     backbone = type(config.backbone_config)(**(config.backbone_config.to_dict() | _without_derived(values.pop("backbone_config"))))
-    # At first every place shows each class with a probability of 0.01 (Lin et al. 2017, 4.1), as with COCO's 80; the library's 1 / (classes + 1)
-    # would have half of all queries say something where there is one class.
-    return type(config)(**(values | {"backbone_config": backbone, "num_labels": classes, "initializer_bias_prior_prob": 0.01}))
+    values |= {
+        "backbone_config": backbone,
+        "num_labels": classes,
+        # At first every place shows each class with a probability of 0.01 (Lin et al. 2017, 4.1), as with COCO's 80; the library's
+        # 1 / (classes + 1) would have half of all queries say something where there is one class.
+        "initializer_bias_prior_prob": 0.01,
+        # Whether they are frozen is the plan's to say. The library would freeze them in networks from scratch, too: a mean of 0 and a variance of 1
+        # for ever, which normalises nothing.
+        "freeze_backbone_batch_norms": False,
+    }
+    return type(config)(**values)
 
 
 def _without_derived(backbone: dict[str, Any]) -> dict[str, Any]:
@@ -277,10 +285,11 @@ def load(detector: nn.Module, spec: ModelSpec, path: Path, image_size: int | Non
     weights = loading.read(path)
     # As many classes as the file has: the library stumbles over tied layers whose shapes differ (transformers 5.23).
     outputs = next((len(value) for name, value in weights.items() if _of_classes(name) and name.endswith("bias")), inner.config.num_labels)
+    config = configuration(spec.network, outputs)
+    # Published ones come from networks with frozen batch norms, which count no batches.
+    config.freeze_backbone_batch_norms = not any("backbone" in name and name.endswith("num_batches_tracked") for name in weights)
     try:
-        loaded, report = type(inner).from_pretrained(
-            None, config=configuration(spec.network, outputs), state_dict=weights, output_loading_info=True
-        )
+        loaded, report = type(inner).from_pretrained(None, config=config, state_dict=weights, output_loading_info=True)
     except (RuntimeError, ValueError) as error:
         raise UnavailableError(
             f"{path} does not hold the weights of {spec.network}: {str(error).splitlines()[0][:200]}",

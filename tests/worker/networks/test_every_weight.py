@@ -32,7 +32,7 @@ def smallest_of_each_family() -> list[ModelSpec]:
 def as_published(spec: ModelSpec) -> nn.Module:
     """A network with the outputs that the published weights have."""
     if spec.library == "transformers":
-        return detection_transformers.model_class(spec.network)(detection_transformers.configuration(spec.network, 91))
+        return transformer_as_published(spec.network)
     if spec.network in detection.WHOLE:
         return detection.build_whole(spec.network, 90, pretrained=True)
     if spec.network in segmentation.WHOLE:
@@ -44,6 +44,13 @@ def as_published(spec: ModelSpec) -> nn.Module:
         return classification.build_torchvision(spec.network.removeprefix("tv_"), 1000)
     config = classification.timm_config(spec)
     return timm.create_model(spec.network, pretrained=False, pretrained_cfg=config, num_classes=config.num_classes)
+
+
+def transformer_as_published(network: str, *, frozen: bool = True) -> nn.Module:
+    """Published ones were saved by networks whose batch norms in the backbone are frozen, those trained elsewhere may have been by others."""
+    config = detection_transformers.configuration(network, 91)
+    config.freeze_backbone_batch_norms = frozen
+    return detection_transformers.model_class(network)(config)
 
 
 @pytest.mark.long
@@ -73,7 +80,7 @@ def test_weights_of_each_family(tmp_path, spec):
 def test_weights_of_another_detection_transformer_are_refused(tmp_path, network, other):
     settings = Settings(home=tmp_path / "home", offline=True, _env_file=None)
     spec = catalogue.find_spec(network, "none", settings)
-    source = detection_transformers.model_class(other)(detection_transformers.configuration(other, 91))
+    source = transformer_as_published(other)
     file = tmp_path / "model.safetensors"
     save_file({name: value.detach().clone().contiguous() for name, value in source.state_dict().items()}, file)
     detector = build(spec, spec.task_types[0], CLASSES, settings=settings)
@@ -84,3 +91,21 @@ def test_weights_of_another_detection_transformer_are_refused(tmp_path, network,
 def test_weights_of_detection_transformers_load_whatever_their_classes(tmp_path):
     """D-FINE's class layers are tied to one another: the library could not load them into others of another shape."""
     test_weights_of_each_family(tmp_path, next(spec for spec in catalogue.of_network("dfine-nano") if spec.pretraining == "coco"))
+
+
+@pytest.mark.parametrize("network", ["rtdetr_v2_r18vd", "dfine-nano"])
+@pytest.mark.parametrize("frozen", [True, False])
+def test_detection_transformers_begin_with_the_published_batch_statistics_and_learn_them_on(tmp_path, network, frozen):
+    """The library would keep those of a backbone for ever, from scratch a mean of 0 and a variance of 1."""
+    settings = Settings(home=tmp_path / "home", offline=True, _env_file=None)
+    spec = catalogue.find_spec(network, "coco", settings)
+    published = transformer_as_published(network, frozen=frozen).state_dict()
+    file = tmp_path / "model.safetensors"
+    save_file({name: value + 0.25 if name.endswith("running_mean") else value.clone() for name, value in published.items()}, file)
+    detector = build(spec, spec.task_types[0], CLASSES, pretrained=False, settings=settings)
+    library_of(spec).load(detector, spec, file, None)
+    backbone = detector.get_submodule("inner.model.backbone")
+    means = [module.running_mean for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert means and all((mean == 0.25).all() for mean in means)
+    detector.train()(torch.rand(2, 3, 256, 256), [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)}] * 2)
+    assert all((mean != 0.25).all() for mean in means)
