@@ -21,6 +21,24 @@ def encode(mask: np.ndarray) -> str:
     return str(found["counts"].decode("ascii"))
 
 
+def encode_part(part: np.ndarray, left: int, top: int, width: int, height: int) -> str:
+    """The encoding of a mask of `width` and `height` that covers something only in `part`, [h, w], whose corner lies at `left` and `top`.
+
+    As `encode` of the whole mask, in a time that follows the part's size.
+    """
+    framed = np.zeros((part.shape[1], part.shape[0] + 2), np.bool_)
+    framed[:, 1:-1] = part.T != 0
+    # In each column by turns where covered pixels begin and where they have ended.
+    column, row = np.divmod(np.flatnonzero(framed[:, 1:] != framed[:, :-1]), part.shape[0] + 1)
+    turns = (left + column) * height + top + row
+    # What is covered down to the last line goes on in the first line of the next column, if that is covered, too.
+    goes_on = turns[1:] == turns[:-1]
+    turns = turns[~(np.append(goes_on, False) | np.append(False, goes_on))] if goes_on.any() else turns
+    runs = np.diff(turns, prepend=0, append=width * height).tolist()
+    found = coco.frPyObjects({"size": [height, width], "counts": runs if runs[-1] else runs[:-1]}, height, width)
+    return str(found["counts"].decode("ascii"))
+
+
 def decode(counts: str, width: int, height: int) -> np.ndarray:
     """The mask [height, width] as uint8 0 and 1."""
     return np.asarray(coco.decode(_rle(counts, width, height)))

@@ -5,23 +5,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as functional
 from numpy.typing import NDArray
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from core.datasets import masks
 from core.datasets.records import Record
 from core.settings import Settings
 from worker.engine.entries import Entries
 from worker.objectives.average_precision import MOST_FOUND, Found, Judged, judge
 from worker.objectives.objective import Evaluation, StepOutcome, named
 from worker.objectives.objects import Objects
+from worker.objectives.outlines import outlines_of
 from worker.objectives.places import BoxTargets, MaskTargets, Targets
 from worker.objectives.scaled_masks import packed_masks
 
-_MASK_VALUES_AT_ONCE = 50_000_000  # of masks that are scaled to the original image's size together
 _RANDOM_OR_COUNTING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, DropPath, StochasticDepth)
 
 
@@ -182,15 +180,6 @@ def in_original(boxes: Tensor, side: int, width: int, height: int) -> Tensor:
     """Boxes [n, 4] of a network's square input of `side` in the pixels of the image that was stretched to it, none beyond its edges."""
     size = torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device)
     return torch.minimum((boxes * (size / side)).clamp(min=0), size)
-
-
-def outlines_of(probabilities: Tensor, width: int, height: int) -> list[str]:
-    """Run-length encodings, at the size of the original image, of masks [n, 1, side, side] of probabilities."""
-    outlines: list[str] = []
-    for part in torch.split(probabilities, max(1, _MASK_VALUES_AT_ONCE // (width * height))):
-        whole = functional.interpolate(part.float(), (height, width), mode="bilinear", align_corners=False) >= 0.5
-        outlines += [masks.encode(mask) for mask in whole[:, 0].cpu().numpy()]
-    return outlines
 
 
 def _never_found(names: Sequence[str]) -> dict[str, tuple[str, str]]:

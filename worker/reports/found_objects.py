@@ -10,7 +10,8 @@ from torch import Tensor
 
 from core.datasets import masks
 from core.datasets.legend import colour_of
-from worker.objectives.detection import in_original, outlines_of
+from worker.objectives.detection import in_original
+from worker.objectives.outlines import outlines_of
 from worker.reports.object_drawings import Drawn, draw_objects
 
 _SIDES = (512, 1600)  # px: the drawing is as large as the image, within these limits

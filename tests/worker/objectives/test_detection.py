@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from core.datasets import masks
 from core.datasets.records import Record
-from worker.objectives.detection import Detection, Outputs, in_original, outlines_of
+from worker.objectives.detection import Detection, Outputs, in_original
+from worker.objectives.outlines import outlines_of
 
 CPU = torch.device("cpu")
 
@@ -101,6 +103,21 @@ def test_masks_grow_to_the_size_of_the_image() -> None:
     probabilities[1, 0, :, 5:] = 0.9
     empty, half, _ = outlines_of(probabilities, 40, 20)
     assert masks.area(empty, 40, 20) == 0 and masks.area(half, 40, 20) == 400
+
+
+@pytest.mark.parametrize(("width", "height"), [(130, 61), (32, 32), (19, 23), (200, 7)])
+def test_masks_are_stretched_as_the_whole_of_them_would_be(width: int, height: int) -> None:
+    """Only what is covered is stretched and encoded; nobody may see a difference, at no edge and in no size."""
+    noise = torch.rand(8, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    probabilities = functional.interpolate(noise, (32, 32), mode="bicubic")
+    left, top = torch.tensor([0, 0, 5, 20, 31, 0, 0, 9]), torch.tensor([0, 3, 0, 31, 9, 30, 0, 9])
+    for mask, x, y in zip(probabilities, left.tolist(), top.tolist(), strict=True):
+        mask[0, :y] = mask[0, :, :x] = 0
+    probabilities[5, 0, 30:] = probabilities[6, 0, :, 10:14] = 0.9  # along the lower edge; from the upper edge to the lower
+    whole = functional.interpolate(probabilities, (height, width), mode="bilinear", align_corners=False)[:, 0].numpy()
+    for outline, expected in zip(outlines_of(probabilities, width, height), whole, strict=True):
+        differing = masks.decode(outline, width, height) != (expected >= 0.5)
+        assert np.abs(expected[differing] - 0.5).max(initial=0) < 1e-6, "but for what lies on the very edge"
 
 
 class Counting(nn.Module):
