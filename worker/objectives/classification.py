@@ -20,6 +20,7 @@ from torchmetrics.functional.classification import (
 
 from core.datasets.records import Record
 from core.tasks.hyperparameters import TrainingPlan
+from worker.engine.data import with_all_cores
 from worker.engine.device import sent
 from worker.engine.entries import Entries
 from worker.objectives.objective import Evaluation, Objective, StepOutcome, named
@@ -375,7 +376,7 @@ def _never_told_apart(names: Sequence[str]) -> dict[str, tuple[str, str]]:
 def of_each_class(metric: Callable[..., Tensor], probabilities: Tensor, truth: Callable[[int], Tensor], counted: Tensor) -> Tensor:
     """The area under a curve for each class that is `counted`, NaN for others, [classes]; exact: of each value, not of a few thresholds.
 
-    One class after another, which bounds the memory: torchmetrics' own averages keep the curves of all classes at once.
+    A class at a time for each core, which bounds the memory: torchmetrics' own averages keep the curves of all classes at once.
 
     Args:
         metric: of torchmetrics for two classes, such as `binary_auroc`.
@@ -384,6 +385,11 @@ def of_each_class(metric: Callable[..., Tensor], probabilities: Tensor, truth: C
         counted: [classes]; of each that is counted there are images.
     """
     areas = torch.full(counted.shape, torch.nan)
-    for number in torch.nonzero(counted).flatten().tolist():
+    numbers = torch.nonzero(counted).flatten().tolist()
+
+    def measure(index: int) -> None:
+        number = numbers[index]
         areas[number] = metric(probabilities[:, number], truth(number).long(), validate_args=False)
+
+    with_all_cores(len(numbers), measure, lambda: False)  # torch sorts without holding the interpreter's lock
     return areas
