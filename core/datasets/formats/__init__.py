@@ -24,9 +24,17 @@ class Reader:
     read: Callable[[Source, Settings, Findings], Parsed]
 
 
-READERS: tuple[Reader, ...] = tuple(
-    Reader(module.NAME, module.detect, module.read)
-    for module in (label_csv, coco, labelme, voc, yolo, mask_folders, csv_tables, class_folders, images_only)
+def _is_label_csv(source: Source) -> bool:
+    """Whether there is a label.csv of which the columns are where it has them, not where a first line says."""
+    return label_csv.detect(source) and not csv_tables.is_named(source, label_csv.find_files(source)[0])
+
+
+READERS: tuple[Reader, ...] = (
+    Reader(label_csv.NAME, _is_label_csv, label_csv.read),
+    *(
+        Reader(module.NAME, module.detect, module.read)
+        for module in (coco, labelme, voc, yolo, mask_folders, csv_tables, class_folders, images_only)
+    ),
 )
 
 

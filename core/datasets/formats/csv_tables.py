@@ -4,7 +4,8 @@
     image_id,label                                      single labels; several where they are joined, see `csv_labels`
     filename,cat,dog,bird                               0 or 1 for each class
 
-Further columns may name a split and a group. `label.csv`, which has no such line, is read by `label_csv`.
+Further columns may name a split and a group. A file called `label.csv` is read by `label_csv`, unless such a line says where the boxes of its
+objects are, or names a column per class.
 """
 
 import math
@@ -83,6 +84,22 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
     return reading.parsed()
 
 
+def is_named(source: Source, file: str) -> bool:
+    """Whether a file's first line says where boxes are, or names a column per class: without it 0 and 1 or corners may look like other numbers."""
+    found = _layout_of(source, file)
+    return found is not None and bool(found[0].box or found[0].marks)
+
+
+def _layout_of(source: Source, file: str) -> tuple[_Layout, list[list[str]]] | None:
+    """What the line of column names says, and the first rows below it; None where there is no such line."""
+    try:
+        head = [row for _, row in islice(label_csv.rows(source, file), _LOOKED_AT + 1)]
+    except BadDataError:
+        return None
+    layout = _layout(head[0], head[1:]) if len(head) > 1 else None
+    return (layout, head[1:]) if layout is not None else None
+
+
 def _tables(source: Source) -> list[tuple[str, _Layout]]:
     """Files that are such tables, and their layouts."""
     found = []
@@ -91,18 +108,13 @@ def _tables(source: Source) -> list[tuple[str, _Layout]]:
     tables = (path for path in source.members if path.lower().endswith(".csv") and "submission" not in path.lower())
     candidates = sorted(tables, key=lambda path: (path.count("/"), path))
     for path in candidates[:_LOOKED_AT]:
-        try:
-            head = list(islice(label_csv.rows(source, path), _LOOKED_AT + 1))
-        except BadDataError:
+        told = _layout_of(source, path)
+        if told is None:
             continue
-        if len(head) < 2:
-            continue
-        layout = _layout(head[0][1], [row for _, row in head[1:]])
-        if layout is None:
-            continue
+        layout, rows = told
         images = images or _Images(source)
-        named = sum(1 for _, row in head[1:] if layout.image < len(row) and images.find(row[layout.image], path))
-        if named * 2 > len(head) - 1:
+        named = sum(1 for row in rows if layout.image < len(row) and images.find(row[layout.image], path))
+        if named * 2 > len(rows):
             found.append((path, layout))
     return found
 

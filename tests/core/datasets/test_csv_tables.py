@@ -101,6 +101,23 @@ def test_several_labels_in_one_cell(home: Any, bring: Any, picture: Picture) -> 
     assert (dataset.annotation_sets[0].kind, dataset.annotation_sets[0].classes) == ("multi-label", ["Effusion", "Mass", "No Finding"])
 
 
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_column_names_count_whatever_the_file_is_called(home: Any, bring: Any, picture: Picture, count: int) -> None:
+    """Without them two columns of 0 and 1 look like a class and whether it shows, five like boxes."""
+    classes = ["a", "b", "c", "d", "e"][:count]
+    rows = [f"{number}.jpg," + ",".join(str(number >> place % 3 & 1) for place in range(count)) for number in range(8)]
+    table = "\n".join([f"filename,{','.join(classes)}", *rows])
+    dataset = bring(pictures(picture, *(f"{number}.jpg" for number in range(8))) | {"labels.csv": table})
+    (labels,) = dataset.annotation_sets
+    assert (labels.kind, labels.classes, labels.class_counts) == ("multi-label", classes, [4] * count)
+
+
+def test_corners_are_no_sizes_whatever_the_file_is_called(home: Any, bring: Any, picture: Picture) -> None:
+    table = "filename,class,xmin,ymin,xmax,ymax\n1.jpg,cat,5,6,15,18\n"
+    dataset = bring(pictures(picture, "1.jpg") | {"label.csv": table})
+    assert home.records(dataset)[0].value["boxes"] == [[0, 5, 6, 10, 12]]
+
+
 def test_a_table_of_something_else_is_none(home: Any, bring: Any, picture: Picture) -> None:
     files = pictures(picture, "cat/1.jpg", "cat/2.jpg", "dog/3.jpg")
     assert bring(files | {"classes.csv": "id,name\n0,cat\n1,dog\n"}).source_format == "class-folders"
