@@ -175,6 +175,7 @@ def training_jobs(context: StepContext, spec: ModelSpec) -> JobsChoice:
     entered = dict(choices.hyperparameters)
     seed = int(entered.get("seed", FIELDS["seed"].default))
     tuning = chosen_tuning(context)
+    learns_on = choices.flow == Flow.RETRAINING
     if tuning == Tuning.AUTO:
         # In the wizard auto asks for nothing; values given in a script with auto overrule the recipe one by one.
         device = workers_device(context.session)
@@ -189,14 +190,14 @@ def training_jobs(context: StepContext, spec: ModelSpec) -> JobsChoice:
             seed=seed,
             data_type=choices.data_type or DataType.OTHER,
             device=device.kind,
-            learns_on=choices.flow == Flow.RETRAINING,
+            learns_on=learns_on,
         )
         if choices.overrides_recipe:
             _require_effect(entered, recipe, spec)
         budget = context.settings.auto_gpu_hours
         return auto_choice(recipe, spec, facts, device, budget, learn(context.session, device) if budget > 0 else NOTHING_YET)
     if tuning == Tuning.MANUAL:
-        return JobsChoice([manual_plan(spec, facts, Hyperparameters(**entered))], None, "")
+        return JobsChoice([manual_plan(spec, facts, Hyperparameters(**entered), learns_on=learns_on)], None, "")
     given = choices.search.get(tuning, {})
     search = made(tuning, given)
     if tuning == Tuning.GRID:
@@ -206,7 +207,9 @@ def training_jobs(context: StepContext, spec: ModelSpec) -> JobsChoice:
     if tuning == Tuning.POPULATION:
         # A member that falls behind copies a better one: none is stopped early.
         entered["early_stop"] = False
-    return JobsChoice([manual_plan(spec, facts, Hyperparameters(**{**entered, **values})) for values in tried], search, "")
+    return JobsChoice(
+        [manual_plan(spec, facts, Hyperparameters(**{**entered, **values}), learns_on=learns_on) for values in tried], search, ""
+    )
 
 
 def _in_force(choices: Choices, tuning: Tuning) -> dict[str, Any]:

@@ -313,17 +313,18 @@ def is_whole(spec: ModelSpec) -> bool:
     return spec.pretrained_on.startswith("COCO")
 
 
-def manual_plan(spec: ModelSpec, facts: DatasetFacts, hyperparameters: Hyperparameters) -> TrainingPlan:
+def manual_plan(spec: ModelSpec, facts: DatasetFacts, hyperparameters: Hyperparameters, *, learns_on: bool = False) -> TrainingPlan:
     """Exactly what the person typed, by SGD; an image size of `auto` is settled here (a batch size of `auto` when the device is known).
 
-    Of the recipe it has what no form asks for and no schedule depends on: whether batch statistics stay frozen.
+    Of the recipe it has what no form asks for and no schedule depends on: whether batch statistics stay frozen, as of all that is pre-trained, or
+    where a finished model `learns_on`.
 
     Raises:
         InvalidInputError: when the network does not take the image size.
     """
     values = hyperparameters.model_dump()
     values["image_size"] = resolve_image_size(spec, facts, hyperparameters.image_size)
-    values["frozen_statistics"] = RECIPES[spec.recipe].frozen_statistics and spec.pretraining != "none"
+    values["frozen_statistics"] = RECIPES[spec.recipe].frozen_statistics and (learns_on or spec.pretraining != "none")
     return TrainingPlan(**values)
 
 

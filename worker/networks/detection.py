@@ -55,6 +55,7 @@ WHOLE_NORMALISATIONS = {
 REGRESSING = ("rpn.head", "roi_heads.box_predictor", "head")  # what gives offsets of boxes
 HEADS = ("roi_heads.box_predictor", "roi_heads.mask_predictor", "head.classification_head")  # layers that depend on the number of classes
 
+LEAST_SCORE = 0.05  # of what FCOS tells, as the other detectors have it; torchvision's own says nothing below 0.2
 DISTANCES = "head.regression_head.bbox_reg"  # of FCOS: from a place to the sides of its box
 
 OVER_PYRAMIDS = {"faster_rcnn": "Faster R-CNN", "retinanet": "RetinaNet", "fcos": "FCOS"}
@@ -130,6 +131,8 @@ def build(spec: ModelSpec, classes: int, image_size: int | None = None) -> Detec
 def build_whole(name: str, classes: int, *, pretrained: bool) -> nn.Module:
     """torchvision's own detector. The background counts as a class; with COCO's weights the backbone's batch norms are frozen, as they were trained."""
     options: dict[str, Any] = {"weights": None, "weights_backbone": None, "num_classes": classes + 1}
+    if name.startswith("fcos"):
+        options["score_thresh"] = LEAST_SCORE
     detector: nn.Module = torchvision_api.get_model(name, **options)
     if pretrained and "_v2" not in name and not name.startswith("ssd"):
         # The oldest three were trained with Caffe's weights, whose batch norms know no epsilon.
@@ -216,7 +219,7 @@ def build_retinanet(backbone: str, classes: int) -> nn.Module:
 def build_fcos(backbone: str, classes: int) -> nn.Module:
     """FCOS (Tian et al. 2019) over strides 8–128: no anchors, one box a place, at first of four strides, which is half of the largest it may have."""
     pyramid = pyramids.Pyramid(backbone, 8, LastLevelP6P7(1, 1))
-    fcos = library.FCOS(pyramid, classes + 1, score_thresh=0.05)
+    fcos = library.FCOS(pyramid, classes + 1, score_thresh=LEAST_SCORE)
     nn.init.constant_(fcos.get_submodule(DISTANCES).get_parameter("bias"), 2.0)
     return fcos
 

@@ -102,6 +102,7 @@ D_FINE: dict[str, dict[str, Any]] = {
         "decoder_n_points": [3, 6, 3],
         "decoder_in_channels": [384, 384, 384],
         "decoder_layers": 6,
+        "reg_scale": 8.0,
     },
 }
 
@@ -124,6 +125,7 @@ def _rf_detr(side: int, layers: int, **backbone: Any) -> dict[str, Any]:
         "decoder_self_attention_heads": 8,
         "decoder_cross_attention_heads": 16,
         "decoder_n_points": 2,
+        "dropout": 0.0,  # as its authors train it; the library's default is 0.1
         "backbone_config": _DINO | {"image_size": side} | backbone,
     }
 
@@ -179,9 +181,9 @@ MOST_DETECTIONS = 100
 QUERIES = 300
 
 
-# What reckons boxes in RT-DETRv2 and D-FINE. They add up places layer by layer in whatever type linear layers give, and bfloat16 knows a place near
-# 500 px to 2 px only; RF-DETR adds in single precision.
-IN_SINGLE_PRECISION = ("enc_score_head", "enc_bbox_head", "decoder")
+# What reckons boxes and scores. RT-DETRv2 and D-FINE add up places layer by layer in whatever type linear layers give, and bfloat16 knows a place near
+# 500 px to 2 px only. RF-DETR adds in single precision, but its loss takes the logarithm of 1 − p, which in bfloat16 is 0 from a p of 0.998 on.
+IN_SINGLE_PRECISION = ("enc_score_head", "enc_bbox_head", "decoder", "enc_out_class_embed", "class_embed")
 
 
 # ---------------------------------------------------------------- building
@@ -208,9 +210,10 @@ class DetectionTransformer(nn.Module):
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner = inner
-        for name, part in inner.model.named_children():  # type: ignore[union-attr]
+        for name, part in (*inner.model.named_children(), *inner.named_children()):  # type: ignore[union-attr]
             if name in IN_SINGLE_PRECISION:
-                keep_single_precision(part)
+                for one in part if isinstance(part, nn.ModuleList) else (part,):
+                    keep_single_precision(one)
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> Any:
         """Losses by name in training (already weighted: they may be summed), detections by image in evaluation."""
@@ -272,6 +275,11 @@ def model_class(network: str) -> Any:
 
 def build(spec: ModelSpec, classes: int, image_size: int | None = None) -> DetectionTransformer:
     """The detector of an entry for so many classes, with random weights."""
+    if FAMILIES[spec.network[:2]] == "RF-DETR":
+        # Its loss would ask all processes of a team how many objects they have. They do not take their losses at the same time, nor equally often:
+        # they would wait for each other for ever. As with the other detectors, each divides by its own images' objects.
+        loss: Any = importlib.import_module("transformers.loss.loss_lw_detr")
+        loss._is_torch_distributed_initialized = lambda: False
     return DetectionTransformer(model_class(spec.network)(configuration(spec.network, classes)))
 
 

@@ -247,6 +247,7 @@ def test_only_pretrained_detectors_keep_their_batch_statistics_by_auto_and_by_ha
             assert manual_plan(spec_of(name), scenes, Hyperparameters()).frozen_statistics is frozen, name
     from_scratch = spec_of("faster_rcnn-tf_efficientnet_lite0.none")
     assert auto_plan(from_scratch, detection, scenes, learns_on=True).frozen_statistics, "of the model that learns on"
+    assert manual_plan(from_scratch, scenes, Hyperparameters(), learns_on=True).frozen_statistics, "by hand, too"
 
 
 def test_networks_for_regions_learn_gently_where_they_know_regions_already_or_have_a_modern_encoder():

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import torchvision
 
 from core.zoo import catalogue
 from worker.networks import classification, detection_transformers, rebuild
@@ -58,3 +59,25 @@ def test_what_was_measured_is_still_so(network):
 
 def test_detection_transformers_have_weights_for_every_shape():
     assert set(detection_transformers.WEIGHTS) == set(detection_transformers.SHAPES)
+
+
+def test_googlenet_sees_what_its_weights_have_learnt_from():
+    """torchvision has it take ImageNet's normalisation for another one whenever it loads the weights; here nothing but the normalisation does that."""
+    spec = catalogue.find_spec("googlenet", "imagenet-1k")
+    authors = torchvision.models.GoogLeNet(transform_input=True, aux_logits=False, init_weights=False)
+    pixels = torch.rand(2, 3, 4, 4)
+
+    def normalised(mean, std):
+        return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+
+    expected = authors._transform_input(normalised((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    assert torch.allclose(normalised(spec.mean, spec.std), expected, atol=1e-5)
+
+
+def test_statistics_of_batches_follow_a_fine_tuning():
+    """Of some hundred steps. torchvision's MNASNet would hardly move them, and be judged by what it no longer is."""
+    for network, name in classification.torchvision_networks().items():
+        with torch.device("meta"):
+            built = classification.build_torchvision(name, 7)
+        slow = {part.momentum for part in built.modules() if isinstance(part, torch.nn.BatchNorm2d) and part.momentum < 0.01}
+        assert not slow, network

@@ -7,7 +7,7 @@ import torch
 from core.settings import Settings
 from core.vocabulary import TaskType
 from core.zoo import catalogue
-from worker.networks import build
+from worker.networks import build, detection_transformers
 
 SIDE = 96
 
@@ -148,3 +148,53 @@ def test_detection_transformers_say_little_at_first(settings, network):
     side = 384 if network.startswith("rf") else 320
     with torch.inference_mode():
         assert float(detector(torch.randn(1, 3, side, side))[0]["scores"].mean()) < 0.3
+
+
+def test_a_sure_answer_costs_no_infinite_loss_under_autocast(settings):
+    """RF-DETR's loss takes the logarithm of 1 − p, which in bfloat16 is 0 for all that is surer than 0.998."""
+    detector = build(catalogue.find_spec("rf-detr-nano.none", settings=settings), TaskType.OBJECT_DETECTION, 3, settings=settings).train()
+    heads = [detector.inner.class_embed, *detector.inner.model.enc_out_class_embed]
+    for head in heads:
+        torch.nn.init.constant_(head.bias, 9.0)
+    target = {"boxes": torch.tensor([[20.0, 20.0, 280.0, 290.0]]), "labels": torch.tensor([0])}
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = sum(detector(torch.rand(2, 3, 288, 288), [target, target]).values())
+    assert torch.isfinite(loss)
+
+
+def test_rf_detr_draws_nothing_at_random_when_it_is_judged(settings):
+    """As its authors train it; the library would drop a tenth, in the validation loss, too."""
+    spec = catalogue.find_spec("rf-detr-nano.none", settings=settings)
+    detector = build(spec, TaskType.OBJECT_DETECTION, 1, settings=settings).eval()
+    image = torch.rand(1, 3, 288, 288)
+    losses = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        detector.train()
+        target = {"boxes": torch.tensor([[9.0, 9.0, 90.0, 90.0]]), "labels": torch.tensor([0])}
+        losses.append(sum(detector(image, [target]).values()).item())
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("network", ["dfine-nano", "dfine-xlarge"])
+def test_distances_are_reckoned_in_the_loss_as_they_are_decoded(network):
+    """D-FINE-X has another scale than its siblings: the published checkpoint says so, too."""
+    config = detection_transformers.configuration(network, 3)
+    assert config.reg_scale == (8 if network == "dfine-xlarge" else 4)
+
+
+def test_every_detector_tells_what_it_is_hardly_sure_of(settings):
+    """Curves and thresholds rest on it; torchvision's own FCOS would say nothing below 0.2."""
+    for network in ("fcos_resnet50_fpn", "fcos-tf_efficientnet_lite0", "retinanet_resnet50_fpn"):
+        detector = build(catalogue.find_spec(f"{network}.none", settings=settings), TaskType.OBJECT_DETECTION, 3, settings=settings)
+        assert detector.inner.score_thresh <= 0.05, network
+
+
+def test_no_loss_waits_for_other_processes(settings, monkeypatch):
+    """They do not take their losses equally often: of the last images one has some, another none. RF-DETR's would ask all how many objects they have."""
+    detector = build(catalogue.find_spec("rf-detr-nano.none", settings=settings), TaskType.OBJECT_DETECTION, 3, settings=settings).train()
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda *_: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda *_, **__: pytest.fail("it waits for the others"))
+    target = {"boxes": torch.tensor([[20.0, 20.0, 280.0, 290.0]]), "labels": torch.tensor([0])}
+    assert all(torch.isfinite(loss) for loss in detector(torch.rand(1, 3, 288, 288), [target]).values())
