@@ -10,6 +10,7 @@ from worker.engine.watch import Unlearnt, exploding
 # This project's own: below it one image is worth five points of accuracy.
 FEW = 20
 _UNKNOWN = Unlearnt()
+_NOISE = 0.01  # of a score, from one epoch to another
 _LOW = 0.5  # a score that nobody would call good without having looked
 
 
@@ -33,9 +34,10 @@ def read_curves(
 
     `history` holds per epoch train_loss, val_loss and score; `unlearnt` is what the training began from. The thresholds are this project's
     own: a loss that has exploded counts as come down where a tenth and more of the unlearnt one is learnt; a validation loss as risen when
-    it ends a twentieth of where it began above its lowest while the score fell, or a quarter of its lowest while the training loss went on
-    falling; as hardly fallen where it lost less than a tenth; as jumping when most epochs change direction by more than a
-    fifth of its level, and by more than a twentieth of where it began; as still falling when the last two epochs took more than a fifth.
+    it ends a twentieth of where it began above its lowest while the score fell by more than a hundredth since, or a quarter of its lowest while
+    the training loss went on falling and the score gained little; as hardly fallen where it lost less than a tenth and the score gained little,
+    too; as jumping when most epochs change direction by more than a fifth of its level, and by more than a twentieth of where it began; as still
+    falling when the last two epochs took more than a fifth. A detector's loss is lowest before it finds anything: there the score alone tells what was learnt.
     """
     training = [float(point["train_loss"]) for point in history]
     exploded = any(exploding(history[:number], loss, 0, unlearnt) for number, loss in enumerate(training))
@@ -102,13 +104,14 @@ def _read_calm(
     lowest = min(range(len(validation)), key=validation.__getitem__)
     score = score_name.replace("_", " ")
     risen = validation[-1] - validation[lowest] > 0.05 * validation[0]  # a loss near nothing may double
-    if risen and validation[-1] > 1.25 * validation[lowest] and training[-1] < 0.8 * training[lowest]:
+    found_since = best >= 1.5 * scores[lowest] + 0.05
+    if risen and not found_since and validation[-1] > 1.25 * validation[lowest] and training[-1] < 0.8 * training[lowest]:
         return Reading(
             "overfitting",
             f"Since epoch {lowest + 1} the validation loss rises while the training loss falls: the network begins to learn the training images by heart. "
             "The best epoch was kept; more images or stronger augmentation would help.",
         )
-    if risen and scores[-1] < best:
+    if risen and scores[-1] < scores[lowest] - min(_NOISE, 0.1 * scores[lowest]):
         return Reading(
             "overfitting",
             f"The validation loss rises since epoch {lowest + 1}, and the {score} falls: what is learnt does not hold for other images. The best "
@@ -117,25 +120,31 @@ def _read_calm(
     whole = len(history) >= planned_epochs
     gain = scores[-1] - scores[-3]
     at_lowest = validation[-1] <= validation[lowest] * 1.001
-    if whole and at_lowest and gain > 0.02 and scores[-1] >= best:
+    if whole and (at_lowest or scores[-1] > scores[-2]) and gain > 0.02 and scores[-1] >= best:
         return Reading("unfinished", f"The {score} was still rising at the end: more epochs would likely bring more.")
     if whole and at_lowest and best < 0.99 and validation[-1] < 0.8 * validation[-3]:
         return Reading("unfinished", "The validation loss was still falling at the end: more epochs would likely bring more.")
     learnt_at_once = validation[0] < 0.5 * unlearnt.loss
-    if best < 0.99 and validation[lowest] > 0.9 * validation[0] and not learnt_at_once:
+    if best < 0.99 and validation[lowest] > 0.9 * validation[0] and best < 1.5 * scores[0] + 0.05 and not learnt_at_once:
         remedy = (
             "more epochs would likely bring more"
             if whole and at_lowest
             else "a higher learning rate, other weights or more images may help"
         )
         return Reading("unfinished", f"The validation loss has hardly fallen: {remedy}.")
+    course = "Both losses fall and settle"
+    if risen:
+        held = "holds" if best < scores[lowest] + 0.05 else "has risen"
+        course = f"The training loss falls, and the {score} {held} while the validation loss has not fallen since epoch {lowest + 1}"
+    elif validation[lowest] > 0.9 * validation[0] and not learnt_at_once:
+        course = f"The training loss falls and the {score} has risen, though the validation loss has hardly changed"
     if best < _LOW:
         return Reading(
             "fine",
-            f"Both losses fall and settle, at a {score} of {100 * best:.1f} %. Where that is too little, look at the worst predictions and at their "
+            f"{course}, at a {score} of {100 * best:.1f} %. Where that is too little, look at the worst predictions and at their "
             "labels; more images, a larger input size or another network help more than more epochs.",
         )
-    return Reading("fine", "Both losses fall and settle: the training went well.")
+    return Reading("fine", f"{course}: the training went well.")
 
 
 def mindful(reading: Reading, validation_images: int) -> Reading:

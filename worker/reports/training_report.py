@@ -154,11 +154,7 @@ def _overview(card: Mapping[str, Any], found: Mapping[str, Any]) -> _Page:
     page.paragraph(f"Training report of {card['created_at'][:10]}, {TaskType(card['task_type']).title.lower()}", QUIET)
     dataset = card["dataset"]
     page.heading("Result on the validation images")
-    metrics = [
-        (METRIC_NAMES.get(name, name.replace("_", " ").capitalize()), _number(value))
-        for name, value in card["metrics"].items()
-        if isinstance(value, (int, float))
-    ]
+    metrics = [(_title(name), _number(value)) for name, value in card["metrics"].items() if isinstance(value, (int, float))]
     page.rows(metrics[:16], (0, 0.35))
     page.heading("Insights")
     for sentence in insights(found["labels"]):
@@ -194,7 +190,9 @@ def _classes(card: Mapping[str, Any], page: _Page) -> list[_Page]:
         page.heading(title)
     else:
         page = _Page(title)
-    header = ["Class", *(METRIC_NAMES.get(name, name.replace("_", " ").capitalize()) for name in names)]
+    # Of a class with several labels an image it is no mean over overlaps of boxes.
+    of_labels = card["task_type"] == TaskType.MULTI_LABEL
+    header = ["Class", *("Average precision" if of_labels and name == "ap" else _title(name) for name in names)]
     page.rows([header, *rows], [0, *(0.4 + 0.15 * number for number in range(len(names)))], header=True)
     if more:
         page.paragraph(f"And {more:,} more classes, which the model card has.", QUIET)
@@ -252,12 +250,21 @@ def _settings(card: Mapping[str, Any]) -> _Page:
     page = _Page("Settings, to train it again")
     page.heading("Hyperparameters")
     plan = [
-        (name.replace("_", " "), "on" if value is True else "off" if value is False else str(value)) for name, value in card["plan"].items()
+        (name.replace("_", " "), "on" if value is True else "off" if value is False else str(value))
+        for name, value in card["plan"].items()
+        if value is not None
     ]
     page.rows(plan, (0, 0.4))
     page.heading("Software and data")
     page.rows([*card["software"].items(), ("data fingerprint", card["dataset"]["fingerprint"][:40])], (0, 0.4))
     return page
+
+
+def _title(metric: str) -> str:
+    """What a metric is called."""
+    if metric.startswith("baseline_"):
+        return f"{_title(metric.removeprefix('baseline_'))} of the baseline"
+    return METRIC_NAMES.get(metric, metric.replace("_", " ").capitalize())
 
 
 def _cut(text: str, length: int) -> str:

@@ -175,6 +175,11 @@ def test_an_explosion_in_the_first_epoch_is_read_before_all_else(
         ([1.12, 1.12, 1.12], [1.102, 1.072, 1.088], [0.4, 0.5, 0.5], "hardly fallen"),
         ([3.0, 1.8, 1.2, 1.0, 0.9], [3.1, 2.0, 1.5, 1.4, 1.3], [0.01, 0.03, 0.06, 0.07, 0.072], "settle, at a dice of 7.2 %"),
         ([0.5, 0.1, 0.01, 0.002, 0.001], [0.4, 0.05, 0.0017, 0.0020, 0.0028], [0.8, 0.98, 1.0, 1.0, 1.0], "went well"),
+        # A detector's loss is lowest before it finds anything; and a score that is a hair lower than it was has not fallen.
+        ([1.5, 1.4, 1.2, 1.1, 1.0], [1.08, 1.54, 1.44, 1.38, 1.34], [0.007, 0.05, 0.11, 0.163, 0.161], "the dice has risen while"),
+        ([0.6, 0.5, 0.45, 0.42, 0.40], [0.60, 0.51, 0.50, 0.52, 0.54], [0.60, 0.67, 0.687, 0.690, 0.679], "the dice holds while"),
+        ([1.5, 1.3, 1.2, 1.1, 1.0], [1.1, 1.09, 1.08, 1.08, 1.08], [0.01, 0.2, 0.31, 0.31, 0.32], "the dice has risen, though"),
+        ([1.5, 1.3, 1.2, 1.1], [1.08, 1.5, 1.4, 1.38], [0.01, 0.1, 0.2, 0.3], "still rising at the end"),
     ],
 )
 def test_what_did_not_go_well_is_not_called_so(train: list[float], val: list[float], score: list[float], told: str) -> None:

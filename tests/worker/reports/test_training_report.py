@@ -75,9 +75,24 @@ def test_the_numbers_of_all_classes_have_room(classes: int) -> None:
     """Below what stands on the page, or on one of their own; of more than forty the page says how many there are besides."""
     page = training_report_module._Page("A task")
     page.y = 0.3
-    card = {"per_class": {f"class {number} at $5": {"dice": 0.5, "iou": None} for number in range(classes)}}
+    card = {
+        "task_type": "object-segmentation",
+        "per_class": {f"class {number} at $5": {"dice": 0.5, "iou": None} for number in range(classes)},
+    }
     pages = [page, *training_report_module._classes(card, page)]
     texts = {text.get_text() for one in pages for text in one.figure.texts}
     assert {f"class {number} at $5" for number in range(min(classes, 40))} <= texts and "IoU" in texts
     assert any("20 more classes" in text for text in texts) == (classes == 60)
     assert all(one.y > 0.05 for one in pages)
+
+
+@pytest.mark.parametrize(("task_type", "title"), [("multi-label", "Average precision"), ("object-detection", "AP 50:95")])
+def test_average_precision_is_of_what_was_judged(task_type: str, title: str) -> None:
+    """Of labels it is no mean over the overlaps of boxes."""
+    page = training_report_module._Page("A task")
+    training_report_module._classes({"task_type": task_type, "per_class": {"cat": {"ap": 0.5}}}, page)
+    assert title in {text.get_text() for text in page.figure.texts}
+
+
+def test_a_baseline_is_told_as_one() -> None:
+    assert training_report_module._title("baseline_map") == "Mean average precision of the baseline"
