@@ -34,7 +34,7 @@ def _training(plan: TrainingPlan, search: Search | None = None) -> tuple[tuple[s
         ("Input size", f"{plan.image_size} × {plan.image_size} px"),
         ("Batch size", "auto: what fits the device" if plan.batch_size == "auto" else str(plan.batch_size)),
         ("Epochs", f"{plan.epochs}" + (f", fewer {fewer}" if plan.early_stop else "")),
-        ("Validation images", f"{plan.validation_percent} %"),
+        ("Validation images", f"{plan.validation_percent} %, unless the dataset says which"),
     ]
     if search is None:
         momentum = f", momentum {value_text(plan.momentum)}" if plan.optimizer == "sgd" else ""

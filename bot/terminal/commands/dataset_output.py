@@ -67,7 +67,8 @@ def print_dataset(dataset: Dataset, findings: list[DatasetFinding]) -> None:
     )
     for one in dataset.annotation_sets:
         out.print()
-        out.print(f"Annotation set “{one.name}” ({one.kind}, {one.image_count:,} images)", markup=False, style="bold")
+        images = "1 image" if one.image_count == 1 else f"{one.image_count:,} images"
+        out.print(f"Annotation set “{one.name}” ({one.kind}, {images})", markup=False, style="bold")
         counts = sorted(zip(one.classes, one.class_counts, strict=True), key=lambda pair: -pair[1])
         print_table(("Class", "Count"), [(name, f"{count:,}") for name, count in counts[:30]], empty="No classes.")
         if len(counts) > 30:

@@ -216,6 +216,7 @@ class _Reading:
 
     def _join(self, file: str, split: str, images: dict[Any, _Listed], by_image: dict[Any, list[_Entry]], numbers: dict[Any, int]) -> None:
         beginnings = _beginnings(PurePosixPath(file).parent)
+        listed: set[str] = set()
         for number, (name, width, height, line) in images.items():
             entries = by_image.pop(number, [])
             path = self.resolve(name, beginnings, split)
@@ -223,6 +224,12 @@ class _Reading:
                 what = f"There is no image {_printable(name)}."
                 self.findings.error("missing-image", file, what, "Add the image, or take its entry out.", line)
                 continue
+            if path in listed:
+                what = f"The image {_printable(name)} is listed more than once: what all its entries show lies on the one picture."
+                self.findings.warning(
+                    "image-listed-twice", file, what, "If they are different pictures, give each a name of its own.", line
+                )
+            listed.add(path)
             image = self.images.get(path)
             if image is None:
                 image = self.images[path] = ParsedImage(path, [], split, annotation_file=file, width=width, height=height)

@@ -8,7 +8,14 @@ from PIL import Image
 
 from core.datasets.findings import Findings
 from core.datasets.fitting import open_mask
-from core.datasets.formats.mask_values import read_class_names, scan_masks, unknown_values, warn_of_missing_names, warn_of_unknown
+from core.datasets.formats.mask_values import (
+    read_class_names,
+    scan_masks,
+    unknown_values,
+    warn_of_missing_names,
+    warn_of_numbered_objects,
+    warn_of_unknown,
+)
 from core.datasets.names import match_key, natural_key
 from core.datasets.parsed import NO_CLASS, MaskFile, Parsed, ParsedImage, ParsedSet, split_of
 from core.datasets.source import Source, images_of
@@ -125,6 +132,8 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
         raise BadDataError(f"The masks of {source.name} hold no class: every pixel is 0.", "Number classes from 1; 0 is the background.")
     if not (named.by_value or named.by_colour):
         warn_of_missing_names(names, findings)
+        if not scanned.colour:
+            warn_of_numbered_objects(scanned, findings)
     unknown -= set(values)  # a list of colours may name it by that of its palette
     for value in unknown:
         warn_of_unknown(value, sum(value in found for found in scanned.values.values()), findings)

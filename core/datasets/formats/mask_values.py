@@ -22,6 +22,7 @@ from core.datasets.source import Source
 
 _LARGE = 1_000_000  # bytes of a mask file: a few of those may be of hundreds of millions of pixels, and are not decoded side by side
 _ONE_AT_A_TIME = threading.Lock()
+_MANY_OBJECTS = 8  # of an image: fewer numbers may well be classes
 _MOST_COLOURS = 512  # of one mask; a picture with more is a photograph, or was saved as JPEG
 _BACKGROUND = frozenset(
     {
@@ -247,6 +248,19 @@ def warn_of_missing_names(classes: Sequence[str], findings: Findings) -> None:
         f"Nothing names the classes of the masks; they are called {', '.join(classes[:3])}{' and so on' if len(classes) > 3 else ''}.",
         "Add a classes.txt with a line for each class, such as “1 cat” (value and name) or “cat,255,0,0” (name and colour), and import again.",
     )
+
+
+def warn_of_numbered_objects(scanned: Scanned, findings: Findings) -> None:
+    """Say so where the masks seem to number single objects: each holds 1, 2, 3 and so on, most of them up to another number, and some up to many."""
+    numbers = [found - {0} for found in scanned.values.values()]
+    counting = [len(found) for found in numbers if found and max(found) == len(found)]
+    if len(counting) * 2 > len(numbers) and len(set(counting)) > 2 and max(counting) >= _MANY_OBJECTS:
+        findings.warning(
+            "numbered-objects",
+            "",
+            f"The masks seem to number single objects, up to {max(counting)} of them in an image: each number became a class.",
+            "For one class of regions write the same value for all its objects; for single objects bring a COCO file with their masks.",
+        )
 
 
 def _parse_json(text: str) -> ClassNames:

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import MPEG2MPML, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
@@ -61,6 +63,7 @@ COCO: dict[str, Any] = {
     "categories": [{"id": 1, "name": "cat"}],
 }
 FAR = {**COCO, "images": COCO["images"][:1], "annotations": [{"id": 7, "image_id": 1, "category_id": 1, "bbox": [900, 1, 9, 9]}]}
+TWICE = {**COCO, "images": [{**COCO["images"][0], "id": number} for number in (1, 2)]}
 SHAPES = {"shapes": [{"label": "cat", "points": [[1, 1], [9, 9]], "shape_type": "rectangle"}], "imagePath": "a.png", "imageData": None}
 BOX = "<object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
 
@@ -69,6 +72,7 @@ BOX = "<object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax
     ("code", "file", "more", "pictures"),
     [
         ("duplicate-id", "c.json", {"c.json": json.dumps(COCO)}, ("a.png", "b.png")),
+        ("image-listed-twice", "c.json", {"c.json": json.dumps(TWICE)}, ("a.png",)),
         ("duplicate-name", "b.json", {"a.json": json.dumps(SHAPES), "b.json": json.dumps(SHAPES)}, ("a.png",)),
         (
             "duplicate-name",
@@ -183,6 +187,20 @@ def test_classes_that_nothing_names(home: Any, write: Any, picture: Picture) -> 
     dataset = home.bring(write({"images/a.png": picture(1), "labels/a.txt": "1 0.5 0.5 0.2 0.2\n"}))
     assert dataset.annotation_sets[0].classes == ["class_0", "class_1"]
     assert "class_0" in home.finding(dataset, "no-class-names").message
+
+
+@pytest.mark.parametrize(("most", "told"), [(9, True), (3, False)])
+def test_masks_that_number_single_objects(home: Any, write: Any, picture: Picture, most: int, told: bool) -> None:
+    """As programs for cells write them: each number would be a class of its own. A few numbers may well be classes."""
+    files: Files = {}
+    for number in range(4):
+        files[f"images/{number}.png"] = picture(number)
+        counted = np.zeros((24, 32), np.uint8)
+        counted[0, : most - number + 1] = range(most - number + 1)
+        out = io.BytesIO()
+        Image.fromarray(counted).save(out, "PNG")
+        files[f"masks/{number}.png"] = out.getvalue()
+    assert ("numbered-objects" in home.codes(home.bring(write(files)))) is told
 
 
 def test_a_group_that_the_source_divides(home: Any, write: Any, picture: Picture) -> None:

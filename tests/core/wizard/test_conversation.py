@@ -282,7 +282,7 @@ def test_manual_defaults_are_those_of_the_reference(person: Person, add_dataset)
     for expected in (
         "Batch size: 32",
         "Epochs: 100, fewer if",
-        "Validation images: 20 %",
+        "Validation images: 20 %, unless the dataset says which",
         "Optimizer: SGD, momentum 0.9",
         "Learning rate: 0.001, constant",
         "Weight decay: 0",
