@@ -228,7 +228,7 @@ class DetectionTransformer(nn.Module):
         outputs = self.inner(pixel_values=images)
         scores, best = outputs.logits.float().sigmoid().flatten(1).topk(min(MOST_DETECTIONS, outputs.logits[0].numel()))
         classes = outputs.logits.shape[-1]
-        boxes = box_convert(outputs.pred_boxes.float(), "cxcywh", "xyxy") * sides
+        boxes = torch.minimum((box_convert(outputs.pred_boxes.float(), "cxcywh", "xyxy") * sides).clamp(min=0), sides)
         return [
             {"boxes": boxes[number][index // classes], "labels": index % classes, "scores": score}
             for number, (score, index) in enumerate(zip(scores, best, strict=True))
@@ -280,7 +280,24 @@ def build(spec: ModelSpec, classes: int, image_size: int | None = None) -> Detec
         # they would wait for each other for ever. As with the other detectors, each divides by its own images' objects.
         loss: Any = importlib.import_module("transformers.loss.loss_lw_detr")
         loss._is_torch_distributed_initialized = lambda: False
-    return DetectionTransformer(model_class(spec.network)(configuration(spec.network, classes)))
+    detector = DetectionTransformer(model_class(spec.network)(configuration(spec.network, classes)))
+    for part in detector.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.reset_parameters()  # in RT-DETRv2 the library has them begin as factors around 0, through which nothing goes
+    return detector
+
+
+def keep_positions(network: nn.Module, side: int) -> None:
+    """Have the embeddings of positions for images of `side` px be worked out once and for all: RF-DETR does so for each image, by a way of
+    interpolating that ONNX does not know."""
+    embeddings: Any
+    for embeddings in network.modules():
+        if hasattr(embeddings, "interpolate_pos_encoding"):
+            places = embeddings.position_embeddings
+            tokens = places.new_zeros(1, (side // embeddings.patch_size) ** 2 + 1, places.shape[-1])
+            with torch.no_grad():
+                kept = embeddings.interpolate_pos_encoding(tokens, side, side)
+            embeddings.interpolate_pos_encoding = lambda *_, kept=kept: kept
 
 
 def load(detector: nn.Module, spec: ModelSpec, path: Path, image_size: int | None = None) -> None:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from worker.networks import detection_transformers
 from worker.objectives.average_precision import MOST_FOUND
 from worker.reports.inference import LoadedModel
 
@@ -29,6 +30,7 @@ class ExportedDetector(nn.Module):
         super().__init__()
         preprocessing = model.card["preprocessing"]
         self.network = model.network
+        detection_transformers.keep_positions(model.network, int(preprocessing["size"][0]))
         self.register_buffer("mean", 255 * torch.tensor(preprocessing["mean"]).view(1, 3, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(preprocessing["std"]).view(1, 3, 1, 1))
 

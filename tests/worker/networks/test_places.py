@@ -198,3 +198,11 @@ def test_no_loss_waits_for_other_processes(settings, monkeypatch):
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda *_, **__: pytest.fail("it waits for the others"))
     target = {"boxes": torch.tensor([[20.0, 20.0, 280.0, 290.0]]), "labels": torch.tensor([0])}
     assert all(torch.isfinite(loss) for loss in detector(torch.rand(1, 3, 288, 288), [target]).values())
+
+
+@pytest.mark.parametrize("network", ["rtdetr_v2_r18vd", "dfine-nano"])
+def test_from_scratch_batch_norms_let_through_what_they_get(settings, network):
+    """The library has those of RT-DETRv2 begin around 0: after a few layers nothing would be left of an image."""
+    detector = build(catalogue.find_spec(f"{network}.none", settings=settings), TaskType.OBJECT_DETECTION, 3, settings=settings)
+    norms = [part for part in detector.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    assert norms and all((part.weight == 1).all() and (part.bias == 0).all() for part in norms)

@@ -18,6 +18,7 @@ from small_networks import ANCHORLESS_BOXES, BOXES, INSTANCES
 
 from core.models.exporting import ExportFormat
 from core.tasks.light import submit_light_job
+from core.zoo.catalogue import find_spec
 from worker import light
 from worker.engine.data import decode
 from worker.reports.export import export_model
@@ -27,13 +28,17 @@ from worker.reports.model_files import write_model
 from worker.workplace import Workplace
 
 SPECS = {"boxes": BOXES, "instances": INSTANCES, "fcos": ANCHORLESS_BOXES}
-PLAN: dict[str, Any] = {"batch_size": 4, "epochs": 4, "image_size": 64, "learning_rate": 2e-3, "gradient_clip": 5.0}
+SPECS |= {name: find_spec(name, "none") for name in ("dfine-nano", "rtdetr_v2_r18vd", "rf-detr-nano")}
+SIDES = {"dfine-nano": 256, "rtdetr_v2_r18vd": 128, "rf-detr-nano": 288}  # the least that they take; else 64 px
+PLAN: dict[str, Any] = {"batch_size": 4, "epochs": 4, "learning_rate": 2e-3, "gradient_clip": 5.0}
 
 
 def make_model(bench: Any, network: str) -> list[Path]:
     """A detector of squares as the model models/m1; its images."""
     dataset = bench.squares(images=12)
-    job = bench.job(dataset, kind="instances" if network == "instances" else "boxes", spec=SPECS[network], **PLAN)
+    job = bench.job(
+        dataset, kind="instances" if network == "instances" else "boxes", spec=SPECS[network], image_size=SIDES.get(network, 64), **PLAN
+    )
     result, _ = bench.train(job)
     write_model(job, result, "models/m1", database=bench.database, storage=bench.storage, settings=bench.settings)
     return sorted((bench.folder / "squares" / "images").glob("*.png"))[:3]
@@ -45,11 +50,11 @@ def quiet_session(data: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-@pytest.mark.parametrize("network", ["boxes", "instances", pytest.param("fcos", marks=pytest.mark.long)])
+@pytest.mark.parametrize("network", ["boxes", "instances", *(pytest.param(name, marks=pytest.mark.long) for name in ("fcos", *SIDES))])
 def test_both_formats_find_what_the_original_finds(bench: Any, network: str) -> None:
     files = make_model(bench, network)
     examples = [path.read_bytes() for path in files]
-    images = [decode(example, 64)[None].copy() for example in examples]
+    images = [decode(example, SIDES.get(network, 64))[None].copy() for example in examples]
     answers = []
     for format_ in (ExportFormat.ONNX, ExportFormat.TORCHSCRIPT):
         result = export_model("models/m1", "m", format_, storage=bench.storage, settings=bench.settings, examples=examples)
@@ -71,7 +76,8 @@ def test_both_formats_find_what_the_original_finds(bench: Any, network: str) -> 
             assert len(kept) == len(ours)
             for index, one in zip(kept, ours, strict=True):
                 x, y, width, height = one["box"]
-                assert np.allclose(found[0][index], [x, y, x + width, y + height], atol=0.02)
+                larger = SIDES.get(network, 64) / 64  # the network's input than the images
+                assert np.allclose(found[0][index] / larger, [x, y, x + width, y + height], atol=0.02)
                 assert abs(found[2][index] - one["confidence"]) < 1e-4
 
 
