@@ -76,7 +76,7 @@ def taught(network: str, side: int, file: Path, settings: Settings, images: int 
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps, pct_start=0.1)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (spec.mean, spec.std))
     for step in range(steps):
-        pieces = torch.from_numpy(np.stack([_piece(pictures, side, random) for _ in range(BATCH)])).permute(0, 3, 1, 2)
+        pieces = torch.from_numpy(np.stack([piece(pictures, side, random) for _ in range(BATCH)])).permute(0, 3, 1, 2)
         shown = (pieces / 255 - mean) / std
         share = random.uniform(0.5, 1)  # two pieces through each other: more kinds of pictures than there are photographs
         shown = (share * shown + (1 - share) * shown.flip(0)).contiguous(memory_format=torch.channels_last)
@@ -100,7 +100,7 @@ def taught(network: str, side: int, file: Path, settings: Settings, images: int 
     save_file({name: tensor.clone().contiguous() for name, tensor in pupil.state_dict().items()}, file)
 
 
-def _piece(pictures: list[Image.Image], side: int, random: np.random.Generator) -> Pixels:
+def piece(pictures: list[Image.Image], side: int, random: np.random.Generator) -> Pixels:
     """A square piece of any size and place, mirrored or not, turned by quarters now and then."""
     chosen = pictures[int(random.integers(len(pictures)))]
     reach = min(chosen.size)
