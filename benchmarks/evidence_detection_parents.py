@@ -23,20 +23,16 @@ import training_material  # noqa: F401  # before torch
 
 import matplotlib
 import numpy as np
-import timm
 import torch
-from evidence_material import OTHER_PICTURES, PHOTOGRAPHS, Pixels, picture
-from evidence_parents import TEACHER, TEMPERATURE, piece
+from evidence_material import Pixels
+from evidence_parents import learn_answers
 from PIL import Image, ImageDraw, ImageFont
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional
 from torchmetrics.detection import MeanAveragePrecision
 
 from core.datasets.scattered_digits import draw_scene, load_photographs
 from core.settings import Settings
-from core.zoo import weights
-from core.zoo.catalogue import find_spec
 from worker.networks import detection_transformers, loading
 
 LETTERS = string.ascii_uppercase
@@ -83,34 +79,14 @@ class Letters:
 
 def teach_backbone(backbone: nn.Module, images: int, settings: Settings) -> None:
     """Teach it the teacher's answers to pieces of photographs, by a linear layer on the mean of its last map."""
-    random = np.random.default_rng(0)
-    pictures = [picture(name).convert("RGB") for name in (*PHOTOGRAPHS, *OTHER_PICTURES)]
-    spec = find_spec(TEACHER, settings=settings)
-    teacher = timm.create_model(TEACHER).eval().to(memory_format=torch.channels_last)
-    path = weights.obtain(spec, settings)
-    teacher.load_state_dict(loading.by_order(loading.read(path), teacher, path))
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (spec.mean, spec.std))
-    answers = nn.LazyLinear(1000)
-    answers(backbone(torch.zeros(2, 3, PIECE_SIDE, PIECE_SIDE)).feature_maps[-1].mean((2, 3)))
-    parameters = [*backbone.parameters(), *answers.parameters()]
-    optimizer = torch.optim.AdamW(parameters, 1e-3, weight_decay=0.02, fused=True)
-    steps = images // 64
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps, pct_start=0.1)
-    for step in range(steps):
-        shown = torch.from_numpy(np.stack([piece(pictures, PIECE_SIDE, random) for _ in range(64)])).permute(0, 3, 1, 2) / 255
-        share = random.uniform(0.5, 1)
-        shown = (share * shown + (1 - share) * shown.flip(0)).contiguous(memory_format=torch.channels_last)
-        with torch.no_grad():
-            wanted = (teacher((shown - mean) / std) / TEMPERATURE).softmax(1)
-        loss = functional.cross_entropy(answers(backbone(shown).feature_maps[-1].mean((2, 3))) / TEMPERATURE, wanted)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
-        if step % 50 == 0:
-            unsure = -(wanted * wanted.clamp_min(1e-9).log()).sum(1).mean()
-            print(f"backbone: step {step} of {steps}, {loss.item() - unsure.item():.3f} from the teacher", file=sys.stderr, flush=True)
+    outputs = nn.LazyLinear(1000)
+
+    def answer(pieces: Tensor) -> Tensor:
+        logits: Tensor = outputs(backbone(pieces).feature_maps[-1].mean((2, 3)))
+        return logits
+
+    answer(torch.zeros(2, 3, PIECE_SIDE, PIECE_SIDE))  # its width is known now
+    learn_answers("backbone", answer, [*backbone.parameters(), *outputs.parameters()], PIECE_SIDE, images, settings, rate=2e-3)
 
 
 def judge(detector: nn.Module) -> dict[str, float]:

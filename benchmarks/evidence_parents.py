@@ -10,6 +10,7 @@ That even one photograph teaches much in this way is shown by Asano and Saeed (2
 import argparse
 import re
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import training_material  # noqa: F401  # before torch
@@ -22,6 +23,7 @@ import torch
 from evidence_material import OTHER_PICTURES, PHOTOGRAPHS, Pixels, picture
 from PIL import Image
 from safetensors.torch import save_file
+from torch import Tensor, nn
 from torch.nn import functional
 
 from core.settings import Settings
@@ -61,46 +63,59 @@ def encoder_of_mobile_sam(checkpoint: Path, file: Path) -> None:
 
 def taught(network: str, side: int, file: Path, settings: Settings, images: int = TAUGHT_IMAGES) -> None:
     """Teach a network of timm's by the teacher's answers to pieces of `side` pixels, normalised as the teacher's are, and write its weights."""
-    random = np.random.default_rng(0)
     torch.manual_seed(0)
+    spec, entry = find_spec(TEACHER, settings=settings), find_spec(network, weights.NONE)
+    pupil = timm.create_model(network, **({"img_size": side} if entry.sized_at_build else {}))
+    pupil = pupil.train().to(memory_format=torch.channels_last)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (spec.mean, spec.std))
+    learn_answers(network, lambda pieces: pupil((pieces - mean) / std), list(pupil.parameters()), side, images, settings)
+    if entry.sized_at_build:
+        pupil.set_input_size(img_size=entry.input_size)
+    save_file({name: tensor.clone().contiguous() for name, tensor in pupil.state_dict().items()}, file)
+
+
+def learn_answers(
+    name: str,
+    answer: Callable[[Tensor], Tensor],
+    parameters: Sequence[nn.Parameter],
+    side: int,
+    images: int,
+    settings: Settings,
+    rate: float = RATE,
+) -> None:
+    """Train the `parameters` until what `answer` makes of pieces [n, 3, side, side] in 0–1 is what the teacher says of them, [n, 1000] logits."""
+    random = np.random.default_rng(0)
     pictures = [picture(name).convert("RGB") for name in (*PHOTOGRAPHS, *OTHER_PICTURES)]
     spec = find_spec(TEACHER, settings=settings)
     teacher = timm.create_model(TEACHER).eval().to(memory_format=torch.channels_last)
     path = weights.obtain(spec, settings)
     teacher.load_state_dict(loading.by_order(loading.read(path), teacher, path))
-    entry = find_spec(network, weights.NONE)
-    pupil = timm.create_model(network, **({"img_size": side} if entry.sized_at_build else {}))
-    pupil = pupil.train().to(memory_format=torch.channels_last)
     steps = images // BATCH
-    optimizer = torch.optim.AdamW(pupil.parameters(), RATE, weight_decay=0.02, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps, pct_start=0.1)
+    optimizer = torch.optim.AdamW(parameters, rate, weight_decay=0.02, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.1)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (spec.mean, spec.std))
     for step in range(steps):
-        pieces = torch.from_numpy(np.stack([piece(pictures, side, random) for _ in range(BATCH)])).permute(0, 3, 1, 2)
-        shown = (pieces / 255 - mean) / std
+        pieces = torch.from_numpy(np.stack([_piece(pictures, side, random) for _ in range(BATCH)])).permute(0, 3, 1, 2) / 255
         share = random.uniform(0.5, 1)  # two pieces through each other: more kinds of pictures than there are photographs
-        shown = (share * shown + (1 - share) * shown.flip(0)).contiguous(memory_format=torch.channels_last)
+        pieces = (share * pieces + (1 - share) * pieces.flip(0)).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            wanted = (teacher(shown) / TEMPERATURE).softmax(1)
-        loss = functional.cross_entropy(pupil(shown) / TEMPERATURE, wanted)
+            wanted = (teacher((pieces - mean) / std) / TEMPERATURE).softmax(1)
+        loss = functional.cross_entropy(answer(pieces) / TEMPERATURE, wanted)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(pupil.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
         if step % 50 == 0:
             unsure = -(wanted * wanted.clamp_min(1e-9).log()).sum(1).mean()
             print(
-                f"{network}: step {step} of {steps}, {loss.item() - unsure.item():.3f} from the teacher's answers",
+                f"{name}: step {step} of {steps}, {loss.item() - unsure.item():.3f} from the teacher's answers",
                 file=sys.stderr,
                 flush=True,
             )
-    if entry.sized_at_build:
-        pupil.set_input_size(img_size=entry.input_size)
-    save_file({name: tensor.clone().contiguous() for name, tensor in pupil.state_dict().items()}, file)
 
 
-def piece(pictures: list[Image.Image], side: int, random: np.random.Generator) -> Pixels:
+def _piece(pictures: list[Image.Image], side: int, random: np.random.Generator) -> Pixels:
     """A square piece of any size and place, mirrored or not, turned by quarters now and then."""
     chosen = pictures[int(random.integers(len(pictures)))]
     reach = min(chosen.size)
