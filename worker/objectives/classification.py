@@ -384,12 +384,13 @@ def of_each_class(metric: Callable[..., Tensor], probabilities: Tensor, truth: C
         truth: for the number of a class which images show it, [images].
         counted: [classes]; of each that is counted there are images.
     """
-    areas = torch.full(counted.shape, torch.nan)
     numbers = torch.nonzero(counted).flatten().tolist()
+    found = [math.nan] * len(counted)
 
+    @torch.inference_mode()  # a thread does not know whether the one that has started it computes so
     def measure(index: int) -> None:
         number = numbers[index]
-        areas[number] = metric(probabilities[:, number], truth(number).long(), validate_args=False)
+        found[number] = float(metric(probabilities[:, number], truth(number).long(), validate_args=False))
 
     with_all_cores(len(numbers), measure, lambda: False)  # torch sorts without holding the interpreter's lock
-    return areas
+    return torch.tensor(found)
