@@ -89,7 +89,7 @@ def learn_answers(
     spec = find_spec(TEACHER, settings=settings)
     teacher = timm.create_model(TEACHER).eval().to(memory_format=torch.channels_last)
     path = weights.obtain(spec, settings)
-    teacher.load_state_dict(loading.by_order(loading.read(path), teacher, path))
+    loading.restore(teacher, loading.by_order(loading.read(path), teacher, path))
     steps = images // BATCH
     optimizer = torch.optim.AdamW(parameters, rate, weight_decay=0.02, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.1)

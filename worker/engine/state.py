@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from worker.engine.average import WeightAverage
 from worker.engine.watch import Unlearnt
+from worker.networks.loading import restore
 
 
 @dataclass
@@ -78,7 +79,7 @@ def unpack(
 
 def unpack_weights(packed: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None) -> None:
     """Weights, their average and the optimizer's state; the optimizer keeps its own hyperparameters, which are the plan's."""
-    network.load_state_dict(packed["network"])
+    restore(network, packed["network"])
     optimizer.load_state_dict({**packed["optimizer"], "param_groups": optimizer.state_dict()["param_groups"]})
     if average is not None:
         average.restore(**packed["average"])

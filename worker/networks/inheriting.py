@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import UnavailableError
+from worker.networks.loading import restore
 
 # Rows of four coordinates for each class, class after class; elsewhere the classes follow each other within each anchor.
 CLASS_AFTER_CLASS = ("bbox_pred",)
@@ -70,7 +71,7 @@ def inherit(
         for class_name in kept:
             new[rows.first + list(classes).index(class_name)] = old[rows.first + list(before).index(class_name)]
         loaded[name] = rows.joined(new)
-    network.load_state_dict(loaded)
+    restore(network, loaded)
     return kept
 
 

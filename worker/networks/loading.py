@@ -77,10 +77,20 @@ def put(weights: Mapping[str, Tensor], network: nn.Module, heads: tuple[str, ...
             f"{path} lacks {len(lacking)} of the {len(own)} tensors of this network, or has them in another shape: {first}.",
             "Check that the file belongs to this network.",
         )
-    # Some modules (MNASNet) ask in what version of themselves their tensors were saved: in this one, as far as published weights go.
-    versioned = OrderedDict(fitting)
-    versioned._metadata = own._metadata  # type: ignore[attr-defined]  # as `state_dict` itself keeps it
-    network.load_state_dict(versioned, strict=False)
+    restore(network, fitting, strict=False)
+
+
+def restore(network: nn.Module, weights: Mapping[str, Tensor], *, strict: bool = True) -> None:
+    """Load weights by their names, out of a file or wherever else their versions were not kept: `load_state_dict` for plain mappings.
+
+    Some modules (MNASNet) refuse tensors of which they do not hear in what version of themselves they were saved: it was in this one.
+
+    Raises:
+        RuntimeError: when they do not fit; where `strict`, when any is missing or too many.
+    """
+    versioned = OrderedDict(weights)
+    versioned._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]  # as `state_dict` itself keeps it
+    network.load_state_dict(versioned, strict=strict)
 
 
 def _in_colour(given: Tensor, wanted: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from worker.engine.data import decode, with_all_cores
 from worker.engine.device import choose_device
 from worker.engine.errors import is_out_of_memory
 from worker.networks import build
+from worker.networks.loading import restore
 from worker.reports.activation import activation_maps
 from worker.reports.found_labels import find_labels
 from worker.reports.found_objects import drawing_of, find_objects
@@ -116,7 +117,7 @@ def load_model(model_key: str, *, storage: Storage, settings: Settings, device: 
         spec, task_type, len(card["classes"]), pretrained=False, settings=settings, image_size=int(card["preprocessing"]["size"][0])
     )
     try:
-        network.load_state_dict(weights)
+        restore(network, weights)
     except RuntimeError as error:
         raise BadDataError("The weights of this model do not fit its network any more.", "Train it again with this version.") from error
     model = LoadedModel(card, network.eval().to(memory_format=torch.channels_last), task_type)

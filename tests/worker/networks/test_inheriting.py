@@ -10,7 +10,7 @@ from worker.networks import build
 from worker.networks.inheriting import inherit
 
 BEFORE = ["cat", "dog", "bird"]
-NETWORKS = ["resnet18", "retinanet-tf_efficientnet_lite0", "mask_rcnn-tf_efficientnet_lite0", "lraspp_mobilenet_v3_large"]
+NETWORKS = ["resnet18", "retinanet-tf_efficientnet_lite0", "mask_rcnn-tf_efficientnet_lite0", "lraspp_mobilenet_v3_large", "mnasnet0_5"]
 MORE = ["tf_efficientnet_lite0", "fcos-resnet18", "ssdlite320_mobilenet_v3_large", "unet-resnet18", "dfine-nano", "rf-detr-nano"]
 
 
