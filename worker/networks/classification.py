@@ -319,6 +319,19 @@ def drop_outputs(network: nn.Module, spec: ModelSpec) -> None:
     setattr(network.get_submodule(parent), last, nn.Identity())
 
 
+def outputs_of(network: nn.Module, spec: ModelSpec, classes: int) -> list[nn.Module]:
+    """The layers that give the logits: distilled networks and those of several scales have one for each of the answers that they add up."""
+    if spec.library != "timm":
+        return [network.get_submodule(_outputs_of(network))]
+    heads = network.get_classifier()  # type: ignore[operator]
+    return [
+        part
+        for head in (heads if isinstance(heads, tuple) else (heads,))
+        for part in head.modules()
+        if isinstance(part, nn.Linear | nn.Conv2d) and len(part.weight) == classes
+    ]
+
+
 def load(network: nn.Module, spec: ModelSpec, path: Path, image_size: int | None) -> None:
     """Load an entry's weights into a network made by `build`; its outputs stay as they are.
 

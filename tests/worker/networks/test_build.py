@@ -4,6 +4,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from core.errors import InvalidInputError, UnavailableError
 from core.settings import Settings
@@ -13,6 +14,9 @@ from core.zoo import catalogue
 from core.zoo.recipes import RECIPES
 from worker.engine.schedule import build_optimizer
 from worker.networks import backbone_of, build
+from worker.networks.classification import outputs_of
+from worker.networks.loading import restore
+from worker.networks.pointwise import skip_pixels_first
 
 
 @pytest.fixture
@@ -34,6 +38,17 @@ def test_from_scratch_is_not_pretrained(settings):
     scratch = build(catalogue.find_spec("tf_efficientnet_lite0", "none", settings), TaskType.SINGLE_LABEL, 10, settings=settings)
     trained = build(catalogue.find_spec("tf_efficientnet_lite0", "imagenet-1k", settings), TaskType.SINGLE_LABEL, 10, settings=settings)
     assert not torch.equal(scratch.state_dict()["conv_stem.weight"], trained.state_dict()["conv_stem.weight"])
+
+
+def test_weights_are_put_back_without_the_versions_of_their_modules(settings):
+    """Files of models and checkpoints keep names and numbers only, and MNASNet asks for more."""
+    spec = catalogue.find_spec("mnasnet0_5", "none", settings)
+    source, target = (build(spec, TaskType.SINGLE_LABEL, 5, settings=settings) for _ in range(2))
+    weights = dict(source.state_dict())
+    restore(target, weights)
+    assert all(torch.equal(value, weights[name]) for name, value in target.state_dict().items())
+    with pytest.raises(RuntimeError, match="Missing"):
+        restore(target, {"classifier.1.bias": weights["classifier.1.bias"]})
 
 
 @pytest.mark.parametrize(("network", "image_size"), [("resnet18", None), ("swin_tiny_patch4_window7_224", 96), ("shufflenet_v2_x0_5", 64)])
@@ -111,3 +126,57 @@ def test_a_network_is_not_built_for_what_it_cannot_do(settings):
     fixed = next(spec for spec in catalogue.entries() if spec.fixed_size)
     with pytest.raises(InvalidInputError, match="only"):
         build(fixed, fixed.task_types[0], 5, settings=settings, image_size=fixed.input_size + 32)
+
+
+@pytest.mark.parametrize(
+    ("network", "answers"),
+    [
+        ("resnet18", 1),
+        ("tv_convnext_tiny", 1),
+        ("squeezenet1_1", 1),
+        ("deit_tiny_distilled_patch16_224", 2),
+        ("levit_128s", 2),
+        ("crossvit_tiny_240", 2),
+        ("repvit_m0_9", 2),
+        ("efficientvim_m1_dist", 8),
+    ],
+)
+def test_all_layers_that_give_logits_are_known(settings, network, answers):
+    spec = catalogue.find_spec(network, "none", settings)
+    made = build(spec, TaskType.SINGLE_LABEL, 5, settings=settings, image_size=spec.input_size).eval()
+    layers = outputs_of(made, spec, 5)
+    assert len(layers) == answers
+    with torch.no_grad():
+        for layer in layers:
+            for weight in layer.parameters():
+                weight.zero_()
+        assert not made(torch.randn(1, 3, spec.input_size, spec.input_size)).any()
+
+
+def test_a_pointwise_convolution_that_skips_pixels_computes_the_same():
+    torch.manual_seed(0)
+    plain = nn.Conv2d(3, 8, 1, stride=2)
+    mended = nn.Conv2d(3, 8, 1, stride=2)
+    mended.load_state_dict(plain.state_dict())
+    skip_pixels_first(mended)
+    skip_pixels_first(mended)  # a second time changes nothing
+    assert isinstance(mended, nn.Conv2d) and mended.state_dict().keys() == plain.state_dict().keys()
+    for side in (12, 13):
+        given = torch.randn(2, 3, side, side, requires_grad=True)
+        last = given.detach().clone(memory_format=torch.channels_last).requires_grad_()
+        found, expected = mended.to(memory_format=torch.channels_last)(last), plain(given)
+        torch.testing.assert_close(found, expected)
+        found.square().sum().backward()
+        expected.square().sum().backward()
+        torch.testing.assert_close(last.grad, given.grad)
+        torch.testing.assert_close(mended.weight.grad, plain.weight.grad)
+
+
+@pytest.mark.parametrize("network", ["fastvit_t8", "mobileone_s1", "repvgg_a0", "gernet_s"])
+def test_no_network_skips_pixels_of_few_channels_while_it_computes(settings, network):
+    """oneDNN writes beyond its memory as it learns from images with their channels last: the process dies, or learns nonsense."""
+    spec = catalogue.find_spec(network, "none", settings)
+    with torch.device("meta"):
+        made = build(spec, spec.task_types[0], 5, settings=settings)
+    kinds = [part for part in made.modules() if isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1) and part.in_channels < 16]
+    assert kinds and all(part.stride == (1, 1) for part in kinds)
