@@ -121,10 +121,10 @@ def main() -> None:
     torch.manual_seed(0)
     config = detection_transformers.configuration(asked.network, len(LETTERS))
     config.num_queries, config.num_denoising = QUERIES, DENOISING
-    detector = detection_transformers.model_class(asked.network)(config).to(memory_format=torch.channels_last).train()
+    detector = detection_transformers.bare(asked.network, config).to(memory_format=torch.channels_last).train()
     backbone = detector.model.backbone.model
     if asked.start:
-        detector.load_state_dict(loading.read(asked.start))
+        loading.restore(detector, loading.read(asked.start))
     else:
         teach_backbone(backbone, asked.pieces, Settings())
         write(detector, asked.out)

@@ -280,7 +280,12 @@ def build(spec: ModelSpec, classes: int, image_size: int | None = None) -> Detec
         # they would wait for each other for ever. As with the other detectors, each divides by its own images' objects.
         loss: Any = importlib.import_module("transformers.loss.loss_lw_detr")
         loss._is_torch_distributed_initialized = lambda: False
-    detector = DetectionTransformer(model_class(spec.network)(configuration(spec.network, classes)))
+    return DetectionTransformer(bare(spec.network, configuration(spec.network, classes)))
+
+
+def bare(network: str, config: Any) -> nn.Module:
+    """The library's own module of a network, with random weights."""
+    detector: nn.Module = model_class(network)(config)
     for part in detector.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.reset_parameters()  # in RT-DETRv2 the library has them begin as factors around 0, through which nothing goes

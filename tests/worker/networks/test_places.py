@@ -3,6 +3,9 @@
 import pytest
 import timm
 import torch
+from torchvision.ops import box_convert
+from transformers.loss import loss_d_fine
+from transformers.models.d_fine import modeling_d_fine
 
 from core.settings import Settings
 from core.vocabulary import TaskType
@@ -176,11 +179,17 @@ def test_rf_detr_draws_nothing_at_random_when_it_is_judged(settings):
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("network", ["dfine-nano", "dfine-xlarge"])
-def test_distances_are_reckoned_in_the_loss_as_they_are_decoded(network):
-    """D-FINE-X has another scale than its siblings: the published checkpoint says so, too."""
+@pytest.mark.parametrize(("network", "scale"), [("dfine-nano", 4.0), ("dfine-xlarge", 8.0)])
+def test_distances_are_reckoned_in_the_loss_as_they_are_decoded(network, scale):
+    """The decoder's scale comes with the published weights, the loss's out of the configuration; D-FINE-X has another than its siblings."""
     config = detection_transformers.configuration(network, 3)
-    assert config.reg_scale == (8 if network == "dfine-xlarge" else 4)
+    bins, published, up = config.max_num_bins, torch.tensor([scale]), torch.tensor([config.up])
+    reference, box = torch.tensor([[0.5, 0.5, 0.2, 0.3]]), torch.tensor([[0.38, 0.33, 0.63, 0.7]])
+    left, weight_right, weight_left = loss_d_fine.bbox2distance(reference, box, bins, config.reg_scale, up)
+    values = modeling_d_fine.weighting_function(bins, up, published)
+    distances = values[left.long()] * weight_left + values[left.long() + 1] * weight_right
+    decoded = modeling_d_fine.distance2bbox(reference, distances.reshape(1, 4), published)
+    torch.testing.assert_close(box_convert(decoded, "cxcywh", "xyxy"), box, atol=1e-4, rtol=0)
 
 
 def test_every_detector_tells_what_it_is_hardly_sure_of(settings):
