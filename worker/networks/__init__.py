@@ -12,7 +12,7 @@ from core.zoo import weights
 from core.zoo.recipes import DETECTORS, REGIONS
 from core.zoo.spec import ModelSpec
 from worker.networks import classification
-from worker.networks.pointwise import skip_pixels_first
+from worker.networks.mending import mend
 
 __all__ = ["backbone_of", "build", "features", "library_of"]
 
@@ -55,7 +55,7 @@ def build(
     network: nn.Module = library.build(spec, classes, image_size)
     if pretrained and spec.pretraining != weights.NONE:
         library.load(network, spec, weights.obtain(spec, settings), image_size)
-    skip_pixels_first(network)
+    mend(network)
     return network
 
 

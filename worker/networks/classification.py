@@ -204,9 +204,6 @@ def _best_first(row: WeightRow) -> tuple[bool, float, bool]:
 
 # ---------------------------------------------------------------- torchvision
 
-# Of batch norms, by which each step changes their statistics. With the 0.0003 of torchvision's MNASNet the some hundred steps of a fine-tuning would
-# leave them what they were; it gets torch's own.
-LEAST_MOMENTUM, USUAL_MOMENTUM = 0.01, 0.1
 # Its RegNets are in timm under other names, with the same weights.
 TORCHVISION_FAMILIES = re.compile(
     r"^(alexnet|convnext|densenet|efficientnet|googlenet|inception|maxvit|mnasnet|mobilenet|resnet|resnext|shufflenet|squeezenet|swin_|vgg|vit_|wide_resnet)"
@@ -232,9 +229,6 @@ def build_torchvision(name: str, classes: int, side: int | None = None) -> nn.Mo
         # Their way of initialising needs numbers, which the meta device has not.
         options |= {"aux_logits": False, "init_weights": torch.get_default_device().type != "meta"}
     module: nn.Module = torchvision_api.get_model(name, weights=None, **options)
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d) and part.momentum is not None and part.momentum < LEAST_MOMENTUM:
-            part.momentum = USUAL_MOMENTUM
     # Layer-wise decay of the learning rate (`timm.optim`) has to know which layer is the farthest from the images.
     module.pretrained_cfg = {"classifier": _outputs_of(module)}  # type: ignore[assignment]
     return module

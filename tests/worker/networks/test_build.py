@@ -16,7 +16,7 @@ from worker.engine.schedule import build_optimizer
 from worker.networks import backbone_of, build
 from worker.networks.classification import outputs_of
 from worker.networks.loading import restore
-from worker.networks.pointwise import skip_pixels_first
+from worker.networks.mending import mend
 
 
 @pytest.fixture
@@ -158,8 +158,8 @@ def test_a_pointwise_convolution_that_skips_pixels_computes_the_same():
     plain = nn.Conv2d(3, 8, 1, stride=2)
     mended = nn.Conv2d(3, 8, 1, stride=2)
     mended.load_state_dict(plain.state_dict())
-    skip_pixels_first(mended)
-    skip_pixels_first(mended)  # a second time changes nothing
+    mend(mended)
+    mend(mended)  # a second time changes nothing
     assert isinstance(mended, nn.Conv2d) and mended.state_dict().keys() == plain.state_dict().keys()
     for side in (12, 13):
         given = torch.randn(2, 3, side, side, requires_grad=True)

@@ -6,8 +6,9 @@ import pytest
 import torch
 import torchvision
 
+from core.settings import Settings
 from core.zoo import catalogue
-from worker.networks import classification, detection_transformers, rebuild
+from worker.networks import build, classification, detection_transformers, rebuild
 from worker.networks.measuring import Measured, Memory
 
 
@@ -75,9 +76,9 @@ def test_googlenet_sees_what_its_weights_have_learnt_from():
 
 
 def test_statistics_of_batches_follow_a_fine_tuning():
-    """Of some hundred steps. torchvision's MNASNet would hardly move them, and be judged by what it no longer is."""
-    for network, name in classification.torchvision_networks().items():
+    """Of some hundred steps. torchvision's MNASNet, MobileNetV3 and MaxViT would hardly move them, and be judged by what they no longer are."""
+    for spec in (spec for spec in catalogue.entries() if spec.pretraining == catalogue.NONE and spec.library == "torchvision"):
         with torch.device("meta"):
-            built = classification.build_torchvision(name, 7)
-        slow = {part.momentum for part in built.modules() if isinstance(part, torch.nn.BatchNorm2d) and part.momentum < 0.01}
-        assert not slow, network
+            built = build(spec, spec.task_types[0], 7, settings=Settings(offline=True, _env_file=None))
+        slow = {part.momentum for part in built.modules() if isinstance(part, torch.nn.BatchNorm2d) and part.momentum < 0.02}
+        assert not slow, spec.network
