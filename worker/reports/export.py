@@ -143,6 +143,10 @@ def finds_objects(model: LoadedModel) -> bool:
 
 def _onnx(model: LoadedModel, pictures: Sequence[NDArray[np.uint8]]) -> _Checked:
     network, example = _ready(model)
+    for part in network.modules():
+        # timm's switch: step by step attention is the same, and the exporter knows it in five dimensions, too (Hiera, NesT).
+        if hasattr(part, "fused_attn"):
+            part.fused_attn = False  # type: ignore[assignment]
     with tempfile.TemporaryDirectory(prefix="stationmaster-") as folder, _quietly():
         file = Path(folder) / "model.onnx"
         try:
