@@ -2,7 +2,7 @@
 
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -12,6 +12,19 @@ from timm.models import clean_state_dict
 from torch import Tensor, nn
 
 from core.errors import UnavailableError
+
+# torchvision's pyramids, detectors and ViTs are built of other modules than when their weights were published; `_load_from_state_dict` renames there.
+_RENAMED: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
+    (re.compile(r"((?:inner|layer)_blocks\.\d+)\.(weight|bias)$"), r"\1.0.\2"),
+    (re.compile(r"(rpn\.head\.conv)\.(weight|bias)$"), r"\1.0.0.\2"),
+    (re.compile(r"mask_fcn(\d+)\.(weight|bias)$"), lambda found: f"{int(found[1]) - 1}.0.{found[2]}"),
+    (
+        re.compile(r"((?:classification|regression)_head\.conv)\.(\d+)\.(weight|bias)$"),
+        lambda found: f"{found[1]}.{int(found[2]) // 2}.0.{found[3]}",
+    ),
+    (re.compile(r"mlp\.linear_1\."), "mlp.0."),
+    (re.compile(r"mlp\.linear_2\."), "mlp.3."),
+]
 
 Weights = dict[str, Tensor]
 
@@ -68,6 +81,7 @@ def put(weights: Mapping[str, Tensor], network: nn.Module, heads: tuple[str, ...
         UnavailableError: when any other tensor of the network is missing or of another shape; the first few are named.
     """
     own = network.state_dict()
+    weights = {_name_now(name, own): value for name, value in weights.items()}
     weights = {name: _in_colour(value, own[name]) if name in own else value for name, value in weights.items()}
     fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     lacking = [name for name in own if name not in fitting and not name.startswith(heads) and not name.endswith("num_batches_tracked")]
@@ -91,6 +105,15 @@ def restore(network: nn.Module, weights: Mapping[str, Tensor], *, strict: bool =
     versioned = OrderedDict(weights)
     versioned._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]  # as `state_dict` itself keeps it
     network.load_state_dict(versioned, strict=strict)
+
+
+def _name_now(name: str, own: Mapping[str, Tensor]) -> str:
+    """What a tensor of an older file is called today, if that is a tensor of the network's `own`."""
+    if name not in own:
+        for pattern, now in _RENAMED:
+            if (new := pattern.sub(now, name)) in own:
+                return new
+    return name
 
 
 def _in_colour(given: Tensor, wanted: Tensor) -> Tensor:

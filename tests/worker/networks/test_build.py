@@ -1,5 +1,8 @@
 """Networks are built with new outputs, and their weights are really in them."""
 
+import copy
+import re
+
 import pytest
 import timm
 import torch
@@ -15,7 +18,7 @@ from core.zoo.recipes import RECIPES
 from worker.engine.schedule import build_optimizer
 from worker.networks import backbone_of, build
 from worker.networks.classification import outputs_of
-from worker.networks.loading import restore
+from worker.networks.loading import put, restore
 from worker.networks.mending import mend
 
 
@@ -102,6 +105,35 @@ def test_weights_of_another_network_are_refused(settings, tmp_path):
     )
     with pytest.raises(UnavailableError, match=r"resnet34|lacks"):
         build(spec, TaskType.SINGLE_LABEL, 5, settings=settings)
+
+
+# How torchvision named tensors when it published the weights, from how it names them now.
+OLDER_NAMES = [
+    (r"((?:inner|layer)_blocks\.\d+)\.0\.(weight|bias)$", r"\1.\2"),
+    (r"(rpn\.head\.conv)\.0\.0\.(weight|bias)$", r"\1.\2"),
+    (r"(mask_head)\.(\d+)\.0\.(weight|bias)$", lambda found: f"{found[1]}.mask_fcn{int(found[2]) + 1}.{found[3]}"),
+    (r"(_head\.conv)\.(\d+)\.0\.(weight|bias)$", lambda found: f"{found[1]}.{2 * int(found[2])}.{found[3]}"),
+    (r"mlp\.0\.", "mlp.linear_1."),
+    (r"mlp\.3\.", "mlp.linear_2."),
+]
+
+
+@pytest.mark.parametrize(
+    "network", ["vit_b_32", "fasterrcnn_mobilenet_v3_large_320_fpn", "maskrcnn_resnet50_fpn", "retinanet_resnet50_fpn"]
+)
+def test_weights_under_the_names_of_their_publication(settings, tmp_path, network):
+    spec = catalogue.find_spec(network, "none", settings)
+    made = build(spec, spec.task_types[0], 5, settings=settings)
+    own = {name: torch.randn_like(value) if value.is_floating_point() else value for name, value in made.state_dict().items()}
+    older = {}
+    for name, value in own.items():
+        for pattern, before in OLDER_NAMES:
+            name = re.sub(pattern, before, name)
+        older[name] = value
+    assert len(older.keys() - own.keys()) > 9
+    copy.deepcopy(made).load_state_dict(older)  # the library itself knows them
+    put(older, made, (), tmp_path / "weights.pth")
+    assert all(torch.equal(value, own[name]) for name, value in made.state_dict().items())
 
 
 def test_a_damaged_file_is_one_clear_answer(settings, tmp_path):
