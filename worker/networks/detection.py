@@ -133,6 +133,11 @@ def build_whole(name: str, classes: int, *, pretrained: bool) -> nn.Module:
     options: dict[str, Any] = {"weights": None, "weights_backbone": None, "num_classes": classes + 1}
     if name.startswith("fcos"):
         options["score_thresh"] = LEAST_SCORE
+    if name.startswith("fasterrcnn_mobilenet"):
+        # By default nothing that the first stage is less than 5 % sure of comes to the second, in learning neither: little is, of objects that COCO lacks.
+        options["rpn_score_thresh"] = 0.0
+    if name == "fasterrcnn_mobilenet_v3_large_320_fpn":
+        options |= {"rpn_pre_nms_top_n_test": 500, "rpn_post_nms_top_n_test": 300}  # instead of 150: dense scenes have more objects
     detector: nn.Module = torchvision_api.get_model(name, **options)
     if pretrained and "_v2" not in name and not name.startswith("ssd"):
         # The oldest three were trained with Caffe's weights, whose batch norms know no epsilon.

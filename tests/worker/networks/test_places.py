@@ -197,6 +197,9 @@ def test_every_detector_tells_what_it_is_hardly_sure_of(settings):
     for network in ("fcos_resnet50_fpn", "fcos-tf_efficientnet_lite0", "retinanet_resnet50_fpn"):
         detector = build(catalogue.find_spec(f"{network}.none", settings=settings), TaskType.OBJECT_DETECTION, 3, settings=settings)
         assert detector.inner.score_thresh <= 0.05, network
+    for network in ("fasterrcnn_mobilenet_v3_large_fpn", "fasterrcnn_mobilenet_v3_large_320_fpn", "faster_rcnn-tf_efficientnet_lite0"):
+        detector = build(catalogue.find_spec(f"{network}.none", settings=settings), TaskType.OBJECT_DETECTION, 3, settings=settings)
+        assert detector.inner.rpn.score_thresh == 0 and detector.inner.rpn.post_nms_top_n() >= 300, network
 
 
 def test_no_loss_waits_for_other_processes(settings, monkeypatch):
