@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from core.settings import Settings
 from core.tasks.hyperparameters import TrainingPlan
@@ -22,6 +23,7 @@ from worker.engine.source import Source
 from worker.engine.state import State
 from worker.engine.team import Team
 from worker.link import JobLink
+from worker.networks.mending import take_single_values
 from worker.objectives.objective import Objective
 
 Rows = NDArray[np.int64]
@@ -49,6 +51,9 @@ class Run:
     image_size: int
     compilation: Compilation
     team: Team = field(default_factory=Team)
+    settled_norms: frozenset[nn.Module] = (
+        frozenset()
+    )  # batch norms that keep their statistics where images would go through the network alone
     slice_end: int = 0  # epochs after which to return though the training is not over; 0: never
     pace: Pace = field(default_factory=Pace)
     copies: Copies = field(default_factory=Copies)
@@ -82,9 +87,12 @@ class Run:
 
 
 def train_mode(run: Run) -> None:
-    """The network ready to learn; with fixed batch statistics where the plan says so, or batches are too small to have any."""
+    """The network ready to learn; with fixed batch statistics where the plan says so, or they are settled and batches are too small to have any."""
     run.network.train()
+    norms = [part for part in run.network.modules() if isinstance(part, _BatchNorm)]
     if run.plan.frozen_statistics or run.too_few_for_statistics:
-        for part in run.network.modules():
-            if isinstance(part, nn.modules.batchnorm._BatchNorm):
-                part.eval()
+        for norm in norms:
+            if run.plan.frozen_statistics or norm in run.settled_norms:
+                norm.eval()
+            else:
+                take_single_values(norm)

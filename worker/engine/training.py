@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from safetensors.torch import load as load_safetensors
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from core.datasets.records import Record, load_records
 from core.datasets.splitting import load_or_create_split
@@ -146,6 +147,7 @@ def train(
             image_size=plan.image_size,
             compilation=compilation,
             team=team,
+            settled_norms=settled_norms(network, job),
             slice_end=job.slice_end,
         )
         retell_last_epoch(run)
@@ -189,6 +191,19 @@ def begin_network(job: TrainingJob, storage: Storage, settings: Settings, *, lea
     if fresh and job.parent_model_key:
         start_from_parent(network, job, storage, settings)
     return network
+
+
+def settled_norms(network: nn.Module, job: TrainingJob) -> frozenset[nn.Module]:
+    """The batch norms that keep the statistics that they have, where batches are too small to have any of their own.
+
+    Those that came with some. The others of networks that answer with places learn of the hundreds of places of a single image: at the mean of 0 and
+    the variance of 1 that they begin with they would normalise nothing for the whole training. A classifier's deepest maps are too small for that.
+    """
+    part: nn.Module | None = network
+    if job.task_type not in (TaskType.SINGLE_LABEL, TaskType.MULTI_LABEL) and not job.parent_model_key:
+        over_backbone = job.spec.library in ("torchvision over timm", "segmentation-models-pytorch")
+        part = None if job.spec.pretraining == "none" else backbone_of(network, job.spec) if over_backbone else network
+    return frozenset(norm for norm in (part.modules() if part is not None else ()) if isinstance(norm, _BatchNorm))
 
 
 def read_records(job: TrainingJob, database: Database) -> tuple[list[Record], str]:

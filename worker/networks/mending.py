@@ -45,6 +45,27 @@ def _skip_pixels_first(convolution: nn.Conv2d) -> None:
         convolution.__class__ = type(kind.__name__, (_SkipsFirst, kind), {})
 
 
+def take_single_values(norm: _BatchNorm) -> None:
+    """Let a batch norm that learns its statistics use them as they are where it is given one value a channel, which has none: pooled single images."""
+    if not isinstance(norm, _TakesSingleValues):
+        kind = type(norm)
+        norm.__class__ = type(kind.__name__, (_TakesSingleValues, kind), {})
+
+
+class _TakesSingleValues(nn.Module):
+    """Put before a batch norm's own class."""
+
+    def forward(self, maps: Tensor) -> Any:
+        """As the norm's own."""
+        if not self.training or maps.numel() > maps.shape[1]:
+            return super().forward(maps)
+        self.training = False
+        try:
+            return super().forward(maps)
+        finally:
+            self.training = True
+
+
 class _SkipsFirst(nn.Module):
     """Put before a convolution's own class."""
 
