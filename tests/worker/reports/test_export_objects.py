@@ -15,6 +15,7 @@ import pytest
 import torch
 from finished_models import stripes_model
 from small_networks import ANCHORLESS_BOXES, BOXES, INSTANCES
+from torch import Tensor, nn
 
 from core.models.exporting import ExportFormat
 from core.tasks.light import submit_light_job
@@ -22,7 +23,7 @@ from core.zoo.catalogue import find_spec
 from worker import light
 from worker.engine.data import decode
 from worker.reports.export import export_model
-from worker.reports.export_objects import largest_difference
+from worker.reports.export_objects import decided_by_rounding, largest_difference
 from worker.reports.inference import predict
 from worker.reports.model_files import write_model
 from worker.workplace import Workplace
@@ -120,6 +121,28 @@ def objects(*rows: tuple[float, int, float]) -> list[np.ndarray]:
         np.array([label for _, label, _ in rows], np.int64),
         np.array([score for _, _, score in rows], np.float32),
     ]
+
+
+class Ranking(nn.Module):
+    """Gives the brighter of two pixels: where they are alike, whatever is added last decides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(1))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        first, second = (images[0, 0, :2].float() - self.mean).tolist()
+        x = 0.0 if first >= abs(second) else 50.0
+        return torch.tensor([[x, 0, x + 10, 10]]), torch.tensor([0]), torch.tensor([0.9])
+
+
+def test_a_picture_on_which_rounding_decides_is_told_from_others() -> None:
+    ranking = Ranking()
+    for pixels, decided in (([10, 10], False), ([10, 3], False), ([3, 10], False), ([0, 0], True)):
+        images = torch.tensor([[pixels]])
+        expected = [part.numpy() for part in ranking(images)]
+        assert decided_by_rounding(ranking, images, expected, 100, 1e-4) is decided
+        assert not ranking.mean.any()
 
 
 def test_answers_are_compared_object_by_object() -> None:
