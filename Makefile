@@ -6,6 +6,8 @@ VENV := .venv
 PROCESSES ?= 2
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 # Modules are compiled when they are first imported: compiling all 20,000 of them takes a minute and a half of one core, most are never used.
+# Where this is set, as in many images, each process would compile them again: half a minute at each start of a worker.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(PIP) install --quiet --no-compile --constraint constraints.txt
 
 .PHONY: help demo test test-all lint format constraints clean

@@ -60,7 +60,7 @@ def test_a_team_dies_with_its_worker(house: House) -> None:
     team = ranks(worker.pid)
     worker.kill()
     worker.wait()
-    gone, alive = psutil.wait_procs(team, timeout=3)
+    gone, alive = psutil.wait_procs(team, timeout=20)
     assert len(gone) == 2 and not alive
     house.start_worker(devices_per_job="2")
     facts = house.wait(task)

@@ -1,6 +1,7 @@
 """The files that install and run the project agree with it."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -137,3 +138,18 @@ def test_shell_scripts_are_sound() -> None:
     for script in (ROOT / ".ci" / "run", ROOT / "tools" / "pin-constraints"):
         assert script.stat().st_mode & 0o111, f"{script} is not executable"
         subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+def test_what_make_starts_keeps_compiled_modules(tmp_path: Path) -> None:
+    """Nothing is compiled on installing; where the environment forbids to keep what is compiled later, each start of a worker took half a minute."""
+    shows = tmp_path / "Makefile"
+    shows.write_text("include Makefile\nshow:\n\t@env\n")
+    done = subprocess.run(
+        ["make", "--no-print-directory", "-f", str(shows), "show"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "PATH=" in done.stdout and "PYTHONDONTWRITEBYTECODE" not in done.stdout
