@@ -10,7 +10,7 @@ from bot.messages import metric_rows, model_buttons, percent
 from core.db.tables import Model
 from core.errors import InvalidInputError
 from core.identifiers import new_id
-from core.models.exporting import ExportFormat
+from core.models.exporting import ExportFormat, how_it_agrees
 from core.models.listing import delete_model, find_model, list_models, names_of, rename_model
 from core.names import first_of
 from core.tasks.light import submit_light_job, wait_light_job
@@ -127,8 +127,7 @@ def export(office: Office, request: Request) -> Reply:
         data = office.storage.read(result["key"])
     finally:
         office.storage.delete(result["key"].rpartition("/")[0])
-    compared = f"Its numbers differ from the original's by at most {result['largest_difference']:.1g}."
-    return Reply((Text(f"“{model.name}” as {format_.explanation}. {compared}"),), files=(Attachment(result["name"], data),))
+    return Reply((Text(f"“{model.name}” as {format_.explanation}. {how_it_agrees(result)}"),), files=(Attachment(result["name"], data),))
 
 
 def retrain(office: Office, request: Request) -> Reply:

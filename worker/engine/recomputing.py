@@ -1,7 +1,6 @@
 """Activation checkpointing (Chen et al. 2016) for networks of any library: a block's inside is computed again when the backward pass needs it.
 
 The blocks are found by how networks are built, because most libraries have no switch for it; and timm's own counts batch statistics twice.
-A block gets a class that inherits from its own: names of weights, checks of types and whatever is exported stay as they are.
 """
 
 import inspect
@@ -14,6 +13,8 @@ from typing import Any
 from torch import Tensor, is_grad_enabled, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
+
+from worker.networks.behaviour import put_before
 
 # A part with fewer convolutions or linear layers keeps little that its own input does not; one with more would, computed again at once,
 # need as much memory as is to be saved.
@@ -30,8 +31,7 @@ def computes_again(network: nn.Module) -> bool:
     for block in list(_blocks(network)):
         if not isinstance(block, (_Recomputing, _RecomputingInParts)):
             flat = isinstance(block, nn.Sequential) and type(block).forward is nn.Sequential.forward
-            kind = type(block)
-            block.__class__ = type(kind.__name__, (_RecomputingInParts if flat else _Recomputing, kind), {})
+            put_before(block, _RecomputingInParts if flat else _Recomputing)
             changed = True
     return changed
 

@@ -51,9 +51,8 @@ class Run:
     image_size: int
     compilation: Compilation
     team: Team = field(default_factory=Team)
-    settled_norms: frozenset[nn.Module] = (
-        frozenset()
-    )  # batch norms that keep their statistics where images would go through the network alone
+    # Batch norms that keep their statistics where images would go through the network alone.
+    settled_norms: frozenset[nn.Module] = frozenset()
     slice_end: int = 0  # epochs after which to return though the training is not over; 0: never
     pace: Pace = field(default_factory=Pace)
     copies: Copies = field(default_factory=Copies)
@@ -89,10 +88,11 @@ class Run:
 def train_mode(run: Run) -> None:
     """The network ready to learn; with fixed batch statistics where the plan says so, or they are settled and batches are too small to have any."""
     run.network.train()
-    norms = [part for part in run.network.modules() if isinstance(part, _BatchNorm)]
-    if run.plan.frozen_statistics or run.too_few_for_statistics:
-        for norm in norms:
-            if run.plan.frozen_statistics or norm in run.settled_norms:
-                norm.eval()
+    if not (run.plan.frozen_statistics or run.too_few_for_statistics):
+        return
+    for part in run.network.modules():
+        if isinstance(part, _BatchNorm):
+            if run.plan.frozen_statistics or part in run.settled_norms:
+                part.eval()
             else:
-                take_single_values(norm)
+                take_single_values(part)

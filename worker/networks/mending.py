@@ -5,6 +5,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from worker.networks.behaviour import put_before
+
 _BLOCK = 16  # channels that oneDNN computes at once, at most (AVX-512)
 _LEAST_MOMENTUM, _USUAL_MOMENTUM = 0.02, 0.1
 
@@ -33,23 +35,20 @@ def _skip_pixels_first(convolution: nn.Conv2d) -> None:
     """Let a 1 × 1 convolution of few channels take every second pixel before it computes, not while; the numbers are the same.
 
     Of images with their channels last oneDNN's backward pass writes beyond its memory there (uxlfoundation/oneDNN, issue 6035): training
-    FastViT, MobileOne or RepVGG on a CPU gave wrong gradients, or the process was killed. As recomputed blocks do (`worker.engine.recomputing`),
-    it gets a class that inherits from its own, so that checks of types stay true.
+    FastViT, MobileOne or RepVGG on a CPU gave wrong gradients, or the process was killed.
     """
     if convolution.kernel_size != (1, 1) or convolution.padding != (0, 0):
         return
     if max(convolution.stride) > 1 and convolution.in_channels < _BLOCK:
-        kind = type(convolution)
         convolution.skipped = convolution.stride  # type: ignore[assignment]
         convolution.stride = (1, 1)
-        convolution.__class__ = type(kind.__name__, (_SkipsFirst, kind), {})
+        put_before(convolution, _SkipsFirst)
 
 
 def take_single_values(norm: _BatchNorm) -> None:
     """Let a batch norm that learns its statistics use them as they are where it is given one value a channel, which has none: pooled single images."""
     if not isinstance(norm, _TakesSingleValues):
-        kind = type(norm)
-        norm.__class__ = type(kind.__name__, (_TakesSingleValues, kind), {})
+        put_before(norm, _TakesSingleValues)
 
 
 class _TakesSingleValues(nn.Module):

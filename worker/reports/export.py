@@ -68,11 +68,15 @@ class Exported(nn.Module):
 
 @dataclass(frozen=True)
 class _Checked:
-    """An exported file, how far its numbers are from the original's at most, and on how many objects a detector was compared."""
+    """An exported file, how far its numbers are from the original's at most, and of a detector on how many objects that was seen.
+
+    `undecided` pictures were left out: on them rounding alone decides what the original answers.
+    """
 
     data: bytes
     difference: float
     objects: int | None = None
+    undecided: int = 0
 
 
 def export_model(
@@ -90,7 +94,7 @@ def export_model(
 
     Returns:
         `key` of the file in the storage, to be deleted by whoever asked; its `name`, `bytes`, and `largest_difference` of a probability (or of
-        a place, as share of the side) from the original's; of detectors `objects_compared`.
+        a place, as share of the side) from the original's; of detectors `objects_compared` and the number of `pictures_left_out`.
 
     Raises:
         UnavailableError: when the network cannot be exported that way.
@@ -105,7 +109,7 @@ def export_model(
     key = f"exports/{new_id()}/{file}"
     storage.write(key, data)
     told = {"key": key, "name": file, "format": format_.value, "bytes": len(data), "largest_difference": checked.difference}
-    return told if checked.objects is None else told | {"objects_compared": checked.objects}
+    return told if checked.objects is None else told | {"objects_compared": checked.objects, "pictures_left_out": checked.undecided}
 
 
 def card_for_others(model: LoadedModel) -> dict[str, Any]:
@@ -262,7 +266,7 @@ def _compared(
             f"The {format_} export of this network gives other numbers than the original (up to {largest:.2g}): it is not handed out.",
             "Try the other format.",
         )
-    return _Checked(data, largest, objects if finds else None)
+    return _Checked(data, largest, objects if finds else None, undecided)
 
 
 def _packed(model: LoadedModel, onnx: bytes) -> bytes:

@@ -15,7 +15,7 @@ from bot.terminal.commands.runtime import Runtime, WorkspaceOption
 from core.datasets.listing import find_dataset
 from core.db.tables import Model
 from core.errors import InvalidInputError, NotFoundError
-from core.models.exporting import ExportFormat
+from core.models.exporting import ExportFormat, how_it_agrees
 from core.models.listing import card_of, delete_model, find_model, list_models, models_json, rename_model
 from core.storage import Storage
 
@@ -178,7 +178,7 @@ def export(
         facts = {name: value for name, value in result.items() if name not in ("key", "name")}
         print_json({"model_id": found.id, "model": found.name, "file": str(target)} | facts)
         return
-    say(f"Wrote {target}: {format_.explanation}. Its numbers differ from the original's by at most {result['largest_difference']:.1g}.")
+    say(f"Wrote {target}: {format_.explanation}. {how_it_agrees(result)}")
 
 
 def _place(storage: Storage, model: Model) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,13 @@ from finished_models import stripes_model
 from small_networks import ANCHORLESS_BOXES, BOXES, INSTANCES
 from torch import Tensor, nn
 
-from core.models.exporting import ExportFormat
+from core.models.exporting import ExportFormat, how_it_agrees
 from core.tasks.light import submit_light_job
+from core.vocabulary import TaskType
 from core.zoo.catalogue import find_spec
 from worker import light
 from worker.engine.data import decode
-from worker.reports.export import export_model
+from worker.reports.export import _compared, export_model
 from worker.reports.export_objects import decided_by_rounding, largest_difference
 from worker.reports.inference import predict
 from worker.reports.model_files import write_model
@@ -60,6 +62,7 @@ def test_both_formats_find_what_the_original_finds(bench: Any, network: str) -> 
     for format_ in (ExportFormat.ONNX, ExportFormat.TORCHSCRIPT):
         result = export_model("models/m1", "m", format_, storage=bench.storage, settings=bench.settings, examples=examples)
         assert result["largest_difference"] < 1e-4 and result["objects_compared"] > 0
+        assert not result["pictures_left_out"] or network == "rf-detr-nano"
         data = bench.storage.read(result["key"])
         if format_ is ExportFormat.ONNX:
             session = quiet_session(data)
@@ -143,6 +146,25 @@ def test_a_picture_on_which_rounding_decides_is_told_from_others() -> None:
         expected = [part.numpy() for part in ranking(images)]
         assert decided_by_rounding(ranking, images, expected, 100, 1e-4) is decided
         assert not ranking.mean.any()
+
+
+def test_what_was_left_out_of_a_comparison_is_told() -> None:
+    """One picture of three on which rounding decides, where the export decides otherwise."""
+    ranking = Ranking()
+    pictures = [np.array([[pixels]], np.uint8) for pixels in ([10, 10], [0, 0], [3, 10])]
+
+    def exported(images: np.ndarray) -> list[np.ndarray]:
+        if not images.any():
+            return objects((50, 0, 0.9))
+        return [part.numpy() for part in ranking(torch.from_numpy(images))]
+
+    model: Any = SimpleNamespace(task_type=TaskType.OBJECT_DETECTION, gives_instances=False, card={"preprocessing": {"size": [100, 100]}})
+    checked = _compared(ranking, exported, model, "ONNX", b"", pictures)
+    assert (checked.objects, checked.undecided) == (2, 1)
+    told = {"largest_difference": 2e-6}
+    assert how_it_agrees(told | {"pictures_left_out": 0}) == "Its numbers differ from the original's by at most 2e-06."
+    assert "1 picture was left out" in how_it_agrees(told | {"pictures_left_out": 1})
+    assert "3 pictures were left out" in how_it_agrees(told | {"pictures_left_out": 3})
 
 
 def test_answers_are_compared_object_by_object() -> None:
