@@ -163,8 +163,12 @@ def _recoloured(pixels: Tensor, colours: Matrices, greys: NDArray[np.float32]) -
 
 def resample(pixels: Tensor, matrices: Matrices, *, padding: str = "reflection", mode: str = "bilinear") -> Tensor:
     """Images [n, channels, size, size] seen through `matrices` (new coordinates to old), by one interpolation."""
-    theta = sent(np.ascontiguousarray(matrices[:, :2]), pixels.device)
-    grid = functional.affine_grid(theta, list(pixels.shape), align_corners=False)
+    theta = sent(np.ascontiguousarray(matrices[:, :2].transpose(0, 2, 1)), pixels.device)  # what x, y and 1 add to each coordinate
+    x, y = (((2 * torch.arange(size, device=pixels.device) + 1) / size - 1).unsqueeze(1) for size in (pixels.shape[3], pixels.shape[2]))
+    # Not torch's affine_grid: it multiplies matrices, which autocast has done in bfloat16 and NVIDIA's TF32 to as many digits; a place near
+    # 500 px is then known to a pixel.
+    by_x, by_y, shift = theta[:, None, None].unbind(3)
+    grid = x * by_x + (y.unsqueeze(1) * by_y + shift)
     return functional.grid_sample(pixels, grid, mode=mode, padding_mode=padding, align_corners=False)
 
 

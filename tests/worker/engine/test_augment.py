@@ -84,6 +84,20 @@ def test_a_quarter_turn_turns_the_pixels(images: torch.Tensor) -> None:
     assert sum(turns) == 1
 
 
+def test_places_are_exact_under_autocast_too() -> None:
+    """Masks are moved within the step, which a GPU computes in bfloat16: on its grid their outlines would be a pixel off, and not the images'."""
+    side = 512
+    angle = np.deg2rad(17)
+    turned = np.array([[[np.cos(angle), -np.sin(angle), 0.1], [np.sin(angle), np.cos(angle), -0.2], [0, 0, 1]]], np.float32)
+    across = torch.arange(side).float().expand(1, 1, side, side)  # each pixel says where it was
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = resample(across, turned, padding="border")[0, 0]
+    middles = (2 * np.arange(side) + 1) / side - 1
+    x = turned[0, 0, 0] * middles[None] + turned[0, 0, 1] * middles[:, None] + turned[0, 0, 2]
+    expected = (((x + 1) * side - 1) / 2).clip(0, side - 1)
+    assert np.abs(seen.numpy() - expected).max() < 1e-3
+
+
 def test_resized_crop_shows_a_part(images: torch.Tensor) -> None:
     out, matrices = augmented(images, resized_crop=True)
     areas = matrices[:, 0, 0] * matrices[:, 1, 1]
