@@ -41,6 +41,7 @@ from worker.engine.telling import tell_epoch
 from worker.link import Ask, JobLink, TrainingJob, TrainingResult
 from worker.networks import backbone_of, build
 from worker.networks.classification import outputs_of
+from worker.networks.detection import convolves_regions
 from worker.networks.inheriting import inherit
 from worker.objectives.classification import classification_objective
 from worker.objectives.detection import Detection
@@ -85,14 +86,12 @@ def train(
         )
     # ---------------------------------------------------------------- on what, and with which network
     device = choose_device(team.size)
-    if (
-        job.spec.instances_only
-    ):  # of masks as many are computed as there are objects: cuDNN would look for the fastest way for each number of them
-        torch.backends.cudnn.benchmark = False
     torch.manual_seed(plan.seed)
     checkpoints = CheckpointFolder(storage, job.checkpoint_folder, job.generation)
     saved = checkpoints.load()
     network = begin_network(job, storage, settings, learnt=saved is not None or job.copy is not None)
+    if convolves_regions(network):  # as many as there are objects: cuDNN would look for the fastest way for each number of them
+        torch.backends.cudnn.benchmark = False
     network = network.to(device.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]
     # ---------------------------------------------------------------- what is true of its images, and their pixels, worked out once
 
@@ -120,7 +119,9 @@ def train(
             state.best_score = state.best_metrics.get(objective.score_name, state.best_score)
         divide_batches(job, state, device, team, link)
         if job.copy is not None and state.copied < job.copy.generation:
-            unpack_weights(newest_state(storage, job.checkpoint_folder_of(job.copy.source)), network, optimizer, average)
+            # Read by one: the other member may be at work, and write another before the next process reads.
+            other = newest_state(storage, job.checkpoint_folder_of(job.copy.source)) if team.leads else {}
+            unpack_weights(team.heard(other), network, optimizer, average)
             state.copied = job.copy.generation
             state.begin_epoch(device.torch)
         smallest, rest = divmod(len(train_rows), -(-len(train_rows) // state.batch_size))
@@ -299,23 +300,19 @@ def thought_to_fit(job: TrainingJob, images: int, device: Device, devices: int) 
 
 
 def divide_batches(job: TrainingJob, state: State, device: Device, team: Team, link: JobLink) -> None:
-    """Have the batches go through the network in parts that are thought to fit, and smaller ones where the system has killed the training.
+    """Have the batches go through the network in parts that are thought to fit, and smaller ones where the training was lost for lack of memory.
 
-    On a CPU only: a GPU says when its memory runs out, of a CPU's the system kills whoever is large.
+    Thought of on a CPU only: a GPU says when its memory runs out, of a CPU's the system kills whoever is large.
     """
     parts = state.accumulation
     while device.is_cpu and parts < state.batch_size and not thought_to_fit(job, -(-state.batch_size // parts), device, team.size):
         parts *= 2
-    killed = job.plan.parts > state.planned_parts
+    lost = job.plan.parts > state.planned_parts
     parts = team.heard(min(parts * max(1, job.plan.parts // state.planned_parts), state.batch_size))
     state.planned_parts = job.plan.parts
     if parts > state.accumulation:
         state.accumulation = parts
-        why = (
-            "the training was killed, as the system does when memory runs out"
-            if killed
-            else "free memory is not thought to suffice for more"
-        )
+        why = "the training was lost for lack of memory" if lost else "free memory is not thought to suffice for more"
         link.noticed(
             f"The batch of {state.batch_size} images goes through the network {-(-state.batch_size // (parts * team.size))} at a time: {why}.",
             "Free the host of other work, or choose a smaller input size or network.",

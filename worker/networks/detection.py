@@ -96,6 +96,11 @@ class Detector(nn.Module):
         return [one | {"labels": one["labels"] - 1} for one in found]
 
 
+def convolves_regions(network: nn.Module) -> bool:
+    """Whether it convolves each region that may show something, for masks or boxes: of those there are as many as an image has."""
+    return any(isinstance(part, nn.Conv2d) and ".roi_heads." in name for name, part in network.named_modules())
+
+
 def _has(module: nn.Module, name: str) -> bool:
     return any(found == name for found, _ in module.named_modules())
 

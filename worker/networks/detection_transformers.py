@@ -7,6 +7,7 @@ and asks for CUDA, which a process that forks must not.
 import importlib
 from collections.abc import Iterator
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,10 @@ def keep_single_precision(module: nn.Module) -> None:
     module.forward = forward
 
 
+def _with_single_precision(work: Any, *inputs: Any, **named: Any) -> Any:
+    return work(*inputs, **named | {"dtype": torch.float32})
+
+
 def _single(value: Any) -> Any:
     return value.float() if isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16) else value
 
@@ -214,6 +219,8 @@ class DetectionTransformer(nn.Module):
             if name in IN_SINGLE_PRECISION:
                 for one in part if isinstance(part, nn.ModuleList) else (part,):
                     keep_single_precision(one)
+        if hasattr(inner.model, "generate_anchors"):  # places that the boxes are added to, else in the type of the features
+            inner.model.generate_anchors = partial(_with_single_precision, inner.model.generate_anchors)
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> Any:
         """Losses by name in training (already weighted: they may be summed), detections by image in evaluation."""

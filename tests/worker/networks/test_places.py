@@ -10,7 +10,7 @@ from transformers.models.d_fine import modeling_d_fine
 from core.settings import Settings
 from core.vocabulary import TaskType
 from core.zoo import catalogue
-from worker.networks import build, detection_transformers
+from worker.networks import build, detection, detection_transformers
 
 SIDE = 96
 
@@ -135,12 +135,34 @@ def test_sides_that_fcos_has_lost_come_back(settings):
     assert given[:3] == pytest.approx([2.0] * 3, abs=1e-3) and 0 < given[3] < 0.1
 
 
+@pytest.mark.parametrize(
+    ("network", "does"),
+    [
+        ("fasterrcnn_resnet50_fpn", False),
+        ("fasterrcnn_resnet50_fpn_v2", True),
+        ("mask_rcnn-test_resnet", True),
+        ("fcos_resnet50_fpn", False),
+    ],
+)
+def test_which_detectors_convolve_each_region(settings, network, does):
+    """For them a GPU must not look for the fastest convolution of each number of regions anew."""
+    head, _, backbone = network.partition("-")
+    with torch.device("meta"):
+        built = detection.build_mask_rcnn(backbone, 2) if backbone else detection.build_whole(head, 2, pretrained=False)
+        assert detection.convolves_regions(detection.Detector(built)) is does
+
+
 @pytest.mark.parametrize("network", ["rtdetr_v2_r18vd", "dfine-nano"])
 def test_detection_transformers_place_boxes_in_single_precision_under_autocast(settings, network):
     detector = build(catalogue.find_spec(f"{network}.none", settings=settings), TaskType.OBJECT_DETECTION, 3, settings=settings).eval()
+    places: list[torch.Tensor] = []
+    anchors_of = detector.inner.model.generate_anchors
+    detector.inner.model.generate_anchors = lambda *shapes, **named: places.append(made := anchors_of(*shapes, **named)) or made
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         boxes = detector.inner(torch.randn(1, 3, 320, 320)).pred_boxes
     assert not torch.equal(boxes, boxes.bfloat16().float()), "all of them lie on the grid of bfloat16"
+    ((anchors, _),) = places
+    assert anchors.dtype == torch.float32, "nor do the places that they begin at"
 
 
 @pytest.mark.parametrize("network", ["rtdetr_v2_r18vd", "dfine-nano", "rf-detr-nano"])
