@@ -33,7 +33,8 @@ SECONDS_PER_LAYER = {"cuda": 0.5, "cpu": 2.5}
 USUAL_SAVING = 0.15
 WORTH_KEEPING = 0.97  # of the time of a step without; nearer than that is noise
 # CUDA graphs save the host's time for launching kernels: much for small networks, nothing for large ones, and they take memory.
-WAYS = {"cuda": ("default", "reduce-overhead"), "cpu": ("default",)}
+GRAPHS = "reduce-overhead"
+WAYS = {"cuda": ("default", GRAPHS), "cpu": ("default",)}
 _NO_WAY = ""
 
 
@@ -91,8 +92,16 @@ class Compilation:
         layers = sum(1 for module in self.part.modules() if next(module.parameters(recurse=False), None) is not None)
         return layers * self.sizes * SECONDS_PER_LAYER.get(self.device.torch.type, 0.0)
 
-    def after_step(self, seconds: float, steps_left: int) -> bool:
-        """Take in how long a step took, and go on to the next way when enough are measured; whether the step was like those to come."""
+    @property
+    def on_trial(self) -> bool:
+        """Whether steps are compiled in a way that is not known to pay, where another is known that works."""
+        return self.active and self.way not in self.seconds and bool(self.seconds)
+
+    def after_step(self, seconds: float, steps_left: int, *, passes: int = 1) -> bool:
+        """Take in how long a step of so many `passes` took, and go on to the next way when enough are measured.
+
+        Returns whether the step was like those to come.
+        """
         if not self._waiting and self.way in self.seconds:
             return True
         self._steps += 1
@@ -101,17 +110,23 @@ class Compilation:
         usual = self._steps > WARM_UP_STEPS or not self.active
         if self._steps == WARM_UP_STEPS + WINDOW:
             self.seconds[self.way] = self._window / WINDOW
-            self._next(steps_left)
+            self._next(steps_left, passes)
         return usual
 
-    def _next(self, steps_left: int) -> None:
+    def _next(self, steps_left: int, passes: int) -> None:
         now = min(self.seconds.values())
+        if passes > 1 and GRAPHS in self._waiting:
+            self._waiting.remove(GRAPHS)  # a graph's gradients are gone when the next pass begins
         if self._waiting and (self.wish == "always" or pays(now, steps_left, self.cost_seconds)):
             self._use(self._waiting.pop(0))
             return
+        self._settle()
+
+    def _settle(self) -> None:
+        """Go on with the fastest way that was measured."""
         self._waiting = []
         best = min(self.seconds, key=lambda way: self.seconds[way])
-        if best != _NO_WAY and self.wish != "always" and self.seconds[best] > WORTH_KEEPING * self.seconds[_NO_WAY]:
+        if best != _NO_WAY and _NO_WAY in self.seconds and self.seconds[best] > WORTH_KEEPING * self.seconds[_NO_WAY]:
             best = _NO_WAY
         if len(self.seconds) > 1:
             found = ", ".join(f"{way or 'uncompiled'} {1000 * seconds:.1f} ms" for way, seconds in self.seconds.items())
@@ -145,8 +160,16 @@ class Compilation:
             logger.warning("compiled steps fail", exc_info=True)
             reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         undo()
-        self.leave(f"The network could not be compiled ({reason[:200]}). The training goes on without; it only takes longer.")
-        return work()
+        tried = self.on_trial
+        self.end_trial()
+        if not (tried and self.active):  # else another way of compiling is known to work, and goes on
+            self.leave(f"The network could not be compiled ({reason[:200]}). The training goes on without; it only takes longer.")
+        return self.safely(work, undo)
+
+    def end_trial(self) -> None:
+        """Where a way of compiling is on trial, do without it: go on with the fastest of those that were measured."""
+        if self.on_trial:
+            self._settle()
 
     def leave(self, message: str) -> None:
         """Compile nothing any more, and tell why."""

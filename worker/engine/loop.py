@@ -101,7 +101,8 @@ def train_one_epoch(run: Run) -> Ask:
                     run
                 )  # takes the pinned memory that checkpoints will need, which is slow, while everything is warming up
                 copy()
-            if run.compilation.after_step(seconds, run.steps * (plan.epochs - state.epoch) - state.step):
+            left = run.steps * (plan.epochs - state.epoch) - state.step
+            if run.compilation.after_step(seconds, left, passes=state.accumulation):
                 run.pace.stepped(seconds, len(rows))
     return Ask.GO_ON
 

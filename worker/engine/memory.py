@@ -52,6 +52,10 @@ def smaller_judging(run: Run) -> None:
 
 def _gives_up_comfort(run: Run) -> bool:
     """Take from the device what makes training faster only; false where there is nothing of the kind any more."""
+    if run.team.any(run.compilation.on_trial):  # recorded graphs have memory of their own: nothing that worked before has to go for a trial
+        run.compilation.end_trial()
+        run.device.forget_cached_memory()
+        return True
     if run.team.any(run.source.resident):
         run.source.leave_device()
         run.device.forget_cached_memory()

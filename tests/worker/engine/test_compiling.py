@@ -10,7 +10,7 @@ from torch import nn
 
 from worker.engine import compiling
 from worker.engine.checkpoint import newest
-from worker.engine.compiling import WARM_UP_STEPS, WINDOW, Compilation, part_of_fixed_shape, pays
+from worker.engine.compiling import GRAPHS, WARM_UP_STEPS, WINDOW, Compilation, part_of_fixed_shape, pays
 from worker.engine.device import Device
 
 GPU = Device(torch.device("cuda"), "a GPU", True)
@@ -50,6 +50,47 @@ def test_the_fastest_way_is_kept(settings: Any, seconds: dict[str, float], chose
     odd = play(compilation, seconds)
     assert compilation.way == chosen and compilation.active == (part._compiled_call_impl is not None) == bool(chosen)
     assert odd == 2 * WARM_UP_STEPS, "steps that compile say nothing of the time that is left"
+
+
+def on_trial_of_graphs(settings: Any, told: list[str]) -> Compilation:
+    """Compiled steps are known to be faster than others, and graphs are being tried."""
+    compilation = Compilation(nn.Linear(2, 2), "auto", GPU, settings, told.append)
+    while compilation.way != GRAPHS:
+        compilation.after_step({"": 0.1, "default": 0.08}[compilation.way], 1_000_000)
+    return compilation
+
+
+def test_a_trial_that_fails_costs_nothing_that_is_known_to_work(settings: Any) -> None:
+    told: list[str] = []
+    compilation = on_trial_of_graphs(settings, told)
+
+    def work() -> str:
+        if compilation.way == GRAPHS:
+            raise RuntimeError("accessing tensor output of CUDAGraphs that has been overwritten by a subsequent run")
+        return compilation.way
+
+    undone: list[str] = []
+    assert compilation.safely(work, lambda: undone.append(compilation.way)) == "default"
+    assert undone == [GRAPHS] and not told and not compilation.on_trial
+    assert compilation.after_step(0.08, 1_000_000), "nothing more is tried"
+
+
+def test_a_trial_ends_where_memory_runs_out_and_what_is_known_to_work_stays(settings: Any) -> None:
+    told: list[str] = []
+    compilation = on_trial_of_graphs(settings, told)
+    compilation.end_trial()
+    compilation.end_trial()
+    assert compilation.way == "default" and not told
+    compilation.leave("no memory for compiling either")
+    assert not compilation.active and told == ["no memory for compiling either"]
+
+
+def test_graphs_are_not_tried_where_a_step_takes_several_passes(settings: Any) -> None:
+    """A recorded graph's gradients are gone when the next pass begins."""
+    compilation = Compilation(nn.Linear(2, 2), "auto", GPU, settings, lambda _: None)
+    for _ in range(10 * (WARM_UP_STEPS + WINDOW)):
+        compilation.after_step({"": 0.1, "default": 0.08}[compilation.way], 1_000_000, passes=2)
+    assert compilation.way == "default" and not compilation.on_trial
 
 
 @pytest.mark.parametrize(("device", "wish", "steps"), [(CPU, "auto", 10**9), (GPU, "never", 10**9), (GPU, "auto", 10)])
