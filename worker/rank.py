@@ -20,7 +20,7 @@ from worker.jobs import carry_out, load_training_job
 from worker.link import Ask
 from worker.pausing import PAUSE
 from worker.process import die_with_parent
-from worker.ranks import AGENT, CLAIM_FILE, FOLDER, LEADER_FILE, PAUSE_SIGNAL
+from worker.ranks import AGENT, CLAIM_FILE, FOLDER, LACKS_MEMORY, LEADER_FILE, PAUSE_SIGNAL
 from worker.workplace import Workplace
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class FollowersLink:
 
 
 def main(job_id: str, generation: int) -> int:
-    """Do this process' part; the exit code is 0 when all parted in good order, and 1 tells the agent to end the others."""
+    """Do this process' part; the exit code is 0 when all parted in good order; any other tells the agent to end the others."""
     die_with_parent(int(os.environ[AGENT]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the worker hears it, and passes on what is to be done
     signal.signal(PAUSE_SIGNAL, lambda *_: PAUSE.set())
@@ -58,7 +58,7 @@ def main(job_id: str, generation: int) -> int:
         return _take_part(workplace, Several(), job_id, generation)
     except (TeamLostError, FencedError) as error:  # nothing to record: it is another that failed, or nobody
         logger.warning("job %s, generation %d: given up: %s", job_id, generation, error)
-        return 1
+        return LACKS_MEMORY if isinstance(error, TeamLostError) and error.out_of_memory else 1
 
 
 def _take_part(workplace: Workplace, team: Several, job_id: str, generation: int) -> int:

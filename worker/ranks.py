@@ -14,10 +14,12 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.db.tables import Job
+from core.host_limits import out_of_memory_kills
 from core.queue import WORK
 from core.tasks.journal import ACTIVE
 from core.tasks.lifecycle import Claim, lose_job
@@ -35,6 +37,7 @@ FOLDER = "STATIONMASTER_TEAM_FOLDER"  # where the two files lie
 CLAIM_FILE = "claim.json"  # what the work-horse has claimed
 LEADER_FILE = "leader"  # the leader's process id, once it speaks for the job and can be told to pause
 PAUSE_SIGNAL = signal.SIGUSR1  # SIGTERM is what the agent ends the others with when one has died
+LACKS_MEMORY = 3  # exit code of a process that cannot go on for that reason, where the others cannot be asked to try again
 _KILL_AFTER = 5  # seconds: whoever waits in a collective operation does not hear SIGTERM
 
 
@@ -56,6 +59,7 @@ def launch(workplace: Workplace, claim: Claim, job_id: str, generation: int) -> 
         devices=count,
     )
     link.start()
+    kills_before = out_of_memory_kills()
     with tempfile.TemporaryDirectory(prefix="stationmaster-job-") as folder:
         Path(folder, CLAIM_FILE).write_text(json.dumps(dataclasses.asdict(claim)))
         # One host only: nothing need be reachable from outside.
@@ -81,9 +85,10 @@ def launch(workplace: Workplace, claim: Claim, job_id: str, generation: int) -> 
         try:
             elastic_launch(config, sys.executable)("-m", "worker.rank", job_id, str(generation))
         except ChildFailedError as error:
-            reason = _reason(error.failures, count)
+            out_of_memory = ran_out_of_memory(error.failures.values(), kills_before)
+            reason = "memory ran out" if out_of_memory else _reason(error.failures, count)
             logger.warning("job %s, generation %d: %s", job_id, generation, reason)
-            _give_up(workplace, job_id, generation, reason)
+            _give_up(workplace, job_id, generation, reason, out_of_memory=out_of_memory)
         finally:
             link.stop()
 
@@ -105,6 +110,14 @@ def _reason(failures: "dict[int, ProcessFailure]", count: int) -> str:
     return f"{who} failed: {' '.join(str(said).split())[:200]}"
 
 
+def ran_out_of_memory(failures: "Iterable[ProcessFailure]", kills_before: int | None) -> bool:
+    """Whether one of these processes said that memory ran out, or the system has killed it and more than `kills_before` for that reason."""
+    codes = {failure.exitcode for failure in failures}
+    now = out_of_memory_kills()
+    killed = -signal.SIGKILL in codes and kills_before is not None and now is not None and now > kills_before
+    return LACKS_MEMORY in codes or killed
+
+
 def _hand_over(link: DatabaseLink, leader: Path) -> None:
     """Fall silent once the leader speaks; then tell it to pause when this process is told to."""
     while not leader.exists():
@@ -117,10 +130,10 @@ def _hand_over(link: DatabaseLink, leader: Path) -> None:
         return
 
 
-def _give_up(workplace: Workplace, job_id: str, generation: int, reason: str) -> None:
+def _give_up(workplace: Workplace, job_id: str, generation: int, reason: str, *, out_of_memory: bool) -> None:
     with workplace.database.write() as session:
         job = session.get(Job, job_id)
         if job is None or job.generation != generation or job.state not in ACTIVE:
             return  # it ended in the database as it should, and only the parting did not go well
-        lose_job(session, workplace.settings, job_id, generation, reason)
+        lose_job(session, workplace.settings, job_id, generation, reason, out_of_memory=out_of_memory)
     Bell(workplace.settings).ring(WORK)

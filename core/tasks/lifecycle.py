@@ -172,7 +172,7 @@ def hand_back(session: Session, job_id: str, generation: int, *, device_seconds:
 def lose_job(session: Session, settings: Settings, job_id: str, generation: int, reason: str, *, out_of_memory: bool = False) -> bool:
     """The worker of a running job is gone: another goes on from the last checkpoint. False where the job is not that worker's any more.
 
-    Where it ran `out_of_memory` and the system killed it before it had finished an epoch, the batches of the next attempt go through the network in
+    Where it was lost for being `out_of_memory` before it had finished an epoch, the batches of the next attempt go through the network in
     parts half as large. After `settings.max_attempts` losses in a row without a finished epoch the job ends in error.
     """
     found = locked_job(session, job_id)

@@ -6,6 +6,7 @@ still takes part in all sums, so that nobody waits for it and all can try again.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,11 @@ class GradientSums:
         self._flat = [
             torch.zeros(sum(one.numel() for one in bucket), dtype=bucket[0].dtype, device=bucket[0].device) for bucket in self._buckets
         ]
-        self._views = [views(flat, bucket) for flat, bucket in zip(self._flat, self._buckets, strict=True)]
+        # In memory as the weights are, and their gradients: else each copy would turn convolutions' channels.
+        self._views = [
+            [_laid_out_as(one, part) for one, part in zip(bucket, views(flat, bucket), strict=True)]
+            for flat, bucket in zip(self._flat, self._buckets, strict=True)
+        ]
         self._bucket_of = {parameter: number for number, bucket in enumerate(self._buckets) for parameter in bucket}
         self._lacking: list[int] = []  # of each bucket how many gradients the last pass has yet to give; empty before it
         self._under_way: list[Work] = []  # of the first buckets
@@ -61,12 +66,12 @@ class GradientSums:
         is_used = iter(used.tolist())
         for bucket, parts, work in zip(self._buckets, self._views, self._under_way, strict=True):
             work.wait()
-            for parameter, part in zip(bucket, parts, strict=True):
-                if not next(is_used):
-                    continue
+            summed = [(parameter, part) for parameter, part in zip(bucket, parts, strict=True) if next(is_used)]
+            for parameter, _ in summed:
                 if parameter.grad is None:
                     parameter.grad = torch.empty_like(parameter)
-                parameter.grad.copy_(part)
+            if summed:
+                torch._foreach_copy_([cast("Tensor", parameter.grad) for parameter, _ in summed], [part for _, part in summed])
         self._under_way, self._lacking = [], []
 
     def _arrived(self, parameter: Tensor) -> None:
@@ -78,11 +83,16 @@ class GradientSums:
 
     def _launch(self) -> None:
         number = len(self._under_way)
-        for parameter, part in zip(self._buckets[number], self._views[number], strict=True):
-            if parameter.grad is None:
-                part.zero_()
-            else:
-                part.copy_(parameter.grad)
+        lacking = [part for parameter, part in zip(self._buckets[number], self._views[number], strict=True) if parameter.grad is None]
+        found = [
+            (part, parameter.grad)
+            for parameter, part in zip(self._buckets[number], self._views[number], strict=True)
+            if parameter.grad is not None
+        ]
+        if lacking:
+            torch._foreach_zero_(lacking)
+        if found:
+            torch._foreach_copy_([part for part, _ in found], [gradient for _, gradient in found])
         self._under_way.append(self._begin_sum(self._flat[number]))
 
 
@@ -98,6 +108,12 @@ def buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         size += tensor.nbytes
     if bucket:
         yield bucket
+
+
+def _laid_out_as(tensor: Tensor, part: Tensor) -> Tensor:
+    """A part of a flat tensor with the shape of `tensor` and, where that has no gaps, its order in memory."""
+    dense = tensor.is_contiguous() or tensor.is_contiguous(memory_format=torch.channels_last)
+    return part.as_strided(tensor.shape, tensor.stride()) if dense else part
 
 
 def views(flat: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:

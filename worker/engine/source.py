@@ -144,6 +144,8 @@ class Source:
 
         def gather() -> None:
             try:
+                if pinned:
+                    torch.cuda.set_device(self._device.torch)  # a thread's own is the first GPU, on which a context would be made
                 for rows in batches:
                     if stop.is_set():
                         return

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from worker.engine.device import on_host
+from worker.engine.errors import is_out_of_memory
 from worker.engine.gradients import GradientSums, buckets, views
 
 Value = TypeVar("Value")
@@ -29,6 +30,11 @@ _PATIENCE = timedelta(hours=12)
 
 class TeamLostError(Exception):
     """Another process of the team is gone, or this one cannot keep up with it: the job goes on from its checkpoint in a new team."""
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether it is this process that cannot keep up, for lack of memory."""
+        return isinstance(self.__cause__, Exception) and is_out_of_memory(self.__cause__)
 
 
 class TeammateOutOfMemoryError(Exception):
@@ -107,6 +113,9 @@ class Several(Team):
         self._hosts: dist.ProcessGroup | None = None  # the usual group
         if cuda:
             self._hosts = cast("dist.ProcessGroup", dist.new_group(backend="gloo", timeout=_PATIENCE))
+            # NCCL makes its connections and their buffers at the first sum. In a backward pass it would want memory when there is least.
+            self.summed(torch.zeros(1, device="cuda"))
+            torch.cuda.synchronize()
 
     def heard(self, said: Value) -> Value:
         """See `Team`."""

@@ -279,7 +279,7 @@ def pixel_counts(said: Tensor, truth: Maps, *, exclusive: bool) -> Tensor:
         exclusive: whether one class at most is said of each place.
     """
     classes, device = len(said), said.device
-    maps = torch.from_numpy(truth.astype(np.int64)).to(device)
+    maps = torch.tensor(truth).to(device).long()  # as bytes, on their way
     if exclusive and len(maps) == 1:
         number = torch.where(said.any(0), FIRST_CLASS + said.to(torch.uint8).argmax(0), BACKGROUND)
         scores = multiclass_stat_scores(
