@@ -8,6 +8,7 @@ import sys
 import threading
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,14 @@ from deep_png import deep_png
 from deep_tiff import DEFLATE, deep_tiff
 from finished_models import stripes_model
 from PIL import Image
+from torch import Tensor, nn
 
 from bot.desk.desk import Desk
 from core.access import Actor, Place
 from core.datasets.images import flattened, read_image
 from core.errors import UnavailableError
 from core.models.exporting import ExportFormat
+from core.vocabulary import TaskType
 from worker.engine.data import decode
 from worker.reports import elsewhere, export
 from worker.reports.export import export_model
@@ -150,10 +153,44 @@ def pictures_of_many_kinds(folder: Path) -> list[Path]:
 
 def test_an_export_with_other_numbers_is_not_handed_out(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     make_model(bench, bench.stripes(per_class=4), epochs=1)
-    monkeypatch.setattr(export, "TOLERANCE", -1.0)
-    with pytest.raises(UnavailableError, match="other numbers"):
+    load = torch.jit.load
+
+    def other(file: Any) -> Any:
+        loaded = load(file)
+        return lambda images: loaded(images) + 3e-4
+
+    monkeypatch.setattr(torch.jit, "load", other)
+    with pytest.raises(UnavailableError, match=r"other numbers than the original .up to 0.0003"):
         export_model("models/m1", "m", ExportFormat.TORCHSCRIPT, storage=bench.storage, settings=bench.settings)
     assert bench.storage.list("exports") == []
+
+
+class Rounding(nn.Module):
+    """Gives a tenth of what it is given, by way of numbers so large that single precision keeps three digits of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.large = nn.Parameter(torch.tensor(1e4))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (self.large + images.to(self.large.dtype) / 10) - self.large
+
+
+@pytest.mark.parametrize(("error", "agrees"), [(3e-4, True), (3e-2, False), (float("nan"), False)])
+def test_an_export_may_differ_by_what_rounding_makes_of_the_original(error: float, agrees: bool) -> None:
+    network = Rounding()
+    pictures = [np.array([[1, 2, 3]], np.uint8)]
+    model: Any = SimpleNamespace(task_type=TaskType.SINGLE_LABEL, gives_instances=False, card={"preprocessing": {"size": [1, 1]}})
+    answer = network(torch.from_numpy(pictures[0])).detach().numpy()
+    assert 1e-4 < np.abs(answer - pictures[0] / 10).max() < 1e-3
+    for _ in range(2):  # the network is as it was before
+        if agrees:
+            checked = export._compared(network, lambda _: [answer + np.float32(error)], model, "ONNX", b"", pictures)
+            assert checked.difference == pytest.approx(error, rel=1e-2)
+        else:
+            with pytest.raises(UnavailableError, match="other numbers"):
+                export._compared(network, lambda _: [answer + np.float32(error)], model, "ONNX", b"", pictures)
+    assert network.large.dtype == torch.float32
 
 
 def test_a_chat_is_sent_the_export_and_the_storage_keeps_none(bench: Any) -> None:
