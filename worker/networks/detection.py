@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as functional
 import torchvision
 from torch import Tensor, nn
@@ -52,7 +53,8 @@ WHOLE_NORMALISATIONS = {
     "ssd300_vgg16": ((0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255)),
     "ssdlite320_mobilenet_v3_large": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
-REGRESSING = ("rpn.head", "roi_heads.box_predictor", "head")  # what gives offsets of boxes
+# What gives offsets of boxes, or masks that are stretched over them.
+REGRESSING = ("rpn.head", "roi_heads.box_predictor", "roi_heads.mask_predictor", "head")
 HEADS = ("roi_heads.box_predictor", "roi_heads.mask_predictor", "head.classification_head")  # layers that depend on the number of classes
 
 LEAST_SCORE = 0.05  # of what FCOS tells, as the other detectors have it; torchvision's own says nothing below 0.2
@@ -84,7 +86,9 @@ class Detector(nn.Module):
         for name in REGRESSING:
             if _has(inner, name):
                 inner.get_submodule(name).register_forward_hook(lambda _module, _inputs, outputs: _exact(outputs))
-
+        for part in inner.modules():
+            if isinstance(part, AnchorGenerator):
+                part.register_forward_pre_hook(lambda _module, inputs: (inputs[0], [_as_exact(level) for level in inputs[1]]))
         if isinstance(inner, library.FCOS):
             inner.get_submodule(DISTANCES).register_forward_hook(lambda _module, _inputs, outputs: _never_dead(outputs))
 
@@ -112,6 +116,11 @@ def _exact(outputs: Any) -> Any:
     if isinstance(outputs, dict):
         return {name: _exact(value) for name, value in outputs.items()}
     return type(outputs)(_exact(value) for value in outputs)
+
+
+def _as_exact(level: Tensor) -> Tensor:
+    """What tells an anchor generator the shape of a level, in single precision: its anchors have the level's type."""
+    return level if level.dtype == torch.float32 else level.new_empty(1, dtype=torch.float32).expand(level.shape)
 
 
 def _never_dead(distances: Tensor) -> Tensor:

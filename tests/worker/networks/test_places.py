@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import box_convert
 from transformers.loss import loss_d_fine
 from transformers.models.d_fine import modeling_d_fine
@@ -117,6 +118,23 @@ def test_offsets_of_boxes_are_exact_under_autocast(settings, head, part):
     assert levels[0].dtype == torch.bfloat16
     flat = given.values() if isinstance(given, dict) else [tensor for many in given for tensor in many]
     assert {tensor.dtype for tensor in flat} == {torch.float32}
+
+
+@pytest.mark.parametrize("head", ["faster_rcnn", "retinanet", "fcos", "mask_rcnn"])
+def test_anchors_lie_at_the_same_places_under_autocast(settings, head):
+    """torchvision makes them in the type of the features: a model trained so would be off by pixels wherever it is used without autocast."""
+    spec = catalogue.find_spec(f"{head}-tf_efficientnet_lite0", settings=settings)
+    detector = build(spec, spec.task_types[0], 3, settings=settings).eval()
+    places: list[torch.Tensor] = []
+    generator = next(part for part in detector.modules() if isinstance(part, AnchorGenerator))
+    generator.register_forward_hook(lambda _module, _inputs, anchors: places.append(anchors[0]))
+    images = torch.randn(1, 3, 320, 320)
+    with torch.inference_mode():
+        detector(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            detector(images)
+    exact, under_autocast = places
+    assert exact.dtype == under_autocast.dtype == torch.float32 and torch.equal(exact, under_autocast)
 
 
 def test_sides_that_fcos_has_lost_come_back(settings):
