@@ -17,7 +17,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import _api as torchvision_api
 from torchvision.models import detection as library
-from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
@@ -87,7 +87,7 @@ class Detector(nn.Module):
             if _has(inner, name):
                 inner.get_submodule(name).register_forward_hook(lambda _module, _inputs, outputs: _exact(outputs))
         for part in inner.modules():
-            if isinstance(part, AnchorGenerator):
+            if isinstance(part, (AnchorGenerator, DefaultBoxGenerator)):
                 part.register_forward_pre_hook(lambda _module, inputs: (inputs[0], [_as_exact(level) for level in inputs[1]]))
         if isinstance(inner, library.FCOS):
             inner.get_submodule(DISTANCES).register_forward_hook(lambda _module, _inputs, outputs: _never_dead(outputs))

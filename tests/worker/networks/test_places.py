@@ -3,7 +3,7 @@
 import pytest
 import timm
 import torch
-from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.ops import box_convert
 from transformers.loss import loss_d_fine
 from transformers.models.d_fine import modeling_d_fine
@@ -120,13 +120,16 @@ def test_offsets_of_boxes_are_exact_under_autocast(settings, head, part):
     assert {tensor.dtype for tensor in flat} == {torch.float32}
 
 
-@pytest.mark.parametrize("head", ["faster_rcnn", "retinanet", "fcos", "mask_rcnn"])
-def test_anchors_lie_at_the_same_places_under_autocast(settings, head):
+@pytest.mark.parametrize(
+    "network", [*(f"{head}-test_resnet" for head in ("faster_rcnn", "retinanet", "fcos", "mask_rcnn")), "ssdlite320_mobilenet_v3_large"]
+)
+def test_anchors_lie_at_the_same_places_under_autocast(settings, network):
     """torchvision makes them in the type of the features: a model trained so would be off by pixels wherever it is used without autocast."""
-    spec = catalogue.find_spec(f"{head}-tf_efficientnet_lite0", settings=settings)
-    detector = build(spec, spec.task_types[0], 3, settings=settings).eval()
+    head, _, backbone = network.partition("-")
+    built = detection.build_whole(head, 3, pretrained=False) if not backbone else getattr(detection, f"build_{head}")(backbone, 3)
+    detector = detection.Detector(built).eval()
     places: list[torch.Tensor] = []
-    generator = next(part for part in detector.modules() if isinstance(part, AnchorGenerator))
+    generator = next(part for part in detector.modules() if isinstance(part, (AnchorGenerator, DefaultBoxGenerator)))
     generator.register_forward_hook(lambda _module, _inputs, anchors: places.append(anchors[0]))
     images = torch.randn(1, 3, 320, 320)
     with torch.inference_mode():
