@@ -5,6 +5,7 @@ and asks for CUDA, which a process that forks must not.
 """
 
 import importlib
+import math
 from collections.abc import Iterator
 from copy import deepcopy
 from functools import partial
@@ -231,7 +232,13 @@ class DetectionTransformer(nn.Module):
                 {"class_labels": target["labels"], "boxes": box_convert(target["boxes"].float(), "xyxy", "cxcywh") / sides}
                 for target in targets
             ]
-            return {"loss": self.inner(pixel_values=images, labels=labels).loss}
+            try:
+                return {"loss": self.inner(pixel_values=images, labels=labels).loss}
+            except ValueError as error:
+                if not str(error).startswith("boxes1 must be"):
+                    raise
+                # The library's matching refuses boxes that are no numbers, what a training that diverges ends in: the loss is to say so.
+                return {"loss": math.nan * next(self.parameters()).sum()}
         outputs = self.inner(pixel_values=images)
         scores, best = outputs.logits.float().sigmoid().flatten(1).topk(min(MOST_DETECTIONS, outputs.logits[0].numel()))
         classes = outputs.logits.shape[-1]

@@ -119,6 +119,8 @@ class DetectionEvaluator:
         self._losses.append(outputs.loss * len(rows))
         for row, one in zip(rows.tolist(), outputs.found, strict=True):
             width, height = (int(side) for side in self._objects.sizes[row])
+            if not bool(torch.isfinite(outputs.loss)):  # nor are the answers numbers, which COCO's metrics refuse; the loss says so
+                one = {name: values[:0] for name, values in one.items()}
             boxes, labels, scores = (one[name][:MOST_FOUND] for name in ("boxes", "labels", "scores"))
             self._boxes.append(in_original(boxes.float(), outputs.side, width, height))
             self._labels.append(labels)

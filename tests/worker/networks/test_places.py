@@ -208,6 +208,24 @@ def test_a_sure_answer_costs_no_infinite_loss_under_autocast(settings):
     assert torch.isfinite(loss)
 
 
+@pytest.mark.parametrize("network", ["rtdetr_v2_r18vd", "dfine-nano", "rf-detr-nano"])
+def test_the_loss_says_so_where_places_are_no_numbers_any_more(settings, network):
+    """The library's matching would end the training with an error of its own, without a remedy, and without the best epoch."""
+    spec = catalogue.find_spec(f"{network}.none", settings=settings)
+    detector = build(spec, TaskType.OBJECT_DETECTION, 3, settings=settings).train()
+    side = 288 if network.startswith("rf") else 256
+    target = {"boxes": torch.tensor([[20.0, 20.0, 80.0, 90.0]]), "labels": torch.tensor([0])}
+    with torch.no_grad():
+        next(weight for name, weight in detector.named_parameters() if "decoder" in name and weight.ndim > 1).fill_(torch.nan)
+    loss = sum(detector(torch.rand(2, 3, side, side), [target, target]).values())
+    assert torch.isnan(loss)
+    loss.backward()
+    upside_down = {"boxes": torch.tensor([[80.0, 90.0, 20.0, 20.0]]), "labels": torch.tensor([0])}
+    detector = build(spec, TaskType.OBJECT_DETECTION, 3, settings=settings).train()
+    with pytest.raises(ValueError, match="boxes2"):
+        detector(torch.rand(1, 3, side, side), [upside_down])
+
+
 def test_rf_detr_draws_nothing_at_random_when_it_is_judged(settings):
     """As its authors train it; the library would drop a tenth, in the validation loss, too."""
     spec = catalogue.find_spec("rf-detr-nano.none", settings=settings)

@@ -37,6 +37,15 @@ def judged(objective: Detection, found: list[dict[str, Any]], side: int = 100) -
 NOTHING: dict[str, Any] = {"boxes": [], "labels": [], "scores": []}
 
 
+def test_answers_that_are_no_numbers_are_judged_by_their_loss() -> None:
+    """COCO's metrics refuse them; that the training diverged is for the loss to say."""
+    objective = Detection([record(0, {"boxes": [[0, 20, 10, 40, 50]]})], ["a"], CPU, instances=False)
+    evaluator = objective.evaluator()
+    found = {"boxes": torch.full((1, 4), torch.nan), "labels": torch.tensor([0]), "scores": torch.tensor([torch.nan])}
+    evaluator.update(Outputs(torch.tensor(torch.nan), [found], 100), np.array([0]))
+    assert np.isnan(evaluator.compute().loss)
+
+
 def test_everything_found_in_its_place() -> None:
     # 200 × 100 px seen as 100 × 100: x is halved.
     objective = Detection([record(0, {"boxes": [[0, 20, 10, 40, 30]]}), record(1, {"boxes": []})], ["a", "b"], CPU, instances=False)
