@@ -1,6 +1,7 @@
 """Class activation maps by gradients, for networks of any library (Grad-CAM, Selvaraju et al. 2017)."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 # The deepest features say most of the class, but of a 48 px image they have two positions a side: the deepest with at least so many is used.
 _FEWEST_POSITIONS = 6
+_ATTENTION = ("attention", "attn", "mhsa", "xca", "gpsa")  # in the names of classes
 
 
 def activation_maps(network: nn.Module, images: Tensor) -> tuple[Tensor, list[NDArray[np.float32] | None]]:
@@ -30,7 +32,7 @@ def activation_maps(network: nn.Module, images: Tensor) -> tuple[Tensor, list[ND
         seen.append(output)
         return output.clone()  # what follows may change its input in place
 
-    hooks = [module.register_forward_hook(keep) for module in network.modules() if module is not network]
+    hooks = [module.register_forward_hook(keep) for module in _with_places(network)]
     try:
         with torch.enable_grad():
             logits = network(images.detach().requires_grad_()).float()
@@ -58,6 +60,17 @@ def activation_maps(network: nn.Module, images: Tensor) -> tuple[Tensor, list[ND
     return logits.detach(), [None if heat is None else heat.cpu().numpy().astype(np.float32) for heat in found]
 
 
+def _with_places(network: nn.Module) -> Iterator[nn.Module]:
+    """The parts of a network whose outputs may have places: none within attention, where what looks like a map has a query a row and a key a column."""
+    if hasattr(network, "unroll"):  # Hiera has its tokens in the order of its windows, and only at last in that of their places
+        yield network.blocks[-1]  # type: ignore[index,misc]
+        return
+    for part in network.children():
+        yield part
+        if not any(word in type(part).__name__.lower() for word in _ATTENTION):
+            yield from _with_places(part)
+
+
 def _as_maps(network: nn.Module, features: Tensor, images: int) -> Tensor | None:
     """Features of square images as [images, channels, height, width], whichever way round they come; None where they have no places."""
     if features.shape[:1] != (images,):
@@ -68,8 +81,10 @@ def _as_maps(network: nn.Module, features: Tensor, images: int) -> Tensor | None
         if features.shape[1] == features.shape[2] > 1:  # channels last, as in Swin
             return features.permute(0, 3, 1, 2)
     if features.ndim == 3:  # tokens
-        tokens = features.shape[1] - int(getattr(network, "num_prefix_tokens", 0))
-        side = math.isqrt(max(0, tokens))
-        if side > 1 and side * side == tokens:
-            return features[:, -tokens:].transpose(1, 2).reshape(len(features), -1, side, side)
+        declared = int(getattr(network, "num_prefix_tokens", 0))
+        for prefix in (declared, *((1,) if not declared else ())):  # torchvision's and some of timm's have a class token and do not say so
+            tokens = features.shape[1] - prefix
+            side = math.isqrt(max(0, tokens))
+            if side > 1 and side * side == tokens:
+                return features[:, -tokens:].transpose(1, 2).reshape(len(features), -1, side, side)
     return None

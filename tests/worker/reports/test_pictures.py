@@ -14,7 +14,7 @@ from PIL import Image
 from core import figures
 from worker.engine.watch import Unlearnt
 from worker.reports import pictures
-from worker.reports.activation import activation_maps
+from worker.reports.activation import _as_maps, activation_maps
 from worker.reports.batch import curves as batch_curves
 from worker.reports.batch.curves import Curve
 from worker.reports.object_drawings import Drawn, draw_objects
@@ -221,6 +221,31 @@ def test_maps_of_every_kind_of_network(name: str) -> None:
             continue
         assert np.allclose(heat, alone, atol=1e-3)
         assert heat.shape[0] == heat.shape[1] and heat.max() == pytest.approx(1) and heat.min() >= 0
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "sides"),
+    [
+        ("swin_tiny_patch4_window7_224", 96, {3, 6}),  # attention has 9 queries × 9 keys in its last windows
+        ("edgenext_xx_small", 96, {3, 6}),  # and channels × channels here
+        ("hiera_tiny_224", 96, {3}),  # tokens lie in the order of windows before the last block
+        ("crossvit_9_240", 240, {14, 20}),  # a class token that it does not declare: else the map would be that of the patches' embedding
+    ],
+)
+def test_maps_are_of_places(name: str, side: int, sides: set[int]) -> None:
+    network = timm.create_model(name, num_classes=3, **({"img_size": side} if "edgenext" not in name else {})).eval()
+    for head in network.modules():
+        if isinstance(head, torch.nn.Linear) and head.out_features == 3:
+            torch.nn.init.normal_(head.weight)  # some begin at nothing, for which nothing speaks
+    _, heats = activation_maps(network, torch.randn(4, 3, side, side, generator=torch.Generator().manual_seed(0)))
+    found = {heat.shape[0] for heat in heats if heat is not None}
+    assert found and found <= sides
+
+
+def test_a_class_token_that_a_network_does_not_declare_is_left_out() -> None:
+    tokens = torch.rand(2, 1 + 16, 5)
+    maps = _as_maps(torch.nn.Identity(), tokens, 2)
+    assert maps is not None and torch.equal(maps.flatten(2).transpose(1, 2), tokens[:, 1:])
 
 
 def test_the_map_lies_where_the_evidence_is() -> None:
