@@ -73,6 +73,12 @@ class StoredImage:
     frames: int = 1  # pictures in the file, where only the first of several is used
     clipped: bool = False  # whether a few values of more than 8 bits lay far outside the range of all others
 
+    @property
+    def upright_source_size(self) -> tuple[int, int]:
+        """Width and height of the file's own picture, turned as it is to be looked at: larger than the stored one's where `scale` is below 1."""
+        size = self.source_width, self.source_height
+        return size if self.orientation < 5 else size[::-1]
+
 
 # How channels of 16 bits are read by Pillow, and as what the same bytes give the lower ones: of grey with alpha each byte as a channel. What
 # libtiff unpacks has the order of the machine, N, which is L.

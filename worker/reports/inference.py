@@ -139,7 +139,7 @@ def predict(
 
     Returns:
         `labels`, as `find_labels`, `find_objects` or `find_regions` say them, each with `label` and `confidence`; `width` and `height` of
-        the image upright, in whose pixels places are told. `picture_key`: where a heat map of the first label lies, or the drawing of objects
+        the image upright, in whose pixels boxes are told (a mask has a size of its own, smaller where the image is large). `picture_key`: where a heat map of the first label lies, or the drawing of objects
         or regions; missing where the network has no map. `frames`: how many pictures the file holds, where it is more than this one.
 
     Raises:
@@ -313,17 +313,31 @@ def _said(model: LoadedModel, pictures: Sequence[StoredImage], thresholds: Seque
             said[place] = _drawn(model, pictures[place], said[place].answer, heats[place])
 
         with_all_cores(len(said), draw_one, lambda: False)
-    return said
+    return [_in_the_file(one, picture) for one, picture in zip(said, pictures, strict=True)]
+
+
+def _in_the_file(said: _Said, picture: StoredImage) -> _Said:
+    """The same with places in the pixels of the file, where its picture was scaled down to be looked at."""
+    width, height = picture.upright_source_size
+    if (width, height) == (picture.width, picture.height):
+        return said
+    across, down = width / picture.width, height / picture.height
+    labels = [
+        one
+        | ({"box": [round(side * factor, 2) for side, factor in zip(one["box"], (across, down) * 2, strict=True)]} if "box" in one else {})
+        for one in said.answer["labels"]
+    ]
+    return said._replace(answer=said.answer | {"labels": labels, "width": width, "height": height})
 
 
 def _drawn(model: LoadedModel, picture: StoredImage, answer: dict[str, Any], heat: NDArray[np.float32] | None) -> _Said:
-    labels, size, classes = answer["labels"], (picture.width, picture.height), model.classes
+    labels, size, source, classes = answer["labels"], (picture.width, picture.height), picture.upright_source_size, model.classes
     with Image.open(BytesIO(picture.data)) as opened:
         if model.finds_objects:
             layers = [(number, one["mask"]) for number, one in enumerate(labels, 1)][::-1] if model.gives_instances else None
-            return _Said(answer, drawing_of(opened, labels, classes), None if layers is None else numbered(layers, size))
+            return _Said(answer, drawing_of(opened, labels, classes), None if layers is None else numbered(layers, size, source))
         if model.task_type is TaskType.OBJECT_SEGMENTATION:
             regions = [(classes.index(one["label"]) + 1, one["mask"]) for one in labels]
-            return _Said(answer, drawing_of_regions(opened, labels, classes), numbered(regions, size))
+            return _Said(answer, drawing_of_regions(opened, labels, classes), numbered(regions, size, source))
         drawing = None if heat is None else heat_over(opened, heat, labels[0]["label"], labels[0]["confidence"])
         return _Said(answer, drawing, None)

@@ -21,6 +21,7 @@ from bot.desk.reply import Upload
 from bot.terminal.commands.model_predict import images_in, table_of
 from bot.terminal.commands.prediction_files import OutputNames, keep_pictures, prepare_folder, write_answers
 from core.access import Actor, Place
+from core.datasets import images as core_images
 from core.datasets import masks
 from core.db.tables import DatasetImage
 from core.errors import InvalidInputError
@@ -68,7 +69,7 @@ def test_a_dicom_file_is_seen_as_its_import_stores_it(striped: Any, tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["single", "several", "boxes", "regions", "instances"])
-def test_a_folder_s_pictures_and_masks(bench: Any, tmp_path: Path, kind: str) -> None:
+def test_a_folder_s_pictures_and_masks(bench: Any, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = {"single": bench.stripes, "several": bench.several_labels}.get(kind, bench.squares)()
     if kind in ("single", "several"):
         job = bench.job(dataset, epochs=1)
@@ -125,6 +126,16 @@ def test_a_folder_s_pictures_and_masks(bench: Any, tmp_path: Path, kind: str) ->
                 place = number if kind == "instances" else job.classes.index(label["label"]) + 1
                 wanted[masks.decode(label["mask"]["counts"], answer["width"], answer["height"]) > 0] = place
             assert np.array_equal(numbers, wanted)
+    if kind in ("boxes", "regions"):
+        # Of a file so large that its picture is scaled down to be looked at, places are told in the file's own pixels.
+        monkeypatch.setattr(core_images, "LARGEST_SIDE", 24)
+        (large,) = predict_all("models/m1", {"l.png": images[names[0]]}, draw=True, **arguments)
+        assert (large["width"], large["height"]) == (answers[0]["width"], answers[0]["height"]) and large["width"] > 24
+        if kind == "regions":
+            with Image.open(io.BytesIO(bench.storage.read(large["mask_key"]))) as opened:
+                assert opened.size == (large["width"], large["height"])
+        else:
+            assert max(box[0] + box[2] for label in large["labels"] if (box := label["box"])) > 24
     if kind != "several":
         assert any(answer.get("labels") for answer in told)
     assert told[0]["picture"] == "a/0.png" and told[-1]["picture"] == "two-frame-0002.png"
