@@ -31,6 +31,13 @@ def sides_of(present: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]
     return (train, validation) if train and validation else (train or validation, ())
 
 
+def trained_rows(records: Sequence[Record], validation: Collection[int]) -> list[int]:
+    """The rows of `records` that are trained on where those of `validation` are kept back: not those of a source's `test` beside its `val`."""
+    training, validating = sides_of({record.split for record in records})
+    held = set(validation)
+    return [row for row, record in enumerate(records) if row not in held and record.split in (*training, *validating)]
+
+
 @dataclass(slots=True)
 class _Unit:
     """Images that stay together: one group, or one image without a group."""

@@ -1,6 +1,7 @@
 """Learning-rate schedules as one pure function of the step, and the optimizer of a plan."""
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -49,16 +50,25 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
         group["lr"] = learning_rate * group.get("lr_scale", 1.0)
 
 
+def _undecayed(network: nn.Module) -> Collection[str]:
+    """The weights that the network's authors train without weight decay, by name; timm's networks know."""
+    named = getattr(network, "no_weight_decay", None)
+    return named() if named is not None else ()
+
+
 def build_optimizer(network: nn.Module, plan: TrainingPlan, backbone: nn.Module | None = None) -> torch.optim.Optimizer:
     """The plan's optimizer over all that can be trained; the `backbone`, where there is one, takes the plan's share of the learning rate.
 
-    AdamW leaves biases and normalisation without weight decay; plain SGD is what the person typed, for every weight.
+    AdamW leaves biases and normalisation without weight decay, and what the network's authors name (embeddings of positions); plain SGD is what the
+    person typed, for every weight.
     """
     groups: list[dict[str, Any]]
     if plan.layer_decay < 1:
         groups = [
             {key: value for key, value in group.items() if key != "param_names"}
-            for group in param_groups_layer_decay(network, plan.weight_decay, layer_decay=plan.layer_decay)
+            for group in param_groups_layer_decay(
+                network, plan.weight_decay, no_weight_decay_list=_undecayed(network), layer_decay=plan.layer_decay
+            )
         ]
         least = min(group["lr_scale"] for group in groups)
         if least < plan.layer_decay**_DEPTH:

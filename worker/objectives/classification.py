@@ -19,6 +19,7 @@ from torchmetrics.functional.classification import (
 )
 
 from core.datasets.records import Record
+from core.datasets.splitting import trained_rows
 from core.tasks.hyperparameters import TrainingPlan
 from worker.engine.data import with_all_cores
 from worker.engine.device import sent
@@ -78,7 +79,7 @@ class SingleLabel(_Labels):
         self._labels = torch.tensor([int(record.value["label"]) for record in records])
         self._on_device = self._labels.to(device)
         counts = torch.bincount(self._labels[torch.as_tensor(list(validation), dtype=torch.int64)], minlength=len(classes))
-        learnt = torch.bincount(self._labels, minlength=len(classes)) - counts
+        learnt = torch.bincount(self._labels[trained_rows(records, validation)], minlength=len(classes))
         self._weights = class_weights(learnt, plan.class_balance).to(device) if plan.class_balance else None
         self._baselines = {"baseline_accuracy": int(counts.max()) / max(1, int(counts.sum()))}
         if self.score_name == "balanced_accuracy":
@@ -149,7 +150,7 @@ class _SingleLabelEvaluator:
         metrics = {
             "accuracy": float((said == labels).float().mean()),
             "balanced_accuracy": float(multiclass_recall(said, labels, count, average="none")[present].mean()),
-            "macro_f1": float(multiclass_f1_score(said, labels, count, average="macro")),
+            "macro_f1": float(multiclass_f1_score(said, labels, count, average="none")[present].mean()),
             **self._baselines,
         }
         ranked = present & (confusion.sum(1) < len(labels))  # a curve needs images of the class and images of others
@@ -201,8 +202,9 @@ class MultiLabel(_Labels):
             self._labels[row, [int(label) for label in record.value["labels"]]] = True
         self._on_device = self._labels.to(device)
         held = self._labels[torch.as_tensor(list(validation), dtype=torch.int64)]
-        shown = self._labels.sum(0) - held.sum(0)
-        unshown = len(self._labels) - len(held) - shown
+        learnt = self._labels[trained_rows(records, validation)]
+        shown = learnt.sum(0)
+        unshown = len(learnt) - shown
         self._weights = positive_weights(shown, unshown, plan.class_balance).to(device) if plan.class_balance else None
         # Whoever says of every image the share of each class has that share as average precision.
         shares = held.float().mean(0)

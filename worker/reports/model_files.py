@@ -7,6 +7,7 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save as safetensors_bytes
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from core.clock import now
 from core.datasets.records import Record
+from core.datasets.splitting import trained_rows
 from core.db.session import Database
 from core.errors import ConflictError
 from core.models.listing import REPORT_FILE
@@ -158,6 +160,7 @@ def model_card(
             "annotation_set": job.annotation_set_id,
             "annotation_kind": job.annotation_kind.value,
             "images": len(records),
+            "training_images": len(trained_rows(records, best.details["rows"].tolist())),
             "validation_images": len(best.details["rows"]),
         },
         "spec": {**asdict(job.spec), "task_types": [task_type.value for task_type in job.spec.task_types]},
@@ -173,7 +176,8 @@ def model_card(
     if "exclusive" in best.details:
         card["exclusive"] = bool(best.details["exclusive"])  # whether a place belongs to one class at most
     if "thresholds" in best.details:
-        card["thresholds"] = [round(float(value), 6) for value in best.details["thresholds"]]
+        # Exactly, in as few digits as that takes: rounded, the threshold of a rare class might be 0, and all images have it.
+        card["thresholds"] = [float(str(value)) for value in best.details["thresholds"].cpu().numpy().astype(np.float32)]
     return card
 
 

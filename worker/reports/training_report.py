@@ -18,6 +18,7 @@ from PIL import Image
 from core.datasets.deriving import classes_in
 from core.datasets.records import Record
 from core.datasets.representation import CUT_OFF, MILDLY, SERIOUSLY, WELL
+from core.datasets.splitting import trained_rows
 from core.datasets.statistics import describe
 from core.datasets.statistics_picture import draw
 from core.figures import GRID, INK, QUIET, TRAINING, VALIDATION, plain_axes
@@ -165,7 +166,7 @@ def _overview(card: Mapping[str, Any], found: Mapping[str, Any]) -> _Page:
         [
             (
                 "Dataset",
-                f"{_cut(dataset['name'], 50)}: {dataset['images']:,} images, {dataset['validation_images']:,} of them to validate",
+                f"{_cut(dataset['name'], 50)}: {dataset['training_images']:,} images to train on, {dataset['validation_images']:,} to validate",
             ),
             ("Classes", _cut(f"{len(card['classes'])}: " + ", ".join(card["classes"]), 80)),
             ("Network", f"{card['network']}, pre-training {card['pretraining']}"),
@@ -220,10 +221,16 @@ def _data(
 ) -> list[_Page]:
     page = _Page("The data")
     page.paragraph(f"{found['images']:,} images, {found['images_without_labels']:,} of them without a label or object.")
+    trained = set(trained_rows(records, validation))
+    if left := len(records) - len(trained) - len(validation):
+        page.paragraph(
+            f"{left:,} image{'s' if left > 1 else ''} of the source's own test set took no part, neither in training nor in validation."
+        )
     page.heading("Images of each class, of training and of validation")
     counts: tuple[Counter[int], Counter[int]] = (Counter(), Counter())
     for row, record in enumerate(records):
-        counts[row in validation].update(set(classes_in(record.value, kind)))
+        if row in trained or row in validation:
+            counts[row in validation].update(set(classes_in(record.value, kind)))
     order = sorted(range(len(classes)), key=lambda index: -(counts[0][index] + counts[1][index]))[:_MOST_CLASSES]
     page.y -= 0.02  # for the legend above the bars
     axes = page.axes(0.03 + 0.016 * len(order))

@@ -1,6 +1,7 @@
 """Learning rates over a training, optimizers, averages and time left."""
 
 import pytest
+import timm
 import torch
 
 from core.tasks.hyperparameters import TrainingPlan
@@ -12,6 +13,14 @@ from worker.engine.schedule import build_optimizer, learning_rate_factor, set_le
 def factors(steps: int = 10, **plan: object) -> list[float]:
     made = TrainingPlan.model_validate(plan)
     return [learning_rate_factor(made, step, steps) for step in range(made.epochs * steps)]
+
+
+def test_what_the_authors_name_is_not_decayed() -> None:
+    """Embeddings of positions and class tokens of timm's transformers."""
+    network = timm.create_model("test_vit", num_classes=2)
+    optimizer = build_optimizer(network, TrainingPlan(optimizer="adamw", weight_decay=0.05, layer_decay=0.75))
+    decay = {id(weight): group["weight_decay"] for group in optimizer.param_groups for weight in group["params"]}
+    assert decay[id(network.pos_embed)] == 0 and decay[id(network.blocks[0].attn.qkv.weight)] == 0.05
 
 
 def test_constant() -> None:

@@ -1,5 +1,6 @@
 """Losses and numbers of classification, against cases worked out by hand."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,23 @@ CPU = torch.device("cpu")
 
 def records(values: list[Any], key: str) -> list[Record]:
     return [Record(number, f"{number}.png", str(number), 8, 8, "", "", {key: value}) for number, value in enumerate(values)]
+
+
+def test_a_source_s_test_set_has_no_part_in_the_weights_of_classes() -> None:
+    """Where another set validates it is not learnt from; often it is composed otherwise than the training set."""
+    sets = [("train", 0)] * 40 + [("train", 1)] * 4 + [("val", 0)] * 5 + [("val", 1)] + [("test", 1)] * 40
+    validation = [row for row, (name, _) in enumerate(sets) if name == "val"]
+    plan = TrainingPlan(class_balance=1.0)
+    one = [Record(row, f"{row}.png", str(row), 8, 8, name, "", {"label": label}) for row, (name, label) in enumerate(sets)]
+    assert torch.equal(SingleLabel(one, validation, ["a", "b"], plan, CPU)._weights, class_weights(torch.tensor([40, 4]), 1.0))
+    several = [replace(record, value={"labels": [record.value["label"]]}) for record in one]
+    expected = positive_weights(torch.tensor([40, 4]), torch.tensor([4, 40]), 1.0)
+    assert torch.equal(MultiLabel(several, validation, ["a", "b"], plan, CPU)._weights, expected)
+
+
+def test_a_slip_to_a_class_without_validation_images_is_no_class_of_its_own() -> None:
+    judged = evaluated(single([0] * 50 + [1] * 50, 3), [[9.0, 0, 0]] * 50 + [[0, 9.0, 0]] * 49 + [[0, 0, 9.0]])
+    assert judged.metrics["accuracy"] == pytest.approx(0.99) and judged.metrics["macro_f1"] > 0.99
 
 
 def single(labels: list[int], classes: int, **plan: Any) -> SingleLabel:

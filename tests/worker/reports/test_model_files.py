@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load as load_safetensors
 
 from core.errors import BadDataError, ConflictError, NotFoundError
+from worker.engine.checkpoint import newest
 from worker.engine.data import decode
 from worker.link import Ask, TrainingResult
 from worker.reports.inference import load_model, predict, predict_all
@@ -108,7 +109,12 @@ def test_several_labels_have_thresholds(bench: Any) -> None:
     job = bench.job(bench.several_labels(), epochs=6)
     result, report = make_model(bench, job)
     assert {"curves", "classes", "best_and_worst", "training_report"} == set(report)
-    told = json.loads(bench.storage.read("models/m1/model_card.json"))["per_class"]
+    card = json.loads(bench.storage.read("models/m1/model_card.json"))
+    assert (card["dataset"]["images"], card["dataset"]["training_images"], card["dataset"]["validation_images"]) == (64, 48, 16)
+    saved = newest(bench.storage, job.checkpoint_folder)
+    exact = saved.best.details["thresholds"]
+    assert torch.equal(torch.tensor(card["thresholds"]), exact.float()), "rounded, that of a rare class might be 0"
+    told = card["per_class"]
     assert np.mean([values["ap"] for values in told.values()]) == pytest.approx(result.metrics["map"], abs=1e-6)
     assert np.mean([values["f1"] for values in told.values()]) == pytest.approx(result.metrics["macro_f1"], abs=1e-6)
     answer = predict("models/m1", (bench.folder / "several" / "3.png").read_bytes(), storage=bench.storage, settings=bench.settings)

@@ -7,7 +7,9 @@ import pytest
 
 from core.datasets import masks
 from core.datasets.records import Record
+from core.datasets.statistics import describe
 from core.tasks.hyperparameters import TrainingPlan
+from core.vocabulary import AnnotationKind
 from worker.reports import pictures
 from worker.reports import training_report as training_report_module
 from worker.reports.training_report import insights, training_report
@@ -42,7 +44,10 @@ def test_pages_for_every_kind_of_data(kind: str, classes: int) -> None:
         "regions": lambda n: {"masks": [[n, mask]]},
         "instances": lambda n: {"objects": [[n, mask]]},
     }
-    records = [Record(n, f"{n}", f"{n}", 20, 20, "", "", values[kind](n % classes)) for n in range(12)]
+    records = [
+        Record(n, f"{n}", f"{n}", 20, 20, "val" if n < 3 else "test" if n == 11 else "train", "", values[kind](n % classes))
+        for n in range(12)
+    ]
     names = [f"class {n} of $money and {{braces}}" for n in range(classes)]
     history = [{"train_loss": 1.0, "val_loss": 1.0, "score": 0.5}]
     drawn = {
@@ -62,7 +67,7 @@ def test_pages_for_every_kind_of_data(kind: str, classes: int) -> None:
         "epochs": 1,
         "reading": {"text": "Fine."},
         "plan": TrainingPlan().model_dump(mode="json"),
-        "dataset": {"name": "d", "fingerprint": "ab", "annotation_kind": kind, "images": 12, "validation_images": 3},
+        "dataset": {"name": "d", "fingerprint": "ab", "annotation_kind": kind, "images": 12, "training_images": 8, "validation_images": 3},
         "software": {"python": "3"},
         "per_class": {name: {"dice": 0.5, "recall": None} for name in names},
     }
@@ -92,6 +97,16 @@ def test_average_precision_is_of_what_was_judged(task_type: str, title: str) -> 
     page = training_report_module._Page("A task")
     training_report_module._classes({"task_type": task_type, "per_class": {"cat": {"ap": 0.5}}}, page)
     assert title in {text.get_text() for text in page.figure.texts}
+
+
+def test_a_test_set_that_took_no_part_is_said() -> None:
+    records = [Record(n, f"{n}", f"{n}", 20, 20, name, "", {"label": 0}) for n, name in enumerate(["train", "train", "val", "test"])]
+    found = describe(records, AnnotationKind.SINGLE_LABEL, ["a"])
+    (page, *_) = training_report_module._data(found, records, AnnotationKind.SINGLE_LABEL, ["a"], {2})
+    texts = " ".join(text.get_text() for text in page.figure.texts)
+    assert "1 image of the source's own test set took no part" in texts
+    widths = [bar.get_width() for axes in page.figure.axes[:1] for bar in axes.patches]
+    assert widths == [2, 1], "of training and of validation"
 
 
 def test_a_baseline_is_told_as_one() -> None:
