@@ -445,7 +445,7 @@ def test_a_killed_training_goes_on_in_smaller_parts(bench: Any, memory_for: Any,
     assert paused.asked is Ask.PAUSE and set(went_through) == {12}
     went_through.clear()
     _, link = bench.train(replace(job, generation=2, plan=job.plan.model_copy(update={"parts": 2})))
-    assert set(went_through) == {6} and "killed" in link.notices[0] and "8 at a time" in link.notices[0]
+    assert set(went_through) == {6} and "lack of memory" in link.notices[0] and "8 at a time" in link.notices[0]
     again = bench.train(replace(job, generation=3, plan=job.plan.model_copy(update={"parts": 2})))[1]
     assert not again.notices, "it goes in these parts already"
 
