@@ -1,6 +1,8 @@
 """RQ's entry point for trainings, thin: claim the job, train, leave the model. It never raises: the database knows how the job ended."""
 
 import logging
+import time
+from functools import partial
 
 from sqlalchemy.orm import Session
 
@@ -32,11 +34,12 @@ from core.vocabulary import AnnotationKind, TaskType, Tuning
 from core.zoo.catalogue import find_spec
 from core.zoo.devices import host_device
 from worker.database_link import DatabaseLink, is_database_away
+from worker.engine.checkpoint import newest
 from worker.engine.device import choose_device
 from worker.engine.errors import DivergedError
 from worker.engine.team import Team, TeamLostError
 from worker.engine.training import train
-from worker.failures import explain
+from worker.failures import explain, may_pass
 from worker.link import Ask, CopyOrder, TrainingJob, TrainingResult
 from worker.pausing import PAUSE
 from worker.ranks import launch
@@ -45,6 +48,9 @@ from worker.reports.search_pictures import write_search_pictures
 from worker.workplace import Workplace
 
 logger = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 86_400.0  # for which a model is written again that the storage does not take
+TRY_AGAIN_SECONDS = 30.0
 
 
 def run_training(job_id: str, generation: int) -> None:
@@ -120,7 +126,7 @@ def carry_out(workplace: Workplace, claim: Claim, job_id: str, generation: int, 
 
 def _train(workplace: Workplace, link: DatabaseLink, claim: Claim, job_id: str, generation: int, team: Team) -> TrainingResult | None:
     """Train and end the job. Returns how the training ended, None where it failed or had ended before."""
-    result = None
+    result = job = None
     try:
         if claim.ending:
             completion = link.persist(lambda session: resume_ending(session, job_id, generation))
@@ -136,8 +142,9 @@ def _train(workplace: Workplace, link: DatabaseLink, claim: Claim, job_id: str, 
         if isinstance(error, DivergedError) and claim.search == Tuning.POPULATION and _saved(workplace, link, job_id, generation):
             return None
         what, remedy = explain(error, "training")
-        if isinstance(error, DivergedError) and error.best is not None:
-            result, epoch = error.best
+        best = error.best if isinstance(error, DivergedError) else _best_before(workplace, job)
+        if best is not None:
+            result, epoch = best
             link.noticed(f"{what} It ended early: the best epoch before, {epoch}, is kept.", remedy)
             completion = _end(link, result, job_id, generation)
         else:
@@ -148,6 +155,20 @@ def _train(workplace: Workplace, link: DatabaseLink, claim: Claim, job_id: str, 
     if completion is not None:
         _complete(workplace, link, completion, result, job_id, generation)
     return result
+
+
+def _best_before(workplace: Workplace, job: TrainingJob | None) -> tuple[TrainingResult, int] | None:
+    """What a job that cannot go on had come to, and in which epoch; None where it had finished none."""
+    if job is None:
+        return None
+    try:
+        saved = newest(workplace.storage, job.checkpoint_folder)
+    except Exception:  # whatever else it is, the person is told of the first fault
+        logger.exception("the checkpoints of job %s cannot be read", job.job_id)
+        return None
+    if saved is None or saved.best is None:
+        return None
+    return TrainingResult(Ask.GO_ON, saved.best.score, saved.best.metrics, None), saved.best.epoch
 
 
 def _end(link: DatabaseLink, result: TrainingResult, job_id: str, generation: int) -> Completion | None:
@@ -184,33 +205,57 @@ def _complete(
     # A key of this generation's own: a worker that was taken over, and does not know yet, writes elsewhere.
     folder = f"models/{completion.task_id}"
     key = f"{folder}/{generation}-{job_id}"
-    model_id = None
-    try:
-        link.asked()
-        best = _load(workplace, completion.job_id, generation)
-        baseline = result.baseline if result is not None else None
-        outcome = TrainingResult(Ask.GO_ON, completion.score, completion.metrics, baseline)
-        report = write_model(best, outcome, key, database=workplace.database, storage=storage, settings=workplace.settings)
-        report |= write_search_pictures(completion.task_id, key, database=workplace.database, storage=storage)
-        size = sum(int(storage.info(file)["size"]) for file in storage.list(key))
-        model = NewModel(key, best.classes, size, report)
-        model_id = link.persist(lambda session: complete_task(session, job_id, generation, model, device_seconds=link.device_seconds))
-    except FencedError:
-        storage.delete(key)
-        raise
-    except Exception as error:  # whatever it is, the person is told
-        if is_database_away(error):
+    baseline = result.baseline if result is not None else None
+    outcome = TrainingResult(Ask.GO_ON, completion.score, completion.metrics, baseline)
+    deadline, told = time.monotonic() + PATIENCE_SECONDS, False
+    while True:
+        try:
+            model = None if link.asked() is Ask.STOP_DISCARD else _written(workplace, link, completion, outcome, key, generation)
+            link.flush()  # once the task has ended, nothing more is taken
+            ended = partial(complete_task, job_id=job_id, generation=generation, model=model, device_seconds=link.device_seconds)
+            model_id = link.persist(ended)
+            break
+        except FencedError:
+            storage.delete(key)
             raise
-        what, remedy = explain(error, "making of the model")
-        link.persist(lambda session: fail_completion(session, job_id, generation, what, remedy))
-        storage.delete(key)
-        return
+        except Exception as error:  # whatever it is, the person is told
+            if is_database_away(error):
+                raise
+            what, remedy = explain(error, "making of the model")
+            if may_pass(error) and time.monotonic() < deadline:
+                # What was trained is safe in the checkpoints, and only there.
+                if not told:
+                    told = True
+                    link.noticed(f"The model cannot be written yet: {what} It is tried again for a day.", remedy)
+                if not PAUSE.wait(TRY_AGAIN_SECONDS):
+                    continue
+                link.flush()
+                link.persist(lambda session: hand_back(session, job_id, generation, device_seconds=link.device_seconds))
+                link.ring_work()
+                return
+            link.persist(partial(fail_completion, job_id=job_id, generation=generation, what=what, remedy=remedy))
+            storage.delete(key)
+            return
     if model_id is None:  # discarded at the last moment
         storage.delete(key)
         return
     for file in storage.list(folder):  # what workers left that were lost while they made it
         if not file.startswith(f"{key}/"):
             storage.delete(file)
+
+
+def _written(
+    workplace: Workplace, link: DatabaseLink, completion: Completion, outcome: TrainingResult, key: str, generation: int
+) -> NewModel:
+    """The model of the task's best job, complete in its folder."""
+    storage = workplace.storage
+    best = _load(workplace, completion.job_id, generation)
+    report = write_model(
+        best, outcome, key, database=workplace.database, storage=storage, settings=workplace.settings, noticed=link.noticed
+    )
+    report |= write_search_pictures(completion.task_id, key, database=workplace.database, storage=storage)
+    size = sum(int(storage.info(file)["size"]) for file in storage.list(key))
+    return NewModel(key, best.classes, size, report)
 
 
 def _load(workplace: Workplace, job_id: str, generation: int) -> TrainingJob:

@@ -173,7 +173,8 @@ def lose_job(session: Session, settings: Settings, job_id: str, generation: int,
     """The worker of a running job is gone: another goes on from the last checkpoint. False where the job is not that worker's any more.
 
     Where it was lost for being `out_of_memory` before it had finished an epoch, the batches of the next attempt go through the network in
-    parts half as large. After `settings.max_attempts` losses in a row without a finished epoch the job ends in error.
+    parts half as large. After `settings.max_attempts` losses in a row without a finished epoch the job ends: with its best epoch,
+    where it had one before, else in error.
     """
     found = locked_job(session, job_id)
     if found is None or found[1].generation != generation or found[1].state not in ACTIVE:
@@ -194,9 +195,12 @@ def lose_job(session: Session, settings: Settings, job_id: str, generation: int,
     if job.ending:
         abandon(session, task, job, what, remedy)
         return True
-    job.error, job.error_remedy = what, remedy
+    if job.score is not None:
+        add_event(session, task.id, Noticed(f"{what} It ended early: the best epoch is kept.", remedy))
+    else:
+        job.error, job.error_remedy = what, remedy
     job.losses_in_a_row = 0  # should it be this job that has to make the model of another, it has all its attempts for that
-    end_unheld(session, task, job, State.ERROR)
+    end_unheld(session, task, job, State.ERROR if job.score is None else State.FINISHED)
     return True
 
 

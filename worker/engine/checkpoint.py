@@ -6,11 +6,13 @@ Files are read with `weights_only=True`, so a strange file can run nothing.
 """
 
 import io
+import logging
 import pickle
 import re
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +20,12 @@ import torch
 
 from core.errors import BadDataError, UnavailableError
 from core.storage import Storage
+from worker.failures import may_pass
 
+logger = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 3600.0  # for which a write is tried again that the storage does not take: a disk is full, a server away
+TRY_AGAIN_SECONDS = 10.0
 FORMAT = 1
 _STATE = re.compile(r"/state-(\d+)\.pt$")
 
@@ -37,7 +44,12 @@ class Best:
 class CheckpointFolder:
     """The checkpoints of one job, as one generation of it reads and writes them."""
 
-    def __init__(self, storage: Storage, folder: str, generation: int) -> None:
+    def __init__(
+        self, storage: Storage, folder: str, generation: int, noticed: Callable[[str, str], None] = lambda _message, _remedy: None
+    ) -> None:
+        """`noticed` is told, with a remedy, where writing has to wait for the storage."""
+        self._noticed, self._trouble, self._told = noticed, "", False
+        self._closing = threading.Event()
         self._storage = storage
         self._folder = folder
         self._generation = generation
@@ -47,8 +59,27 @@ class CheckpointFolder:
         self._pending: tuple[Future[None], Callable[[], None]] | None = None
 
     def load(self) -> dict[str, Any] | None:
-        """The newest complete state, or None where the job has not begun."""
-        return _newest_state(self._storage, self._folder, self._generation)
+        """The newest complete state, or None where the job has not begun.
+
+        The best weights that it names are copied under the own generation: another worker, which has been taken over and does not know it yet,
+        may delete its own.
+        """
+        for left in reversed(range(_TRIES)):
+            state = _newest_state(self._storage, self._folder, self._generation)
+            if state is None or not state["best_key"]:
+                return state
+            own = self.best_key(state["state"]["best_epoch"])
+            if own == state["best_key"]:
+                return state
+            try:
+                self._storage.write(own, self._storage.read(state["best_key"]))
+            except FileNotFoundError:  # that worker has written another state since
+                if not left:
+                    raise
+                continue
+            state["best_key"] = state["state"]["best_key"] = own
+            return state
+        return None
 
     def best_key(self, epoch: int) -> str:
         """Where the weights of `epoch` would lie."""
@@ -77,6 +108,7 @@ class CheckpointFolder:
 
     def poll(self) -> None:
         """Report a finished write, if there is one. Raises what the write raised."""
+        self._say_trouble()
         if self._pending is not None and self._pending[0].done():
             self.drain()
 
@@ -85,15 +117,42 @@ class CheckpointFolder:
         if self._pending is None:
             return
         (future, done), self._pending = self._pending, None
+        while not wait([future], 0.2).done:
+            self._say_trouble()
         future.result()
+        self._told = False
         done()
 
+    def _say_trouble(self) -> None:
+        if self._trouble and not self._told:
+            self._told = True
+            self._noticed(
+                f"The checkpoint cannot be written: {self._trouble} It is tried again for an hour, and the training waits for it.",
+                "Make room or restore the storage; nothing is lost meanwhile.",
+            )
+
     def close(self) -> None:
-        """Wait for the write in work without reporting it, and let the thread go."""
+        """Wait for the write in work without reporting it, and let the thread go; what the storage does not take is given up."""
         self._pending = None
+        self._closing.set()
         self._thread.shutdown(wait=True)
 
     def _write(self, copied: Future[None], state: dict[str, Any], best: Best | None) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                self._write_files(copied, state, best)
+                self._trouble = ""
+                return
+            except Exception as error:
+                if not may_pass(error) or time.monotonic() > deadline:
+                    raise
+                logger.warning("a checkpoint cannot be written: %s", error)
+                self._trouble = error.what if isinstance(error, UnavailableError) else f"the storage fails ({type(error).__name__})."
+                if self._closing.wait(TRY_AGAIN_SECONDS):
+                    raise
+
+    def _write_files(self, copied: Future[None], state: dict[str, Any], best: Best | None) -> None:
         began = time.monotonic()
         copied.result()
         if best is not None:
@@ -128,7 +187,10 @@ def newest(storage: Storage, folder: str) -> Saved | None:
     return Saved(state, Best(**_read(storage, state["best_key"])) if state["best_key"] else None)
 
 
-def newest_state(storage: Storage, folder: str, *, tries: int = 5) -> dict[str, Any]:
+_TRIES = 5  # to read what another worker may be writing
+
+
+def newest_state(storage: Storage, folder: str, *, tries: int = _TRIES) -> dict[str, Any]:
     """The newest state of another job, which may be in work: a file that goes while it is looked for has a successor.
 
     Raises:

@@ -55,6 +55,32 @@ class State:
         self.loss_sum, self.correct_sum = torch.zeros((), device=device), torch.zeros((), device=device)
 
 
+def names_of(optimizer: torch.optim.Optimizer, network: nn.Module) -> list[str]:
+    """The names of the optimizer's weights in its own order, by which its state is numbered."""
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _state_by_name(packed: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[int, Any]:
+    """The packed state of each weight under its number of today: another version may group weights, and so number them, otherwise.
+
+    A checkpoint without names was numbered as its version grouped them. Where a shape tells that this was otherwise, the optimizer begins anew.
+    """
+    kept: dict[int, Any] = packed["optimizer"]["state"]
+    own = names_of(optimizer, network)
+    if "optimized" in packed:
+        number_of = {name: number for number, name in enumerate(packed["optimized"])}
+        return {number: kept[number_of[name]] for number, name in enumerate(own) if number_of.get(name) in kept}
+    shapes = dict(network.named_parameters())
+    fits = all(
+        value.shape == shapes[own[number]].shape
+        for number, values in kept.items()
+        for value in values.values()
+        if isinstance(value, Tensor) and value.ndim
+    )
+    return kept if fits else {}
+
+
 def pack(state: State, network: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None) -> dict[str, Any]:
     """All of it as plain values and tensors; tensors are not copied."""
     return {
@@ -62,6 +88,7 @@ def pack(state: State, network: nn.Module, optimizer: torch.optim.Optimizer, ave
         "best_key": state.best_key,
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
+        "optimized": names_of(optimizer, network),
         "average": average.state() if average is not None else None,
     }
 
@@ -80,6 +107,6 @@ def unpack(
 def unpack_weights(packed: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None) -> None:
     """Weights, their average and the optimizer's state; the optimizer keeps its own hyperparameters, which are the plan's."""
     restore(network, packed["network"])
-    optimizer.load_state_dict({**packed["optimizer"], "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict({"state": _state_by_name(packed, network, optimizer), "param_groups": optimizer.state_dict()["param_groups"]})
     if average is not None:
         average.restore(**packed["average"])

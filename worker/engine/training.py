@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -36,9 +37,9 @@ from worker.engine.run import Run
 from worker.engine.schedule import build_optimizer
 from worker.engine.source import Source
 from worker.engine.state import State, unpack, unpack_weights
-from worker.engine.team import Team
+from worker.engine.team import Team, TeamLostError
 from worker.engine.telling import tell_epoch
-from worker.link import Ask, JobLink, TrainingJob, TrainingResult
+from worker.link import Ask, FencedError, JobLink, TrainingJob, TrainingResult
 from worker.networks import backbone_of, build
 from worker.networks.classification import outputs_of
 from worker.networks.detection import convolves_regions
@@ -87,7 +88,7 @@ def train(
     # ---------------------------------------------------------------- on what, and with which network
     device = choose_device(team.size)
     torch.manual_seed(plan.seed)
-    checkpoints = CheckpointFolder(storage, job.checkpoint_folder, job.generation)
+    checkpoints = CheckpointFolder(storage, job.checkpoint_folder, job.generation, link.noticed)
     saved = checkpoints.load()
     network = begin_network(job, storage, settings, learnt=saved is not None or job.copy is not None)
     if convolves_regions(network):  # as many as there are objects: cuDNN would look for the fastest way for each number of them
@@ -155,9 +156,12 @@ def train(
         # ------------------------------------------------------------ train
         try:
             asked = fit(run)
-        except DivergedError as error:
-            checkpoints.drain()  # the last epoch may yet have to be written and told
-            if state.best_epoch:
+        except (FencedError, TeamLostError):
+            raise
+        except Exception as error:
+            with suppress(Exception):  # what ended the training is told, not what follows from it
+                checkpoints.drain()  # the last epoch may yet have to be written and told
+            if isinstance(error, DivergedError) and state.best_epoch:
                 error.best = result_of(state, objective, Ask.GO_ON), state.best_epoch
             raise
         team.close()

@@ -1,8 +1,9 @@
 """From a job's best checkpoint to the model that a person keeps: weights, model card and pictures in one storage folder."""
 
 import json
+import logging
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -36,6 +37,8 @@ from worker.reports.region_pictures import region_pictures
 from worker.reports.training_report import training_report
 
 CARD_FORMAT = 1
+logger = logging.getLogger(__name__)
+
 SCORE_TITLES = {
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
@@ -50,9 +53,18 @@ _SOFTWARE = ("stationmaster", "torch", "torchvision", "timm", "torchmetrics", "f
 
 
 def write_model(
-    job: TrainingJob, result: TrainingResult, key: str, *, database: Database, storage: Storage, settings: Settings
+    job: TrainingJob,
+    result: TrainingResult,
+    key: str,
+    *,
+    database: Database,
+    storage: Storage,
+    settings: Settings,
+    noticed: Callable[[str, str], None] = lambda _message, _remedy: None,
 ) -> dict[str, str]:
     """Make the model folder `key` from the best checkpoint of `job`: model.safetensors, model_card.json and pictures.
+
+    A picture that cannot be drawn, because an image is gone, say, costs no model: it is lacking then, and `noticed` is told.
 
     Returns:
         Storage keys by name: of the pictures (curves, and what the task type has) and of `training_report`, a PDF.
@@ -75,29 +87,43 @@ def write_model(
         unlearnt=Unlearnt(*saved.state["state"].get("unlearnt", ())),
     )
     reading = mindful(reading, len(best.details["rows"]))
-    drawn = {
-        "curves": pictures.curves(
-            history,
-            score_name=score_name,
-            score_title=SCORE_TITLES[score_name],
-            baseline=baseline,
-            best_epoch=best.epoch,
-            reading=reading.text,
-        )
-    }
-    drawn |= task_pictures(job, best, records, storage)
+    card = model_card(job, best, history, reading, baseline, fingerprint, records)
     storage.write(
         f"{key}/model.safetensors",
         safetensors_bytes({name: tensor.contiguous() for name, tensor in best.weights.items()}, {"format": "pt"}),
     )
-    report = {}
+    storage.write(f"{key}/model_card.json", json.dumps(card, indent=2, ensure_ascii=False).encode())
+
+    drawn: dict[str, bytes] = {}
+    report: dict[str, str] = {}
+    lacking: list[str] = []
+
+    def draw(what: str, work: Callable[[], dict[str, bytes]]) -> None:
+        try:
+            drawn.update(work())
+        except Exception:
+            logger.exception("the %s of job %s cannot be drawn", what, job.job_id)
+            lacking.append(what)
+
+    def draw_curves() -> dict[str, bytes]:
+        title, text = SCORE_TITLES[score_name], reading.text
+        drawing = pictures.curves(history, score_name=score_name, score_title=title, baseline=baseline, best_epoch=best.epoch, reading=text)
+        return {"curves": drawing}
+
+    draw("curves", draw_curves)
+    draw("best and worst predictions", lambda: task_pictures(job, best, records, storage))
     for name, picture in drawn.items():
         report[name] = f"{key}/{name}.png"
         storage.write(report[name], picture)
-    card = model_card(job, best, history, reading, baseline, fingerprint, records)
-    storage.write(f"{key}/model_card.json", json.dumps(card, indent=2, ensure_ascii=False).encode())
-    report["training_report"] = f"{key}/{REPORT_FILE}"
-    storage.write(report["training_report"], training_report(card, drawn, records, best.details["rows"].tolist()))
+    draw("report", lambda: {REPORT_FILE: training_report(card, drawn, records, best.details["rows"].tolist())})
+    if REPORT_FILE in drawn:
+        report["training_report"] = f"{key}/{REPORT_FILE}"
+        storage.write(report["training_report"], drawn[REPORT_FILE])
+    if lacking:
+        noticed(
+            f"The model is complete, but for what could not be drawn: its {' and its '.join(lacking)}.",
+            "The worker's log says why; most often an image is gone.",
+        )
     return report
 
 

@@ -298,6 +298,26 @@ def test_a_job_that_is_always_lost_ends_in_error(
     assert kinds(database, task)[-1] == "failed"
 
 
+def test_a_job_that_is_always_lost_leaves_the_best_epoch_it_had(
+    database: Database, settings: Settings, make_task: MakeTask, jobs_of: JobsOf, worker: Any
+) -> None:
+    task = make_task()
+    for attempt in range(settings.max_attempts):
+        at = worker(jobs_of(task)[0])
+        at.claim()
+        if not attempt:
+            at.epoch(1, 0.7)
+        at.lose("killed")
+    assert reload(database, task).state == "waiting"
+    said = [event.payload["message"] for event in events(database, task) if event.kind == "noticed"]
+    assert "times in a row" in said[-1] and "the best epoch is kept" in said[-1]
+    last = worker(jobs_of(task)[0])
+    assert last.claim().ending == "finished"
+    last.do(resume_ending)
+    last.complete()
+    assert reload(database, task).state == "finished"
+
+
 def test_whoever_runs_out_of_memory_without_progress_goes_on_with_smaller_parts(
     database: Database, make_task: MakeTask, jobs_of: JobsOf, worker: Any
 ) -> None:

@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from core.errors import UnavailableError
 from core.storage import Storage
 from worker.engine import checkpoint
 from worker.engine.checkpoint import Best, CheckpointFolder, Copies
+from worker.engine.state import State, pack, unpack_weights
 
 
 def trained() -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -92,3 +94,79 @@ def test_the_two_files_of_a_checkpoint_are_timed_apart(tmp_path: Path, monkeypat
     folder.save({"best_key": ""}, Best(1, 0.5, {}, {}, {}), lambda: None, lambda: None)
     folder.drain()
     assert 0.2 <= folder.state_seconds < 0.6 <= folder.best_seconds
+
+
+def test_a_full_disk_is_waited_for_and_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "TRY_AGAIN_SECONDS", 0.7)
+    save, refusals = checkpoint._save, [UnavailableError("There is no space left.", "Free some."), TimeoutError(), None]
+
+    def full(*arguments: Any) -> None:
+        if refusal := refusals.pop(0):
+            raise refusal
+        save(*arguments)
+
+    monkeypatch.setattr(checkpoint, "_save", full)
+    said: list[str] = []
+    storage = Storage(str(tmp_path))
+    folder = CheckpointFolder(storage, "tasks/one", 1, lambda message, _: said.append(message))
+    done: list[bool] = []
+    folder.save({"best_key": "", "state": {}}, None, lambda: done.append(True), lambda: None)
+    folder.drain()
+    folder.close()
+    assert done and refusals == [] and storage.list("tasks") == ["tasks/one/state-1.pt"]
+    assert len(said) == 1 and "There is no space left." in said[0] and "training waits" in said[0]
+
+
+def test_what_does_not_pass_is_raised_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: Any) -> None:
+        raise PermissionError("no")
+
+    monkeypatch.setattr(checkpoint, "_save", forbidden)
+    folder = CheckpointFolder(Storage(str(tmp_path)), "tasks/one", 1)
+    folder.save({"best_key": "", "state": {}}, None, lambda: None, lambda: None)
+    with pytest.raises(PermissionError):
+        folder.drain()
+    folder.close()
+
+
+def test_a_worker_that_was_taken_over_cannot_take_the_best_weights_along(tmp_path: Path) -> None:
+    """It does not know it yet, and writes and deletes what is its own."""
+    storage = Storage(str(tmp_path))
+    old, new = CheckpointFolder(storage, "tasks/one", 1), CheckpointFolder(storage, "tasks/one", 2)
+
+    def write(folder: CheckpointFolder, epoch: int, best_key: str, best: Best | None = None) -> None:
+        state = {"best_epoch": epoch, "best_key": best_key}
+        folder.save({"best_key": best_key, "state": state}, best, lambda: None, lambda: None)
+        folder.drain()
+
+    write(old, 5, old.best_key(5), Best(5, 0.5, {}, {"w": torch.ones(1)}, {}))
+    loaded = new.load()
+    write(old, 6, old.best_key(6), Best(6, 0.6, {}, {"w": torch.zeros(1)}, {}))
+    write(new, 5, loaded["best_key"])
+    found = checkpoint.newest(storage, "tasks/one")
+    assert found is not None and found.best is not None and (found.best.epoch, float(found.best.weights["w"])) == (5, 1.0)
+    assert loaded["state"]["best_key"] == loaded["best_key"]
+
+
+def regrouped(network: nn.Module, *, reverse: bool) -> torch.optim.Optimizer:
+    weights = list(network.parameters())
+    return torch.optim.AdamW([{"params": [weight]} for weight in (weights[::-1] if reverse else weights)], 0.1)
+
+
+def test_the_optimizer_s_state_follows_its_weights_whatever_their_order() -> None:
+    """Another version may group them otherwise: moments of other shapes ended the process in its fused step."""
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 2, 1))
+    before = regrouped(network, reverse=False)
+    step(network, before)
+    packed = pack(State(1), network, before, None)
+    after = regrouped(network, reverse=True)
+    unpack_weights(packed, network, after, None)
+    for weight in network.parameters():
+        assert torch.equal(after.state[weight]["exp_avg"], before.state[weight]["exp_avg"])
+    step(network, after)
+    # A checkpoint of a version that wrote no names, and grouped otherwise: the optimizer begins anew.
+    del packed["optimized"]
+    unpack_weights(packed, network, again := regrouped(network, reverse=True), None)
+    assert not again.state
+    unpack_weights(packed, network, same := regrouped(network, reverse=False), None)
+    assert len(same.state) == 4
