@@ -8,12 +8,16 @@ one per object.
 import argparse
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from PIL import Image, ImageFile, ImageOps
+
+LARGEST_JUDGED = 1024  # px
+LARGEST_PICTURE = 200_000_000  # pixels of which Pillow warns; it refuses what has twice as many
 
 
 def read(path: Path, side: int) -> tuple[Image.Image, tuple[int, int]]:
@@ -103,13 +107,8 @@ def describe(card: dict[str, Any], probabilities: np.ndarray, size: tuple[int, i
     """What the model says of one picture; `probabilities` [classes] or, for regions, [classes, side, side]."""
     classes = card["classes"]
     if probabilities.ndim == 3:
-        scaled = [np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BILINEAR)) for one in probabilities]
-        if card.get("exclusive"):  # one class at a place at most: the likeliest, or the background
-            likeliest = np.argmax(np.stack([1 - np.sum(scaled, axis=0), *scaled]), axis=0) - 1
-            covered = [likeliest == number for number in range(len(classes))]
-        else:
-            covered = [one >= 0.5 for one in scaled]
-        return {"regions": [region(*pair, masks, stem) for pair in zip(classes, covered, strict=True)]}
+        covered = where(probabilities, judged_size(*size), exclusive=bool(card.get("exclusive")))
+        return {"regions": [region(*pair, size, masks, stem) for pair in zip(classes, covered, strict=True)]}
     order = np.argsort(-probabilities)
     labels = [{"label": classes[index], "confidence": float(probabilities[index])} for index in order]
     if card["task_type"] == "multi-label":
@@ -119,13 +118,42 @@ def describe(card: dict[str, Any], probabilities: np.ndarray, size: tuple[int, i
     return {"labels": labels}
 
 
-def region(name: str, covered: np.ndarray, masks: Path | None, stem: str) -> dict[str, Any]:
-    """The share of the picture that a class covers, [height, width] of false and true; its mask as a file where a folder is given."""
+def judged_size(width: int, height: int) -> tuple[int, int]:
+    """The size at which the model was judged: the picture's, or of large ones that of a smaller copy."""
+    scale = min(1, LARGEST_JUDGED / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def where(probabilities: np.ndarray, size: tuple[int, int], *, exclusive: bool) -> np.ndarray:
+    """Where each class is said, [classes, height, width] of false and true; of classes that are `exclusive` there is one at a place at most.
+
+    As the model was judged, what is stretched is the evidence, not how likely it makes a class.
+    """
+    likely = np.clip(probabilities.astype(np.float64), 1e-9, 1 - 1e-7)
+    against = np.clip(1 - likely.sum(0, keepdims=True), 1e-9, 1) if exclusive else 1 - likely
+    evidence = np.stack([between(between(one.T, size[0]).T, size[1]) for one in np.log(likely) - np.log(against)])
+    said = evidence > 0
+    if exclusive:
+        said &= np.arange(len(said))[:, None, None] == evidence.argmax(0)
+    return said
+
+
+def between(lines: np.ndarray, count: int) -> np.ndarray:
+    """So many lines, evenly between those given, [given, …]."""
+    place = np.clip((np.arange(count) + 0.5) * (len(lines) / count) - 0.5, 0, len(lines) - 1)
+    low = place.astype(np.int64)
+    share = (place - low)[:, None]
+    stretched_lines: np.ndarray = lines[low] * (1 - share) + lines[np.minimum(low + 1, len(lines) - 1)] * share
+    return stretched_lines
+
+
+def region(name: str, covered: np.ndarray, size: tuple[int, int], masks: Path | None, stem: str) -> dict[str, Any]:
+    """The share of the picture that a class covers, [height, width] of false and true; its mask as a file of the picture's `size`, if asked for."""
     found: dict[str, Any] = {"label": name, "share": float(covered.mean()), "pixels": int(covered.sum())}
     if masks is not None and covered.any():
         masks.mkdir(parents=True, exist_ok=True)
         file = masks / f"{stem}-{name.replace('/', '-')}.png"
-        Image.fromarray(covered.astype(np.uint8) * 255).save(file)
+        Image.fromarray(covered.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST).save(file)
         found["mask"] = str(file)
     return found
 
@@ -144,7 +172,7 @@ def find_objects(
         x1, y1, x2, y2 = np.clip(box * scale, 0, [size[0], size[1], size[0], size[1]]).tolist()
         found = {"label": classes[label], "confidence": float(score), "box": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)]}
         if "masks" in outputs:
-            covered = np.asarray(Image.fromarray(outputs["masks"][index]).resize(size, Image.Resampling.BILINEAR)) >= 0.5
+            covered = between(between(outputs["masks"][index].T, size[0]).T, size[1]) >= 0.5
             found["pixels"] = int(covered.sum())
             if masks is not None and covered.any():
                 masks.mkdir(parents=True, exist_ok=True)
@@ -162,6 +190,7 @@ def main() -> None:
     parser.add_argument("--masks", type=Path, help="folder for the masks of a model for segmentation")
     parser.add_argument("--threshold", type=float, help="confidence, 0 to 1, from which on an object or one of several labels counts")
     arguments = parser.parse_args()
+    Image.MAX_IMAGE_PIXELS = LARGEST_PICTURE
     here = Path(__file__).resolve().parent
     card = json.loads((here / "model_card.json").read_text(encoding="utf-8"))
     if arguments.threshold is not None:
@@ -176,7 +205,10 @@ def main() -> None:
     names = [output.name for output in session.get_outputs()]
     side = card["preprocessing"]["size"][0]
     failed = 0
+    stems: Counter[str] = Counter()  # pictures of several folders may share a name, their masks may not
     for path in arguments.pictures:
+        stems[path.stem] += 1
+        stem = path.stem if stems[path.stem] == 1 else f"{path.stem}-{stems[path.stem]}"
         try:
             image, size = read(path, side)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow raises all of these for damaged files
@@ -185,9 +217,9 @@ def main() -> None:
             continue
         outputs = dict(zip(names, session.run(names, {"images": prepare(image, side)}), strict=True))
         if "boxes" in outputs:
-            said = {"objects": find_objects(card, outputs, size, arguments.masks, path.stem)}
+            said = {"objects": find_objects(card, outputs, size, arguments.masks, stem)}
         else:
-            said = describe(card, outputs["probabilities"][0], size, arguments.masks, path.stem)
+            said = describe(card, outputs["probabilities"][0], size, arguments.masks, stem)
         found = {"picture": str(path), **said}
         sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
     if failed:

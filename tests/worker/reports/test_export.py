@@ -27,10 +27,13 @@ from core.access import Actor, Place
 from core.datasets.images import flattened, read_image
 from core.errors import UnavailableError
 from core.models.exporting import ExportFormat
+from core.settings import Settings
 from core.vocabulary import TaskType
 from worker.engine.data import decode
+from worker.objectives.regions import probabilities_of
 from worker.reports import elsewhere, export
 from worker.reports.export import export_model
+from worker.reports.found_regions import find_regions
 from worker.reports.inference import load_model, predict
 from worker.reports.model_files import write_model
 
@@ -191,6 +194,22 @@ def test_an_export_may_differ_by_what_rounding_makes_of_the_original(error: floa
             with pytest.raises(UnavailableError, match="other numbers"):
                 export._compared(network, lambda _: [answer + np.float32(error)], model, "ONNX", b"", pictures)
     assert network.large.dtype == torch.float32
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize("size", [(64, 64), (640, 480), (40, 90), (2048, 1024)])
+def test_the_zips_script_marks_the_places_that_were_judged(size: tuple[int, int], exclusive: bool) -> None:
+    """Thin and small structures above all: stretched probabilities would make them thicker than stretched logits."""
+    logits = 3 * torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(0)) - 2
+    logits[:, 20] = torch.tensor([1.0, -6, -6])[:, None]
+    ours = {one["label"]: one["share"] for one in find_regions(logits, size, ["a", "b", "c"], exclusive=exclusive)}
+    given = probabilities_of(logits[None], exclusive=exclusive)[0].numpy()
+    said = elsewhere.describe({"classes": ["a", "b", "c"], "exclusive": exclusive}, given, size, None, "x")["regions"]
+    assert {one["label"]: one["share"] for one in said} == pytest.approx(ours, rel=2e-3)
+
+
+def test_the_zips_script_takes_pictures_as_large_as_the_bot_does(tmp_path: Path) -> None:
+    assert Settings(home=tmp_path, _env_file=None).max_image_pixels == 2 * elsewhere.LARGEST_PICTURE
 
 
 def test_a_chat_is_sent_the_export_and_the_storage_keeps_none(bench: Any) -> None:
