@@ -204,6 +204,8 @@ def _normalised(image: Image.Image, data: bytes, image_format: str, width: int, 
         and not (image_format == "MPO" and not data.startswith(b"\xff\xd8"))
     ):
         return StoredImage(data, suffix, width, height, width, height, 1, 1.0, hashlib.sha256(data).hexdigest())
+    if "transparency" in image.info:  # of a palette, or one colour: lost where the picture is encoded anew
+        image = image.convert("RGBA")
     picture = image if image.mode in _KEPT_MODES else image.convert("RGB")
     if scale < 1:
         picture = _scaled(picture, scale)

@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from core.datasets import masks
 from core.datasets.dicom import read_dicom
-from core.datasets.images import ImageError, read_image
+from core.datasets.images import ImageError, flattened, read_image
 from core.datasets.splitting import split_records
 from core.db.tables import DatasetImage
 from core.vocabulary import AnnotationKind
@@ -296,6 +296,22 @@ def test_every_format_is_stored_as_something_that_everybody_reads(suffix: str, m
     stored = read_image(out.getvalue(), LIMIT)
     assert stored.suffix in (".jpg", ".png", ".webp")
     assert Image.open(BytesIO(stored.data)).convert("RGB").size == (stored.width, stored.height) == (32, 24)
+
+
+@pytest.mark.parametrize(("suffix", "turned"), [("GIF", False), ("PNG", True)])
+def test_what_is_transparent_stays_so_where_a_picture_is_encoded_anew(suffix: str, turned: bool) -> None:
+    """Else the colour that a palette hides there would be learnt: red here."""
+    image = Image.new("P", (24, 32), 1)
+    image.putpalette([0, 0, 255, 255, 0, 0])
+    image.paste(0, (0, 0, 12, 32))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    out = BytesIO()
+    image.save(out, suffix, transparency=1, **({"exif": exif} if turned else {}))
+    stored = read_image(out.getvalue(), LIMIT)
+    with Image.open(BytesIO(stored.data)) as opened:
+        seen = np.asarray(flattened(opened))
+    assert {tuple(colour) for colour in seen.reshape(-1, 3).tolist()} == {(0, 0, 255), (255, 255, 255)}
 
 
 def test_windows_and_rescaling_of_enhanced_multi_frame_objects() -> None:
