@@ -82,7 +82,8 @@ def _as_maps(network: nn.Module, features: Tensor, images: int) -> Tensor | None
             return features.permute(0, 3, 1, 2)
     if features.ndim == 3:  # tokens
         declared = int(getattr(network, "num_prefix_tokens", 0))
-        for prefix in (declared, *((1,) if not declared else ())):  # torchvision's and some of timm's have a class token and do not say so
+        # torchvision's and some of timm's have a class token and do not say so, CaiT's says so and has it in the last blocks only.
+        for prefix in dict.fromkeys((declared, 0, 1)):
             tokens = features.shape[1] - prefix
             side = math.isqrt(max(0, tokens))
             if side > 1 and side * side == tokens:

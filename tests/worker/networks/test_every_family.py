@@ -95,7 +95,7 @@ def test_from_the_first_training_to_the_second(bench: Any, recording_link: Any, 
         export = export_model(
             "models/m1", "m", format_, storage=bench.storage, settings=bench.settings, examples=[path.read_bytes() for path in files]
         )
-        assert export["largest_difference"] < 1e-4
+        assert export["largest_difference"] < 1e-3  # beyond 1e-4 it is what rounding makes of the original
 
     other, kind = images_of(bench, spec, 3)
     again = replace(bench.job(other, spec=spec, kind=kind, task="task2", **plan_of(spec)), parent_model_key="models/m1")

@@ -229,6 +229,7 @@ def test_maps_of_every_kind_of_network(name: str) -> None:
         ("swin_tiny_patch4_window7_224", 96, {3, 6}),  # attention has 9 queries × 9 keys in its last windows
         ("edgenext_xx_small", 96, {3, 6}),  # and channels × channels here
         ("hiera_tiny_224", 96, {3}),  # tokens lie in the order of windows before the last block
+        ("cait_xxs24_224", 224, {14}),  # a class token that it has in the last blocks only
         ("crossvit_9_240", 240, {14, 20}),  # a class token that it does not declare: else the map would be that of the patches' embedding
     ],
 )
