@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 # The deepest features say most of the class, but of a 48 px image they have two positions a side: the deepest with at least so many is used.
 _FEWEST_POSITIONS = 6
-_ATTENTION = ("attention", "attn", "mhsa", "xca", "gpsa")  # in the names of classes
+# In the names of classes: attention itself, and what has it among other things.
+_ATTENTION = ("attention", "attn", "mhsa", "xca", "gpsa")
+_BLOCKS = ("block", "layer")
 
 
 def activation_maps(network: nn.Module, images: Tensor) -> tuple[Tensor, list[NDArray[np.float32] | None]]:
@@ -61,14 +63,17 @@ def activation_maps(network: nn.Module, images: Tensor) -> tuple[Tensor, list[ND
 
 
 def _with_places(network: nn.Module) -> Iterator[nn.Module]:
-    """The parts of a network whose outputs may have places: none within attention, where what looks like a map has a query a row and a key a column."""
+    """The parts of a network whose outputs may have places: not attention nor what is within, where what looks like a map has a query a row and a
+    key a column, or is a window with what it was filled up with."""
     if hasattr(network, "unroll"):  # Hiera has its tokens in the order of its windows, and only at last in that of their places
         yield network.blocks[-1]  # type: ignore[index,misc]
         return
     for part in network.children():
+        kind = type(part).__name__.lower()
+        if any(word in kind for word in _ATTENTION) and not any(word in kind for word in _BLOCKS):
+            continue
         yield part
-        if not any(word in type(part).__name__.lower() for word in _ATTENTION):
-            yield from _with_places(part)
+        yield from _with_places(part)
 
 
 def _as_maps(network: nn.Module, features: Tensor, images: int) -> Tensor | None:

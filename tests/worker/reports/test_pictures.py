@@ -229,12 +229,13 @@ def test_maps_of_every_kind_of_network(name: str) -> None:
         ("swin_tiny_patch4_window7_224", 96, {3, 6}),  # attention has 9 queries × 9 keys in its last windows
         ("edgenext_xx_small", 96, {3, 6}),  # and channels × channels here
         ("hiera_tiny_224", 96, {3}),  # tokens lie in the order of windows before the last block
+        ("tiny_vit_5m_224", 96, {3, 6}),  # its windows of 7 × 7 are larger than what they are filled with
         ("cait_xxs24_224", 224, {14}),  # a class token that it has in the last blocks only
         ("crossvit_9_240", 240, {14, 20}),  # a class token that it does not declare: else the map would be that of the patches' embedding
     ],
 )
 def test_maps_are_of_places(name: str, side: int, sides: set[int]) -> None:
-    network = timm.create_model(name, num_classes=3, **({"img_size": side} if "edgenext" not in name else {})).eval()
+    network = timm.create_model(name, num_classes=3, **({} if name.startswith(("edgenext", "tiny_vit")) else {"img_size": side})).eval()
     for head in network.modules():
         if isinstance(head, torch.nn.Linear) and head.out_features == 3:
             torch.nn.init.normal_(head.weight)  # some begin at nothing, for which nothing speaks
