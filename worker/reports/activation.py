@@ -63,8 +63,10 @@ def activation_maps(network: nn.Module, images: Tensor) -> tuple[Tensor, list[ND
 
 
 def _with_places(network: nn.Module) -> Iterator[nn.Module]:
-    """The parts of a network whose outputs may have places: not attention nor what is within, where what looks like a map has a query a row and a
-    key a column, or is a window with what it was filled up with."""
+    """The parts of a network whose outputs may have places.
+
+    Attention is none, nor what is within: what looks like a map there has a query a row and a key a column, or is a window that was filled up.
+    """
     if hasattr(network, "unroll"):  # Hiera has its tokens in the order of its windows, and only at last in that of their places
         yield network.blocks[-1]  # type: ignore[index,misc]
         return
