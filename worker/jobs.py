@@ -1,7 +1,9 @@
 """RQ's entry point for trainings, thin: claim the job, train, leave the model. It never raises: the database knows how the job ended."""
 
+import dataclasses
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
 
 from sqlalchemy.orm import Session
@@ -22,6 +24,7 @@ from core.tasks.lifecycle import (
     fail_job,
     finish_job,
     hand_back,
+    remark,
     resume_ending,
     stop_job,
 )
@@ -145,8 +148,11 @@ def _train(workplace: Workplace, link: DatabaseLink, claim: Claim, job_id: str, 
         best = error.best if isinstance(error, DivergedError) else _best_before(workplace, job)
         if best is not None:
             result, epoch = best
-            link.noticed(f"{what} It ended early: the best epoch before, {epoch}, is kept.", remedy)
-            completion = _end(link, result, job_id, generation)
+            if (asked := link.asked()) in (Ask.STOP_KEEP, Ask.STOP_DISCARD):
+                result = dataclasses.replace(result, asked=asked)
+            else:
+                link.noticed(f"{what} It ended early: the best epoch before, {epoch}, is kept.", remedy)
+            completion = _end(link, result, job_id, generation, cut_short=(what, remedy))
         else:
             link.flush()
             completion = link.persist(
@@ -171,7 +177,9 @@ def _best_before(workplace: Workplace, job: TrainingJob | None) -> tuple[Trainin
     return TrainingResult(Ask.GO_ON, saved.best.score, saved.best.metrics, None), saved.best.epoch
 
 
-def _end(link: DatabaseLink, result: TrainingResult, job_id: str, generation: int) -> Completion | None:
+def _end(
+    link: DatabaseLink, result: TrainingResult, job_id: str, generation: int, *, cut_short: tuple[str, str] = ("", "")
+) -> Completion | None:
     link.flush()
     seconds = link.device_seconds
     if result.asked in (Ask.PAUSE, Ask.SLICE):
@@ -181,7 +189,9 @@ def _end(link: DatabaseLink, result: TrainingResult, job_id: str, generation: in
         return None
     if result.asked in (Ask.GO_ON, Ask.ENOUGH):
         return link.persist(
-            lambda session: finish_job(session, job_id, generation, score=result.score, metrics=result.metrics, device_seconds=seconds)
+            lambda session: finish_job(
+                session, job_id, generation, score=result.score, metrics=result.metrics, device_seconds=seconds, cut_short=cut_short
+            )
         )
     return link.persist(lambda session: stop_job(session, job_id, generation, device_seconds=seconds))
 
@@ -207,12 +217,15 @@ def _complete(
     key = f"{folder}/{generation}-{job_id}"
     baseline = result.baseline if result is not None else None
     outcome = TrainingResult(Ask.GO_ON, completion.score, completion.metrics, baseline)
-    deadline, told = time.monotonic() + PATIENCE_SECONDS, False
+    deadline, told, seconds = time.monotonic() + PATIENCE_SECONDS, False, link.device_seconds
+
+    def say(message: str, remedy: str) -> None:
+        link.persist(lambda session: remark(session, job_id, generation, message, remedy))
+
     while True:
         try:
-            model = None if link.asked() is Ask.STOP_DISCARD else _written(workplace, link, completion, outcome, key, generation)
-            link.flush()  # once the task has ended, nothing more is taken
-            ended = partial(complete_task, job_id=job_id, generation=generation, model=model, device_seconds=link.device_seconds)
+            model = None if link.asked() is Ask.STOP_DISCARD else _written(workplace, say, completion, outcome, key, generation)
+            ended = partial(complete_task, job_id=job_id, generation=generation, model=model, device_seconds=seconds)
             model_id = link.persist(ended)
             break
         except FencedError:
@@ -221,18 +234,18 @@ def _complete(
         except Exception as error:  # whatever it is, the person is told
             if is_database_away(error):
                 raise
-            what, remedy = explain(error, "making of the model")
             if may_pass(error) and time.monotonic() < deadline:
                 # What was trained is safe in the checkpoints, and only there.
                 if not told:
                     told = True
-                    link.noticed(f"The model cannot be written yet: {what} It is tried again for a day.", remedy)
+                    what, remedy = explain(error, "making of the model")
+                    say(f"The model cannot be written yet: {what} It is tried again for a day; then the task ends without.", remedy)
                 if not PAUSE.wait(TRY_AGAIN_SECONDS):
                     continue
-                link.flush()
-                link.persist(lambda session: hand_back(session, job_id, generation, device_seconds=link.device_seconds))
+                link.persist(lambda session: hand_back(session, job_id, generation, device_seconds=seconds))
                 link.ring_work()
                 return
+            what, remedy = explain(error, "making of the model")
             link.persist(partial(fail_completion, job_id=job_id, generation=generation, what=what, remedy=remedy))
             storage.delete(key)
             return
@@ -245,14 +258,17 @@ def _complete(
 
 
 def _written(
-    workplace: Workplace, link: DatabaseLink, completion: Completion, outcome: TrainingResult, key: str, generation: int
+    workplace: Workplace,
+    say: Callable[[str, str], None],
+    completion: Completion,
+    outcome: TrainingResult,
+    key: str,
+    generation: int,
 ) -> NewModel:
-    """The model of the task's best job, complete in its folder."""
+    """The model of the task's best job, complete in its folder; `say` is told what is lacking. Raises what loading and writing it raise."""
     storage = workplace.storage
     best = _load(workplace, completion.job_id, generation)
-    report = write_model(
-        best, outcome, key, database=workplace.database, storage=storage, settings=workplace.settings, noticed=link.noticed
-    )
+    report = write_model(best, outcome, key, database=workplace.database, storage=storage, settings=workplace.settings, noticed=say)
     report |= write_search_pictures(completion.task_id, key, database=workplace.database, storage=storage)
     size = sum(int(storage.info(file)["size"]) for file in storage.list(key))
     return NewModel(key, best.classes, size, report)

@@ -39,9 +39,18 @@ class NewModel:
 
 
 def finish_job(
-    session: Session, job_id: str, generation: int, *, score: float | None, metrics: dict[str, Any], device_seconds: float | None = None
+    session: Session,
+    job_id: str,
+    generation: int,
+    *,
+    score: float | None,
+    metrics: dict[str, Any],
+    device_seconds: float | None = None,
+    cut_short: tuple[str, str] = ("", ""),
 ) -> Completion | None:
-    """The job has trained to its end. Returns what is left to do where it is the last of its task and there is a model to be made.
+    """The job has trained to its end, or has been `cut_short`, by what and with which remedy.
+
+    Returns what is left to do where it is the last of its task and there is a model to be made.
 
     Raises:
         FencedError: when the job has been taken over.
@@ -49,6 +58,7 @@ def finish_job(
     task, job = held_job(session, job_id, generation)
     if score is not None:
         job.score, job.metrics = score, metrics
+    job.error, job.error_remedy = cut_short
     return _end_held(session, task, job, State.FINISHED, device_seconds)
 
 
@@ -116,6 +126,12 @@ def complete_task(
     _end_job(job, State(job.ending))
     _end_task(session, task, jobs, row, model.report if model else {})
     return row.id if row else None
+
+
+def remark(session: Session, job_id: str, generation: int, message: str, remedy: str) -> None:
+    """Tell what concerns the task, not one of its jobs: of a search, too, its thread is told. Raises FencedError."""
+    task, _ = held_job(session, job_id, generation)
+    add_event(session, task.id, Noticed(message, remedy))
 
 
 def fail_completion(session: Session, job_id: str, generation: int, what: str, remedy: str) -> None:
@@ -195,9 +211,10 @@ def _end(session: Session, task: Task, job: Job, ending: State) -> Completion | 
         _end_task(session, task, jobs, None, {})
         return None
     _end_job(job, ending)
-    if ending == State.ERROR and sum(other.state == State.ERROR for other in jobs) == 1:
-        # Of a large search half may fail for one reason: the first is told, all are counted.
-        what = f"Training job {job.number} of {len(jobs)} failed: {job.error} The others go on; should more fail, they are counted."
+    if job.error and sum(bool(other.error) and State(other.state).ended for other in jobs) == 1:
+        # Of a large search half may fail for one reason: the first is told, those that leave nothing are counted.
+        how = "failed" if ending == State.ERROR else "ended early"
+        what = f"Training job {job.number} of {len(jobs)} {how}: {job.error} The others go on; should more fail, they are counted."
         add_event(session, task.id, Noticed(what, job.error_remedy))
     return None
 

@@ -24,6 +24,7 @@ from core.tasks.endings import (
     fail_completion,
     fail_job,
     finish_job,
+    remark,
     requeue,
     resume_ending,
     stop_job,
@@ -47,6 +48,7 @@ __all__ = [
     "lose_job",
     "record_epoch",
     "record_event",
+    "remark",
     "remove_task",
     "rename_task",
     "resume_ending",
@@ -180,6 +182,9 @@ def lose_job(session: Session, settings: Settings, job_id: str, generation: int,
     if found is None or found[1].generation != generation or found[1].state not in ACTIVE:
         return False
     task, job = found
+    if task.stop_mode and not job.ending:
+        _release(session, task, job)
+        return True
     job.losses_in_a_row += 1
     if job.losses_in_a_row < settings.max_attempts:
         smaller = out_of_memory and not job.ending and (job.epoch == 0 or job.losses_in_a_row > 1)
@@ -195,10 +200,9 @@ def lose_job(session: Session, settings: Settings, job_id: str, generation: int,
     if job.ending:
         abandon(session, task, job, what, remedy)
         return True
-    if job.score is not None:
+    job.error, job.error_remedy = what, remedy
+    if job.score is not None and not task.search.get("tuning"):
         add_event(session, task.id, Noticed(f"{what} It ended early: the best epoch is kept.", remedy))
-    else:
-        job.error, job.error_remedy = what, remedy
     job.losses_in_a_row = 0  # should it be this job that has to make the model of another, it has all its attempts for that
     end_unheld(session, task, job, State.ERROR if job.score is None else State.FINISHED)
     return True

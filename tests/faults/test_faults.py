@@ -41,8 +41,9 @@ def test_worker_killed(shared_house: House) -> None:
     horse = psutil.Process(house.work_horse(worker))
     worker.kill()
     worker.wait()
-    _, alive = psutil.wait_procs([horse], timeout=20)  # init looks after orphans once a second or less
-    assert not alive, "a work-horse dies with its worker"
+    _, alive = psutil.wait_procs([horse], timeout=2)
+    living = [one for one in alive if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]  # init may be late to bury it
+    assert not living, "a work-horse dies with its worker"
     house.start_worker()
     facts = house.wait(task)
     assert (facts["state"], facts["attempts"]) == ("finished", 2)

@@ -1,5 +1,6 @@
 """What a work-horse does before it trains, or before others do."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,18 @@ def test_a_model_waits_for_room_on_the_disk(bench: Any, monkeypatch: pytest.Monk
     assert task.state == "finished" and task.model_id
     (remark,) = [payload for payload in said if "cannot be written yet" in payload["message"]]
     assert "There is no space left." in remark["message"] and remark["remedy"] == "Free some."
+
+
+def test_a_worker_told_to_end_hands_back_a_model_that_waits_for_room(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        jobs.PAUSE.set()
+        raise UnavailableError("There is no space left.", "Free some.")
+
+    monkeypatch.setattr(jobs, "write_model", full)
+    monkeypatch.setattr(jobs, "PAUSE", threading.Event())
+    task, job, _ = run_to_its_end(bench)
+    assert (task.state, job.state, job.ending, job.generation) == ("waiting", "waiting", "finished", 2)
+    assert bench.storage.list(f"tasks/{task.id}"), "what was trained is still there"
 
 
 def test_a_picture_that_cannot_be_drawn_costs_no_model(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:

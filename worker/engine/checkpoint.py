@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 3600.0  # for which a write is tried again that the storage does not take: a disk is full, a server away
 TRY_AGAIN_SECONDS = 10.0
+_TRIES = 5  # to read what another worker may be writing
 FORMAT = 1
 _STATE = re.compile(r"/state-(\d+)\.pt$")
 
@@ -45,10 +46,15 @@ class CheckpointFolder:
     """The checkpoints of one job, as one generation of it reads and writes them."""
 
     def __init__(
-        self, storage: Storage, folder: str, generation: int, noticed: Callable[[str, str], None] = lambda _message, _remedy: None
+        self,
+        storage: Storage,
+        folder: str,
+        generation: int,
+        noticed: Callable[[str, str], None] = lambda _message, _remedy: None,
+        asked: Callable[[], str] = lambda: "",
     ) -> None:
-        """`noticed` is told, with a remedy, where writing has to wait for the storage."""
-        self._noticed, self._trouble, self._told = noticed, "", False
+        """Where writing has to wait for the storage, `noticed` is told, with a remedy, and it is given up when anything is `asked` of the training."""
+        self._noticed, self._asked, self._trouble, self._told = noticed, asked, "", False
         self._closing = threading.Event()
         self._storage = storage
         self._folder = folder
@@ -58,28 +64,34 @@ class CheckpointFolder:
         self.state_seconds = self.best_seconds = 0.0  # that the last writes took; of the state its copying included
         self._pending: tuple[Future[None], Callable[[], None]] | None = None
 
-    def load(self) -> dict[str, Any] | None:
+    def load(self, *, keep: bool = True) -> dict[str, Any] | None:
         """The newest complete state, or None where the job has not begun.
 
-        The best weights that it names are copied under the own generation: another worker, which has been taken over and does not know it yet,
-        may delete its own.
+        To `keep` the best weights that it names they are copied under the own generation, where the storage has room: another worker, which has
+        been taken over and does not know it yet, may delete its own.
+
+        Raises:
+            FileNotFoundError: when those weights are gone.
+            BadDataError: when a file is damaged.
         """
         for left in reversed(range(_TRIES)):
             state = _newest_state(self._storage, self._folder, self._generation)
-            if state is None or not state["best_key"]:
-                return state
-            own = self.best_key(state["state"]["best_epoch"])
-            if own == state["best_key"]:
-                return state
+            own = self.best_key(state["state"]["best_epoch"]) if state is not None and state["best_key"] else ""
+            if state is None or not keep or own == state["best_key"]:
+                break
             try:
                 self._storage.write(own, self._storage.read(state["best_key"]))
+                state["best_key"] = state["state"]["best_key"] = own
+                break
             except FileNotFoundError:  # that worker has written another state since
                 if not left:
                     raise
-                continue
-            state["best_key"] = state["state"]["best_key"] = own
-            return state
-        return None
+            except Exception as error:
+                if not may_pass(error):
+                    raise
+                logger.warning("the best weights stay where they are: %s", error)
+                break
+        return state
 
     def best_key(self, epoch: int) -> str:
         """Where the weights of `epoch` would lie."""
@@ -113,7 +125,7 @@ class CheckpointFolder:
             self.drain()
 
     def drain(self) -> None:
-        """Wait for the write in work, if there is one, and report it. Raises what the write raised."""
+        """Wait for the write in work, if there is one, and report it. Raises what the write raised, and FencedError as `asked` does."""
         if self._pending is None:
             return
         (future, done), self._pending = self._pending, None
@@ -124,6 +136,8 @@ class CheckpointFolder:
         done()
 
     def _say_trouble(self) -> None:
+        if self._trouble and self._asked():
+            self._closing.set()
         if self._trouble and not self._told:
             self._told = True
             self._noticed(
@@ -185,9 +199,6 @@ def newest(storage: Storage, folder: str) -> Saved | None:
     if state is None:
         return None
     return Saved(state, Best(**_read(storage, state["best_key"])) if state["best_key"] else None)
-
-
-_TRIES = 5  # to read what another worker may be writing
 
 
 def newest_state(storage: Storage, folder: str, *, tries: int = _TRIES) -> dict[str, Any]:

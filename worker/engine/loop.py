@@ -1,5 +1,6 @@
 """The training loop: `fit` from top to bottom, `train_one_epoch` and `evaluate` as plain functions over one `Run`."""
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -24,8 +25,11 @@ from worker.engine.state import pack
 from worker.engine.team import TeammateOutOfMemoryError
 from worker.engine.telling import aged, progress_event, tell, tell_epoch
 from worker.engine.watch import Unlearnt, exploding, of_epoch, of_model
+from worker.failures import may_pass
 from worker.link import Ask
 from worker.objectives.objective import Evaluation, StepOutcome
+
+logger = logging.getLogger(__name__)
 
 _LOOK_EVERY = 16  # steps between two looks at the loss on a GPU: each look makes the host wait for the device
 
@@ -49,9 +53,14 @@ def fit(run: Run) -> Ask:
         started = time.monotonic()
         evaluation = evaluate(run) if asked is Ask.GO_ON else asked
         if isinstance(evaluation, Ask):
-            if evaluation is Ask.PAUSE:
-                save_within_epoch(run)
-            run.checkpoints.drain()
+            try:
+                if evaluation is Ask.PAUSE:
+                    save_within_epoch(run)
+                run.checkpoints.drain()
+            except Exception as error:
+                if not may_pass(error):
+                    raise
+                logger.warning("what was done since the last checkpoint is lost: %s", error)
             return evaluation
         run.pace.evaluated(time.monotonic() - started)
         # ------------------------------------------------------------ keep what is best, and everything to go on from

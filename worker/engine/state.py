@@ -72,7 +72,7 @@ def _state_by_name(packed: dict[str, Any], network: nn.Module, optimizer: torch.
         number_of = {name: number for number, name in enumerate(packed["optimized"])}
         return {number: kept[number_of[name]] for number, name in enumerate(own) if number_of.get(name) in kept}
     shapes = dict(network.named_parameters())
-    fits = all(
+    fits = max(kept, default=-1) < len(own) and all(
         value.shape == shapes[own[number]].shape
         for number, values in kept.items()
         for value in values.values()

@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import numpy as np
 import torch
@@ -88,8 +87,8 @@ def train(
     # ---------------------------------------------------------------- on what, and with which network
     device = choose_device(team.size)
     torch.manual_seed(plan.seed)
-    checkpoints = CheckpointFolder(storage, job.checkpoint_folder, job.generation, link.noticed)
-    saved = checkpoints.load()
+    checkpoints = CheckpointFolder(storage, job.checkpoint_folder, job.generation, link.noticed, link.asked)
+    saved = checkpoints.load(keep=team.leads)
     network = begin_network(job, storage, settings, learnt=saved is not None or job.copy is not None)
     if convolves_regions(network):  # as many as there are objects: cuDNN would look for the fastest way for each number of them
         torch.backends.cudnn.benchmark = False
@@ -159,8 +158,12 @@ def train(
         except (FencedError, TeamLostError):
             raise
         except Exception as error:
-            with suppress(Exception):  # what ended the training is told, not what follows from it
+            try:
                 checkpoints.drain()  # the last epoch may yet have to be written and told
+            except FencedError:
+                raise
+            except Exception:  # what ended the training is told, not what follows from it
+                logger.exception("the last checkpoint was not written")
             if isinstance(error, DivergedError) and state.best_epoch:
                 error.best = result_of(state, objective, Ask.GO_ON), state.best_epoch
             raise

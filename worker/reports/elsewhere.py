@@ -138,17 +138,32 @@ def where(probabilities: np.ndarray, size: tuple[int, int], *, exclusive: bool) 
     return said
 
 
-def between(lines: np.ndarray, count: int) -> np.ndarray:
-    """So many lines, evenly between those given, [given, …]."""
-    place = np.clip((np.arange(count) + 0.5) * (len(lines) / count) - 0.5, 0, len(lines) - 1)
+def covered_at(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Where a mask of probabilities says so at this size; of large pictures only the part in which it may is worked out."""
+    covered = np.zeros((size[1], size[0]), bool)
+    columns, rows = (np.flatnonzero((mask >= 0.5).any(axis)) for axis in (0, 1))
+    if len(rows):
+        across, down = around(columns, mask.shape[1], size[0]), around(rows, mask.shape[0], size[1])
+        covered[down, across] = between(between(mask.T, size[0], across).T, size[1], down) >= 0.5
+    return covered
+
+
+def around(places: np.ndarray, given: int, wanted: int) -> slice:
+    """Of `wanted` pixels that `given` ones are stretched to those that lie between the first and the last of the `places`, or next to them."""
+    return slice(max(0, int((places[0] - 1) * wanted / given)), min(wanted, int((places[-1] + 2) * wanted / given) + 1))
+
+
+def between(lines: np.ndarray, count: int, part: slice = slice(None)) -> np.ndarray:
+    """So many lines, evenly between those given, [given, …], or a part of them."""
+    place = np.clip((np.arange(count)[part] + 0.5) * (len(lines) / count) - 0.5, 0, len(lines) - 1)
     low = place.astype(np.int64)
-    share = (place - low)[:, None]
+    share = (place - low).astype(lines.dtype)[:, None]
     stretched_lines: np.ndarray = lines[low] * (1 - share) + lines[np.minimum(low + 1, len(lines) - 1)] * share
     return stretched_lines
 
 
 def region(name: str, covered: np.ndarray, size: tuple[int, int], masks: Path | None, stem: str) -> dict[str, Any]:
-    """The share of the picture that a class covers, [height, width] of false and true; its mask as a file of the picture's `size`, if asked for."""
+    """The share of the picture that a class covers, [height, width] of false and true, and how many pixels of these; a mask has the picture's `size`."""
     found: dict[str, Any] = {"label": name, "share": float(covered.mean()), "pixels": int(covered.sum())}
     if masks is not None and covered.any():
         masks.mkdir(parents=True, exist_ok=True)
@@ -172,7 +187,7 @@ def find_objects(
         x1, y1, x2, y2 = np.clip(box * scale, 0, [size[0], size[1], size[0], size[1]]).tolist()
         found = {"label": classes[label], "confidence": float(score), "box": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)]}
         if "masks" in outputs:
-            covered = between(between(outputs["masks"][index].T, size[0]).T, size[1]) >= 0.5
+            covered = covered_at(outputs["masks"][index], size)
             found["pixels"] = int(covered.sum())
             if masks is not None and covered.any():
                 masks.mkdir(parents=True, exist_ok=True)

@@ -117,6 +117,20 @@ def test_a_full_disk_is_waited_for_and_said_once(tmp_path: Path, monkeypatch: py
     assert len(said) == 1 and "There is no space left." in said[0] and "training waits" in said[0]
 
 
+@pytest.mark.timeout(30)
+def test_whoever_is_told_to_stop_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise UnavailableError("There is no space left.", "Free some.")
+
+    monkeypatch.setattr(checkpoint, "_save", full)
+    wanted = [""]
+    folder = CheckpointFolder(Storage(str(tmp_path)), "tasks/one", 1, lambda *_: wanted.__setitem__(0, "pause"), lambda: wanted[0])
+    folder.save({"best_key": "", "state": {}}, None, lambda: None, lambda: None)
+    with pytest.raises(UnavailableError):
+        folder.drain()
+    folder.close()
+
+
 def test_what_does_not_pass_is_raised_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*_: Any) -> None:
         raise PermissionError("no")

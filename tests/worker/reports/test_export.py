@@ -208,6 +208,15 @@ def test_the_zips_script_marks_the_places_that_were_judged(size: tuple[int, int]
     assert {one["label"]: one["share"] for one in said} == pytest.approx(ours, rel=2e-3)
 
 
+@pytest.mark.parametrize("size", [(64, 64), (640, 480), (40, 90), (20, 30)])
+def test_the_zips_script_stretches_masks_of_objects_as_the_bot_does(size: tuple[int, int]) -> None:
+    mask = torch.zeros(64, 64)
+    mask[20:37, 5:50] = torch.rand(17, 45, generator=torch.Generator().manual_seed(0))
+    whole = torch.nn.functional.interpolate(mask[None, None], size[::-1], mode="bilinear", align_corners=False)[0, 0] >= 0.5
+    assert np.mean(elsewhere.covered_at(mask.numpy(), size) != whole.numpy()) < 1e-3
+    assert not elsewhere.covered_at(np.zeros((64, 64), np.float32), size).any()
+
+
 def test_the_zips_script_takes_pictures_as_large_as_the_bot_does(tmp_path: Path) -> None:
     assert Settings(home=tmp_path, _env_file=None).max_image_pixels == 2 * elsewhere.LARGEST_PICTURE
 
