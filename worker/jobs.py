@@ -144,6 +144,11 @@ def _train(workplace: Workplace, link: DatabaseLink, claim: Claim, job_id: str, 
             raise
         if isinstance(error, DivergedError) and claim.search == Tuning.POPULATION and _saved(workplace, link, job_id, generation):
             return None
+        if may_pass(error) and link.asked() is Ask.PAUSE:  # it goes on from its last checkpoint where there is room
+            logger.warning("job %s is handed back: %s", job_id, error)
+            result = TrainingResult(Ask.PAUSE, None, {}, None)
+            _end(link, result, job_id, generation)
+            return result
         what, remedy = explain(error, "training")
         best = error.best if isinstance(error, DivergedError) else _best_before(workplace, job)
         if best is not None:

@@ -15,7 +15,7 @@ from core.tasks.creation import create_task
 from core.tasks.hyperparameters import TrainingPlan
 from core.zoo.devices import host_device
 from worker import jobs
-from worker.engine import loop
+from worker.engine import checkpoint, loop
 from worker.jobs import _device_name, run_training
 from worker.reports import model_files
 
@@ -68,6 +68,23 @@ def test_a_model_waits_for_room_on_the_disk(bench: Any, monkeypatch: pytest.Monk
     assert task.state == "finished" and task.model_id
     (remark,) = [payload for payload in said if "cannot be written yet" in payload["message"]]
     assert "There is no space left." in remark["message"] and remark["remedy"] == "Free some."
+
+
+def test_a_pause_on_a_full_disk_is_a_pause(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the end of a training that could not write its second epoch."""
+    monkeypatch.setattr(jobs, "PAUSE", threading.Event())
+    save = checkpoint._save
+
+    def full(storage: Any, key: str, value: dict[str, Any]) -> None:
+        if value.get("state", {}).get("epoch") == 2:
+            jobs.PAUSE.set()
+            raise UnavailableError("There is no space left.", "Free some.")
+        save(storage, key, value)
+
+    monkeypatch.setattr(checkpoint, "_save", full)
+    task, job, _ = run_to_its_end(bench)
+    assert (task.state, job.state, job.generation, job.epoch) == ("waiting", "waiting", 2, 1)
+    assert bench.storage.list(f"tasks/{task.id}"), "what was trained is still there"
 
 
 def test_a_worker_told_to_end_hands_back_a_model_that_waits_for_room(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
