@@ -70,7 +70,8 @@ def test_a_model_waits_for_room_on_the_disk(bench: Any, monkeypatch: pytest.Monk
     assert "There is no space left." in remark["message"] and remark["remedy"] == "Free some."
 
 
-def test_a_pause_on_a_full_disk_is_a_pause(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("epochs", [3, 2], ids=["between two steps", "at the end"])
+def test_a_pause_on_a_full_disk_is_a_pause(bench: Any, monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
     """Not the end of a training that could not write its second epoch."""
     monkeypatch.setattr(jobs, "PAUSE", threading.Event())
     save = checkpoint._save
@@ -82,7 +83,7 @@ def test_a_pause_on_a_full_disk_is_a_pause(bench: Any, monkeypatch: pytest.Monke
         save(storage, key, value)
 
     monkeypatch.setattr(checkpoint, "_save", full)
-    task, job, _ = run_to_its_end(bench)
+    task, job, _ = run_to_its_end(bench, epochs)
     assert (task.state, job.state, job.generation, job.epoch) == ("waiting", "waiting", 2, 1)
     assert bench.storage.list(f"tasks/{task.id}"), "what was trained is still there"
 
