@@ -10,7 +10,7 @@ from bot.desk.office import Office, delete_form, page_of, pager, rename_form
 from bot.desk.reply import Attachment, Reply, Request
 from bot.messages import duration, leaderboard_button, metric_rows, model_buttons, task_buttons, task_facts
 from core.db.tables import Dataset, Job, Task
-from core.errors import InvalidInputError, NotFoundError
+from core.errors import InvalidInputError
 from core.models.listing import report_key
 from core.tasks.actions import remove_task, rename_task, stop_task
 from core.tasks.hyperparameters import TrainingPlan
@@ -132,9 +132,7 @@ def report(office: Office, request: Request) -> Reply:
     """The training report as a PDF."""
     with office.database.read() as session:
         task = find_task(session, request.actor.workspace, request.part(0))
-        key = report_key(session, task)
-    if not office.storage.exists(key):
-        raise NotFoundError("The file of the report is gone.", "It was deleted from the storage.")
+    key = report_key(office.database, office.storage, task)
     return Reply((Text(f"The training report of “{task.name}”."),), files=(Attachment(f"training-report-{task.id}.pdf", key=key),))
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.access import Actor, require_owner
+from core.db.session import Database
 from core.db.tables import Model, Task
 from core.errors import ConflictError, NotFoundError
 from core.names import SHOWN_NAMESAKES, clean_name, first_of, refuse_namesakes
@@ -49,16 +50,22 @@ def card_of(storage: Storage, model: Model) -> dict[str, Any]:
     return card if isinstance(card, dict) else {}
 
 
-def report_key(session: Session, task: Task) -> str:
+def report_key(database: Database, storage: Storage, task: Task) -> str:
     """Where the training report of a task lies in the storage.
 
     Raises:
         ConflictError: while the task has left no model.
+        NotFoundError: when there is none beside its model.
     """
-    model = session.get(Model, task.model_id) if task.model_id else None
+    with database.read() as session:
+        model = session.get(Model, task.model_id) if task.model_id else None
     if model is None:
         raise ConflictError(f"“{task.name}” has no training report: it comes with the model.", "Wait until the training has finished.")
-    return f"{model.key}/{REPORT_FILE}"
+    key = f"{model.key}/{REPORT_FILE}"
+    if not storage.exists(key):
+        what = f"“{task.name}” has no training report: it could not be drawn at the end of the training, or was deleted from the storage."
+        raise NotFoundError(what, "The worker's log says why one could not be drawn. The model can be used all the same.")
+    return key
 
 
 def list_models(session: Session, workspace: str, *, search: str = "", offset: int = 0, limit: int = 50) -> tuple[list[Model], int]:

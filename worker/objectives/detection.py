@@ -117,16 +117,16 @@ class DetectionEvaluator:
         """Take in what `Detection.evaluation_step` gave for the images `rows`."""
         self._rows.append(rows)
         self._losses.append(outputs.loss * len(rows))
+        # Where the loss is no number the answers are none, either, which COCO's metrics refuse; the loss says so.
+        most = MOST_FOUND if bool(torch.isfinite(outputs.loss)) else 0
         for row, one in zip(rows.tolist(), outputs.found, strict=True):
             width, height = (int(side) for side in self._objects.sizes[row])
-            if not bool(torch.isfinite(outputs.loss)):  # nor are the answers numbers, which COCO's metrics refuse; the loss says so
-                one = {name: values[:0] for name, values in one.items()}
-            boxes, labels, scores = (one[name][:MOST_FOUND] for name in ("boxes", "labels", "scores"))
+            boxes, labels, scores = (one[name][:most] for name in ("boxes", "labels", "scores"))
             self._boxes.append(in_original(boxes.float(), outputs.side, width, height))
             self._labels.append(labels)
             self._scores.append(scores.float())
             if self._instances:
-                self._outlines += outlines_of(one["masks"][:MOST_FOUND], width, height)
+                self._outlines += outlines_of(one["masks"][:most], width, height)
 
     def compute(self) -> Evaluation:
         """Judge all that was taken in.

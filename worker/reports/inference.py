@@ -139,8 +139,9 @@ def predict(
 
     Returns:
         `labels`, as `find_labels`, `find_objects` or `find_regions` say them, each with `label` and `confidence`; `width` and `height` of
-        the image upright, in whose pixels boxes are told (a mask has a size of its own, smaller where the image is large). `picture_key`: where a heat map of the first label lies, or the drawing of objects
-        or regions; missing where the network has no map. `frames`: how many pictures the file holds, where it is more than this one.
+        the image upright, in whose pixels boxes are told (a mask has a size of its own, smaller where the image is large). `picture_key`:
+        where a heat map of the first label lies, or the drawing of objects or regions; missing where the network has no map. `frames`:
+        how many pictures the file holds, where it is more than this one.
 
     Raises:
         BadDataError: when the image cannot be read.

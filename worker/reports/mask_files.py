@@ -10,11 +10,11 @@ from PIL import Image
 from core.datasets import masks
 
 
-def numbered(layers: Iterable[tuple[int, dict[str, Any]]], size: tuple[int, int], wanted: tuple[int, int] | None = None) -> bytes:
+def numbered(layers: Iterable[tuple[int, dict[str, Any]]], size: tuple[int, int], wanted: tuple[int, int]) -> bytes:
     """A grey PNG, in which each mask's pixels have its number and all others 0.
 
     Of 8 bits where the numbers are at most 255, else of 16. Masks are run-length encoded as COCO's, of any size; where they overlap, the
-    later lies on top. They are put together at `size`, width and height, and the result is stretched to the size that is `wanted`, if any.
+    later lies on top. They are put together at `size`, width and height, and the result is stretched to the size that is `wanted`.
     """
     width, height = size
     numbers = np.zeros((height, width), np.uint16)
@@ -23,7 +23,7 @@ def numbered(layers: Iterable[tuple[int, dict[str, Any]]], size: tuple[int, int]
         inside = Image.fromarray(masks.decode(mask["counts"], wide, high) * np.uint8(255))
         numbers[np.asarray(inside.resize(size, Image.Resampling.NEAREST)) > 0] = number
     picture = Image.fromarray(numbers.astype(np.uint8) if numbers.max(initial=0) <= 255 else numbers)
-    if wanted is not None and wanted != size:
+    if wanted != size:
         picture = picture.resize(wanted, Image.Resampling.NEAREST)
     out = BytesIO()
     picture.save(out, "PNG")

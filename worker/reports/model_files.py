@@ -36,8 +36,9 @@ from worker.reports.reading import Reading, mindful, read_curves
 from worker.reports.region_pictures import region_pictures
 from worker.reports.training_report import training_report
 
-CARD_FORMAT = 1
 logger = logging.getLogger(__name__)
+
+CARD_FORMAT = 1
 
 SCORE_TITLES = {
     "accuracy": "Accuracy",

@@ -16,7 +16,7 @@ from bot.terminal.commands.task_choices import choose_dataset, flow_of, hyperpar
 from bot.terminal.commands.task_created import print_created, say_queued, warn_of_one_class, warn_of_scratch
 from bot.terminal.commands.task_output import drawn_pictures, print_job, print_task
 from core.db.tables import Event, Job, Task
-from core.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
+from core.errors import ConflictError, InvalidInputError, UnavailableError
 from core.events import Noticed, Progress
 from core.models.listing import find_model, report_key
 from core.tasks.actions import remove_task, rename_task, stop_task
@@ -217,11 +217,9 @@ def report(
     runtime = Runtime.load(workspace)
     with runtime.database.read() as session:
         found = find_task(session, runtime.workspace, task)
-        key = report_key(session, found)
+    drawn = runtime.storage.read(report_key(runtime.database, runtime.storage, found))
     try:
-        out.write_bytes(runtime.storage.read(key))
-    except FileNotFoundError as error:
-        raise NotFoundError("The file of the report is gone.", "It was deleted from the storage.") from error
+        out.write_bytes(drawn)
     except OSError as error:
         raise UnavailableError(f"{out} cannot be written: {error.strerror}.", "Give another --out.") from error
     if as_json:

@@ -101,6 +101,20 @@ def test_hyperparameters_come_as_a_file(desk: Desk, ada: Actor, place: Place, ta
     assert json.loads(reply.files[0].data)["jobs"][0]["epochs"] == 7
 
 
+def test_a_report_that_was_never_drawn_is_not_called_lost(
+    desk: Desk, ada: Actor, place: Place, task: Task, model: Model, database: Database, storage: Storage
+) -> None:
+    with pytest.raises(ConflictError, match="comes with the model"):
+        desk.press(ada, place, "task:report", task.id)
+    with database.write() as session:
+        session.get(Task, task.id).model_id = model.id
+    with pytest.raises(NotFoundError, match="could not be drawn") as refused:
+        desk.press(ada, place, "task:report", task.id)
+    assert "The model can be used all the same" in refused.value.remedy
+    storage.write(f"{model.key}/training_report.pdf", b"%PDF")
+    assert desk.press(ada, place, "task:report", task.id).files[0].key == f"{model.key}/training_report.pdf"
+
+
 def test_only_creator_and_admins_stop_rename_or_delete(desk: Desk, grace: Actor, ada: Actor, place: Place, task: Task) -> None:
     for action, value, values in (
         ("task:stop", f"{task.id} discard", {}),
