@@ -106,9 +106,7 @@ def train_one_epoch(run: Run) -> Ask:
             seconds, mark = time.monotonic() - mark, time.monotonic()  # waiting for images included
             state.train_seconds += seconds
             if run.device.is_cuda and run.team.leads and run.pace.steps == 0 and not run.checkpoints.writing:
-                _, copy = begin_copy(
-                    run
-                )  # takes the pinned memory that checkpoints will need, which is slow, while everything is warming up
+                _, copy = begin_copy(run)  # takes the pinned memory of checkpoints, which is slow, while everything is warming up
                 copy()
             left = run.steps * (plan.epochs - state.epoch) - state.step
             if run.compilation.after_step(seconds, left, passes=state.accumulation):

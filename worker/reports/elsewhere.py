@@ -8,7 +8,7 @@ one per object.
 import argparse
 import json
 import sys
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +198,20 @@ def find_objects(
     return objects
 
 
+def named_apart(pictures: Sequence[Path]) -> list[str]:
+    """What the masks of each picture are called by: its name, with a number where another picture, of another folder or format, has it."""
+    names: list[str] = []
+    taken: set[str] = set()  # as file systems see it that know no capitals
+    for picture in pictures:
+        name, number = picture.stem, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{picture.stem}-{number}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
 def main() -> None:
     """Read the pictures named on the command line and print what the model says."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -220,10 +234,7 @@ def main() -> None:
     names = [output.name for output in session.get_outputs()]
     side = card["preprocessing"]["size"][0]
     failed = 0
-    stems: Counter[str] = Counter()  # pictures of several folders may share a name, their masks may not
-    for path in arguments.pictures:
-        stems[path.stem] += 1
-        stem = path.stem if stems[path.stem] == 1 else f"{path.stem}-{stems[path.stem]}"
+    for path, stem in zip(arguments.pictures, named_apart(arguments.pictures), strict=True):
         try:
             image, size = read(path, side)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow raises all of these for damaged files

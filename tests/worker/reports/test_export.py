@@ -217,6 +217,21 @@ def test_the_zips_script_stretches_masks_of_objects_as_the_bot_does(size: tuple[
     assert not elsewhere.covered_at(np.zeros((64, 64), np.float32), size).any()
 
 
+def test_masks_of_the_zips_script_have_the_pictures_size_and_names_of_their_own(tmp_path: Path) -> None:
+    paths = [Path("left/a.png"), Path("right/a.png"), Path("a-2.png"), Path("right/A.jpg"), Path("b.png")]
+    stems = elsewhere.named_apart(paths)
+    assert stems[0] == "a" and stems[4] == "b" and len({stem.casefold() for stem in stems}) == 5
+    size = (elsewhere.LARGEST_JUDGED * 2, 400)  # is judged at half of it
+    probabilities = np.zeros((1, 32, 32), np.float32)
+    probabilities[0, :, :16] = 1  # the left half
+    card = {"classes": ["sky/cloud"], "exclusive": False}
+    (said,) = elsewhere.describe(card, probabilities, size, tmp_path / "masks", stems[1])["regions"]
+    assert said["mask"] == str(tmp_path / "masks" / f"{stems[1]}-sky-cloud.png")
+    mask = np.asarray(Image.open(said["mask"]))
+    assert mask.shape == size[::-1] and set(np.unique(mask)) == {0, 255}
+    assert mask[:, :950].all() and not mask[:, 1100:].any()
+
+
 def test_the_zips_script_takes_pictures_as_large_as_the_bot_does(tmp_path: Path) -> None:
     assert Settings(home=tmp_path, _env_file=None).max_image_pixels == 2 * elsewhere.LARGEST_PICTURE
 
