@@ -80,6 +80,8 @@ class Link:
         """Keep it."""
         self.notices.append(message)
 
+    waits = noticed
+
 
 def main() -> None:
     """Train and print the line."""

@@ -95,6 +95,8 @@ class Listener:
         """Something worth a sentence."""
         print(message, remedy, file=sys.stderr)
 
+    waits = noticed
+
 
 @dataclass
 class Bench:

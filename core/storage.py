@@ -4,25 +4,51 @@ Writes are atomic: a reader sees the whole old or the whole new object, also whe
 """
 
 import errno
+import functools
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from core.clock import now
-from core.errors import UnavailableError
+from core.errors import StationmasterError, UnavailableError
 
 if TYPE_CHECKING:  # the processes that decode images need no settings
     from core.settings import Settings
+
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def _answered(method: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Of a storage on a network raise UnavailableError where its library has errors of its own for one that does not answer."""
+
+    @functools.wraps(method)
+    def asking(*arguments: Arguments.args, **more: Arguments.kwargs) -> Result:
+        try:
+            return method(*arguments, **more)
+        except (OSError, ValueError, NotImplementedError, StationmasterError):
+            raise
+        except Exception as error:
+            storage = cast("Storage", arguments[0])
+            if isinstance(storage.filesystem, LocalFileSystem):
+                raise
+            raise UnavailableError(
+                f"The storage {storage.root} does not answer ({type(error).__name__}).",
+                "Check STATIONMASTER_STORAGE_URL, its credentials and the network.",
+            ) from error
+
+    return asking
 
 
 class Storage:
@@ -53,18 +79,22 @@ class Storage:
         """The file of `key` where the storage is a local folder, else None."""
         return Path(self._path(key)) if isinstance(self.filesystem, LocalFileSystem) else None
 
+    @_answered
     def exists(self, key: str) -> bool:
         """Whether there is an object or folder at `key`."""
         return bool(self.filesystem.exists(self._path(key)))
 
+    @_answered
     def read(self, key: str) -> bytes:
         """The whole object. Raises FileNotFoundError where there is none."""
         return bytes(self.filesystem.cat_file(self._path(key)))
 
+    @_answered
     def open(self, key: str) -> IO[bytes]:
         """The object opened for reading."""
         return self.filesystem.open(self._path(key), "rb")  # type: ignore[no-any-return]
 
+    @_answered
     def write(self, key: str, data: bytes) -> None:
         """Write the whole object atomically."""
         if not isinstance(self.filesystem, LocalFileSystem):
@@ -87,7 +117,7 @@ class Storage:
                 with tempfile.NamedTemporaryFile() as whole:
                     yield whole
                     whole.flush()
-                    self.filesystem.put_file(whole.name, target)
+                    self._put(whole.name, target)
                 return
             path = Path(target)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,13 +132,18 @@ class Storage:
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        except Exception as error:
+            if _no_space(error):
                 raise UnavailableError(
                     f"There is no space left on the disk that holds {self.root}.", "Free some space, then try again."
                 ) from error
             raise
 
+    @_answered
+    def _put(self, name: str, target: str) -> None:
+        self.filesystem.put_file(name, target)
+
+    @_answered
     def list(self, prefix: str) -> list[str]:
         """Keys of all objects below the folder `prefix`, sorted."""
         root = self._path(prefix)
@@ -117,12 +152,14 @@ class Storage:
         start = len(self.root) + 1
         return sorted(path[start:] for path in self.filesystem.find(root))
 
+    @_answered
     def delete(self, key: str) -> None:
         """Delete an object, or a folder with all it holds; nothing happens where there is none."""
         path = self._path(key)
         if self.filesystem.exists(path):
             self.filesystem.rm(path, recursive=True)
 
+    @_answered
     def age(self, key: str) -> timedelta:
         """How long ago an object was last written; nothing where the storage does not say."""
         try:
@@ -131,6 +168,16 @@ class Storage:
             return timedelta(0)
         return now() - (changed if changed.tzinfo else changed.replace(tzinfo=UTC))
 
+    @_answered
     def info(self, key: str) -> dict[str, Any]:
         """Size and the like, as fsspec says it."""
         return dict(self.filesystem.info(self._path(key)))
+
+
+def _no_space(error: BaseException | None) -> bool:
+    """Whether it is for want of space that a write failed, also where whoever wrote, such as `torch.save`, says something else in the end."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from redis import Redis
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from core.db.session import Database
@@ -17,8 +17,9 @@ from core.errors import UnavailableError
 from core.events import Noticed, Progress
 from core.queue import TASK, WORK, connect, poke
 from core.settings import Settings
-from core.tasks.lifecycle import FencedError, asked, heartbeat, record_epoch, record_event
+from core.tasks.lifecycle import FencedError, asked, heartbeat, record_epoch, record_event, remark
 from worker.link import Ask
+from worker.waiting import is_database_away
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +29,6 @@ MAX_PAUSE_SECONDS = 5.0  # between two attempts to write while the database is a
 RECONNECT_SECONDS = 10.0
 
 Result = TypeVar("Result")
-
-
-def is_database_away(error: BaseException) -> bool:
-    """Whether the error says that the database cannot be reached: then waiting helps, and the training is not at fault."""
-    return isinstance(error, UnavailableError) and isinstance(error.__cause__, DBAPIError)
 
 
 class Bell:
@@ -91,7 +87,7 @@ class DatabaseLink:
         self._wanted = Ask.GO_ON
         self._fenced = False
         self._latest: Progress | None = None
-        self._notices: deque[tuple[int, Noticed]] = deque()
+        self._notices: deque[tuple[int, Noticed, bool]] = deque()
         self._sequence = itertools.count(1)
         self._writing = threading.Lock()  # progress of an epoch never comes after its end
         self._beaten = self._progressed = float("-inf")
@@ -165,7 +161,11 @@ class DatabaseLink:
 
     def noticed(self, message: str, remedy: str = "") -> None:
         """Have the thread tell a sentence."""
-        self._notices.append((next(self._sequence), Noticed(message, remedy)))
+        self._notices.append((next(self._sequence), Noticed(message, remedy), False))
+
+    def waits(self, message: str, remedy: str) -> None:
+        """Have the thread tell a sentence that concerns the whole task."""
+        self._notices.append((next(self._sequence), Noticed(message, remedy), True))
 
     # ------------------------------------------------------------ for worker.jobs
 
@@ -235,10 +235,13 @@ class DatabaseLink:
         told = False
         with self._writing:
             while self._notices:
-                sequence, notice = self._notices[0]
+                sequence, notice, of_task = self._notices[0]
                 try:
                     with self._database.write() as session:
-                        record_event(session, *self._holder, notice, sequence=sequence)
+                        if of_task:
+                            remark(session, *self._holder, notice.message, notice.remedy)
+                        else:
+                            record_event(session, *self._holder, notice, sequence=sequence)
                 except IntegrityError:
                     logger.debug("told before, when its answer was lost: %s", notice)
                 self._notices.popleft()

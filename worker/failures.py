@@ -3,16 +3,9 @@
 import errno
 import logging
 
-from core.errors import StationmasterError, UnavailableError
+from core.errors import StationmasterError
 
 logger = logging.getLogger(__name__)
-
-
-def may_pass(error: BaseException) -> bool:
-    """Whether it may go by itself, or by somebody's making room: a full disk, a storage that does not answer."""
-    return isinstance(error, UnavailableError) or (
-        isinstance(error, OSError) and not isinstance(error, (FileNotFoundError, PermissionError))
-    )
 
 
 def explain(error: BaseException, doing: str) -> tuple[str, str]:

@@ -1,17 +1,16 @@
 """RQ's entry point for trainings, thin: claim the job, train, leave the model. It never raises: the database knows how the job ended."""
 
-import dataclasses
 import logging
-import time
-from collections.abc import Callable
 from functools import partial
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.db.tables import AnnotationSet, Dataset, Job, Model, Task
 from core.errors import NotFoundError, StationmasterError
 from core.process_identity import own_identity
 from core.settings import Settings
+from core.storage import Storage
 from core.tasks.hyperparameters import TrainingPlan
 from core.tasks.lifecycle import (
     Claim,
@@ -29,31 +28,29 @@ from core.tasks.lifecycle import (
     stop_job,
 )
 from core.tasks.states import State
-from core.tasks.sweeping import checkpoints_of
+from core.tasks.sweeping import checkpoints_of, models_of
 from core.tuning.lineage import begin_slice, latest_copy, save_diverged
 from core.tuning.population import slice_end
 from core.tuning.scores import why_enough
 from core.vocabulary import AnnotationKind, TaskType, Tuning
 from core.zoo.catalogue import find_spec
 from core.zoo.devices import host_device
-from worker.database_link import DatabaseLink, is_database_away
-from worker.engine.checkpoint import newest
+from worker.database_link import DatabaseLink
 from worker.engine.device import choose_device
 from worker.engine.errors import DivergedError
 from worker.engine.team import Team, TeamLostError
 from worker.engine.training import train
-from worker.failures import explain, may_pass
+from worker.failures import explain
 from worker.link import Ask, CopyOrder, TrainingJob, TrainingResult
 from worker.pausing import PAUSE
 from worker.ranks import launch
 from worker.reports.model_files import write_model
-from worker.reports.search_pictures import write_search_pictures
+from worker.waiting import Patience, is_database_away, may_pass
 from worker.workplace import Workplace
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_SECONDS = 86_400.0  # for which a model is written again that the storage does not take
-TRY_AGAIN_SECONDS = 30.0
+_DAY_SECONDS = 86_400.0
 
 
 def run_training(job_id: str, generation: int) -> None:
@@ -129,7 +126,7 @@ def carry_out(workplace: Workplace, claim: Claim, job_id: str, generation: int, 
 
 def _train(workplace: Workplace, link: DatabaseLink, claim: Claim, job_id: str, generation: int, team: Team) -> TrainingResult | None:
     """Train and end the job. Returns how the training ended, None where it failed or had ended before."""
-    result = job = None
+    result = None
     try:
         if claim.ending:
             completion = link.persist(lambda session: resume_ending(session, job_id, generation))
@@ -144,20 +141,12 @@ def _train(workplace: Workplace, link: DatabaseLink, claim: Claim, job_id: str, 
             raise
         if isinstance(error, DivergedError) and claim.search == Tuning.POPULATION and _saved(workplace, link, job_id, generation):
             return None
-        if may_pass(error) and link.asked() is Ask.PAUSE:  # it goes on from its last checkpoint where there is room
-            logger.warning("job %s is handed back: %s", job_id, error)
-            result = TrainingResult(Ask.PAUSE, None, {}, None)
-            _end(link, result, job_id, generation)
-            return result
         what, remedy = explain(error, "training")
-        best = error.best if isinstance(error, DivergedError) else _best_before(workplace, job)
-        if best is not None:
-            result, epoch = best
-            if (asked := link.asked()) in (Ask.STOP_KEEP, Ask.STOP_DISCARD):
-                result = dataclasses.replace(result, asked=asked)
-            else:
-                link.noticed(f"{what} It ended early: the best epoch before, {epoch}, is kept.", remedy)
-            completion = _end(link, result, job_id, generation, cut_short=(what, remedy))
+        asked = link.asked()
+        if asked in (Ask.STOP_KEEP, Ask.STOP_DISCARD, Ask.ENOUGH) or (asked is Ask.PAUSE and may_pass(error)):
+            # It was to end anyway; or another goes on from its last checkpoint, where there is room.
+            result = TrainingResult(asked)
+            completion = _end(link, result, job_id, generation)
         else:
             link.flush()
             completion = link.persist(
@@ -168,37 +157,25 @@ def _train(workplace: Workplace, link: DatabaseLink, claim: Claim, job_id: str, 
     return result
 
 
-def _best_before(workplace: Workplace, job: TrainingJob | None) -> tuple[TrainingResult, int] | None:
-    """What a job that cannot go on had come to, and in which epoch; None where it had finished none."""
-    if job is None:
-        return None
-    try:
-        saved = newest(workplace.storage, job.checkpoint_folder)
-    except Exception:  # whatever else it is, the person is told of the first fault
-        logger.exception("the checkpoints of job %s cannot be read", job.job_id)
-        return None
-    if saved is None or saved.best is None:
-        return None
-    return TrainingResult(Ask.GO_ON, saved.best.score, saved.best.metrics, None), saved.best.epoch
-
-
-def _end(
-    link: DatabaseLink, result: TrainingResult, job_id: str, generation: int, *, cut_short: tuple[str, str] = ("", "")
-) -> Completion | None:
+def _end(link: DatabaseLink, result: TrainingResult, job_id: str, generation: int) -> Completion | None:
     link.flush()
     seconds = link.device_seconds
     if result.asked in (Ask.PAUSE, Ask.SLICE):
-        sliced = result.asked is Ask.SLICE
-        link.persist(lambda session: hand_back(session, job_id, generation, device_seconds=seconds, between_slices=sliced))
-        link.ring_work()
+        _hand_back(link, job_id, generation, between_slices=result.asked is Ask.SLICE)
         return None
     if result.asked in (Ask.GO_ON, Ask.ENOUGH):
+        # A search may have had enough of an epoch that could not be written: what was recorded counts.
+        score = result.score if result.asked is Ask.GO_ON else None
         return link.persist(
-            lambda session: finish_job(
-                session, job_id, generation, score=result.score, metrics=result.metrics, device_seconds=seconds, cut_short=cut_short
-            )
+            lambda session: finish_job(session, job_id, generation, score=score, metrics=result.metrics, device_seconds=seconds)
         )
     return link.persist(lambda session: stop_job(session, job_id, generation, device_seconds=seconds))
+
+
+def _hand_back(link: DatabaseLink, job_id: str, generation: int, *, between_slices: bool = False) -> None:
+    seconds = link.device_seconds
+    link.persist(lambda session: hand_back(session, job_id, generation, device_seconds=seconds, between_slices=between_slices))
+    link.ring_work()
 
 
 def _saved(workplace: Workplace, link: DatabaseLink, job_id: str, generation: int) -> bool:
@@ -218,44 +195,49 @@ def _complete(
     """Make the model of the task's best job and end the task with it, exactly once."""
     storage = workplace.storage
     # A key of this generation's own: a worker that was taken over, and does not know yet, writes elsewhere.
-    folder = f"models/{completion.task_id}"
+    folder = models_of(completion.task_id)
     key = f"{folder}/{generation}-{job_id}"
     baseline = result.baseline if result is not None else None
     outcome = TrainingResult(Ask.GO_ON, completion.score, completion.metrics, baseline)
-    deadline, told, seconds = time.monotonic() + PATIENCE_SECONDS, False, link.device_seconds
+    seconds = link.device_seconds
 
-    def say(message: str, remedy: str) -> None:
-        link.persist(lambda session: remark(session, job_id, generation, message, remedy))
+    def over() -> bool:
+        link.asked()  # raises where the job has been taken over
+        return PAUSE.is_set()
 
-    while True:
-        try:
-            model = None if link.asked() is Ask.STOP_DISCARD else _written(workplace, say, completion, outcome, key, generation)
-            ended = partial(complete_task, job_id=job_id, generation=generation, model=model, device_seconds=seconds)
-            model_id = link.persist(ended)
-            break
-        except FencedError:
-            storage.delete(key)
+    def make() -> str | None:
+        lacking: list[tuple[str, str]] = []
+        model = None if link.asked() is Ask.STOP_DISCARD else _written(workplace, completion, outcome, key, generation, lacking)
+
+        def end(session: Session) -> str | None:
+            for what, remedy in lacking:
+                remark(session, job_id, generation, what, remedy)
+            return complete_task(session, job_id, generation, model, device_seconds=seconds)
+
+        return link.persist(end)
+
+    # What was trained is safe in the checkpoints meanwhile, and only there.
+    patience = Patience(link.waits, over, seconds=_DAY_SECONDS, then="the task ends without")
+    try:
+        model_id = patience.until_it_passes(make, "The model cannot be written yet")
+    except FencedError:
+        # The job may have ended by this very worker, whose database took the end and could not say so any more.
+        if not _is_kept(workplace, key):
+            _delete(storage, key)
+        raise
+    except Exception as error:  # whatever it is, the person is told
+        if is_database_away(error):
             raise
-        except Exception as error:  # whatever it is, the person is told
-            if is_database_away(error):
-                raise
-            if may_pass(error) and time.monotonic() < deadline:
-                # What was trained is safe in the checkpoints, and only there.
-                if not told:
-                    told = True
-                    what, remedy = explain(error, "making of the model")
-                    say(f"The model cannot be written yet: {what} It is tried again for a day; then the task ends without.", remedy)
-                if not PAUSE.wait(TRY_AGAIN_SECONDS):
-                    continue
-                link.persist(lambda session: hand_back(session, job_id, generation, device_seconds=seconds))
-                link.ring_work()
-                return
-            what, remedy = explain(error, "making of the model")
-            link.persist(partial(fail_completion, job_id=job_id, generation=generation, what=what, remedy=remedy))
-            storage.delete(key)
+        link.flush()
+        if may_pass(error) and PAUSE.is_set():
+            _hand_back(link, job_id, generation)
             return
-    if model_id is None:  # discarded at the last moment
-        storage.delete(key)
+        what, remedy = explain(error, "making of the model")
+        failed = partial(fail_completion, job_id=job_id, generation=generation, what=what, remedy=remedy, device_seconds=seconds)
+        link.persist(failed)
+        model_id = None
+    if model_id is None:
+        _delete(storage, folder)
         return
     for file in storage.list(folder):  # what workers left that were lost while they made it
         if not file.startswith(f"{key}/"):
@@ -264,19 +246,39 @@ def _complete(
 
 def _written(
     workplace: Workplace,
-    say: Callable[[str, str], None],
     completion: Completion,
     outcome: TrainingResult,
     key: str,
     generation: int,
+    lacking: list[tuple[str, str]],
 ) -> NewModel:
-    """The model of the task's best job, complete in its folder; `say` is told what is lacking. Raises what loading and writing it raise."""
+    """The model of the task's best job, complete in its folder, or nothing there; `lacking` is given what it lacks, with remedies."""
     storage = workplace.storage
-    best = _load(workplace, completion.job_id, generation)
-    report = write_model(best, outcome, key, database=workplace.database, storage=storage, settings=workplace.settings, noticed=say)
-    report |= write_search_pictures(completion.task_id, key, database=workplace.database, storage=storage)
-    size = sum(int(storage.info(file)["size"]) for file in storage.list(key))
+
+    def lacks(what: str, remedy: str) -> None:
+        lacking.append((what, remedy))
+
+    try:
+        best = _load(workplace, completion.job_id, generation)
+        report = write_model(best, outcome, key, database=workplace.database, storage=storage, settings=workplace.settings, noticed=lacks)
+        size = sum(int(storage.info(file)["size"]) for file in storage.list(key))
+    except Exception:
+        _delete(storage, key)  # it may be for want of room that it failed
+        raise
     return NewModel(key, best.classes, size, report)
+
+
+def _is_kept(workplace: Workplace, key: str) -> bool:
+    with workplace.database.read() as session:
+        return session.scalar(select(Model.id).where(Model.key == key)) is not None
+
+
+def _delete(storage: Storage, key: str) -> None:
+    """Delete what is of no use, if it can be done: whatever goes wrong meanwhile is told, not that this does."""
+    try:
+        storage.delete(key)
+    except Exception:
+        logger.exception("%s is left in the storage", key)
 
 
 def _load(workplace: Workplace, job_id: str, generation: int) -> TrainingJob:

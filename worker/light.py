@@ -27,9 +27,9 @@ from core.tasks.light import LightClaim, claim_light_job, fail_light_job, finish
 from core.vocabulary import AnnotationKind, TaskType
 from core.zoo.added import AddedWeights
 from core.zoo.evidence import Candidate
-from worker.database_link import is_database_away
 from worker.failures import explain
 from worker.reports.inference import predict, predict_all
+from worker.waiting import is_database_away
 from worker.workplace import Workplace
 
 logger = logging.getLogger(__name__)

@@ -109,5 +109,9 @@ class JobLink(Protocol):
         ...
 
     def noticed(self, message: str, remedy: str = "") -> None:
-        """Tell the person something worth a sentence."""
+        """Tell the person something worth a sentence of this job."""
+        ...
+
+    def waits(self, message: str, remedy: str) -> None:
+        """Tell the person what the whole task waits for; once, however many of its jobs say so. Any thread may call it."""
         ...

@@ -44,6 +44,9 @@ class FollowersLink:
     def noticed(self, message: str, remedy: str = "") -> None:
         """See `JobLink`."""
 
+    def waits(self, message: str, remedy: str) -> None:
+        """See `JobLink`."""
+
 
 def main(job_id: str, generation: int) -> int:
     """Do this process' part; the exit code is 0 when all parted in good order; any other tells the agent to end the others."""

@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.clock import now
-from core.db.tables import Job, Model, Task
+from core.db.tables import Event, Job, Model, Task
 from core.errors import ConflictError
 from core.events import Failed, Finished, Noticed, Stopped, TaskEvent
 from core.tasks.journal import add_event, held_job, jobs_of, move, queue_job
 from core.tasks.states import State
+
+_JUST = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,8 @@ def finish_job(
     score: float | None,
     metrics: dict[str, Any],
     device_seconds: float | None = None,
-    cut_short: tuple[str, str] = ("", ""),
 ) -> Completion | None:
-    """The job has trained to its end, or has been `cut_short`, by what and with which remedy.
+    """The job has trained to its end, and its best epoch, where it is not recorded yet, had that score and these metrics.
 
     Returns what is left to do where it is the last of its task and there is a model to be made.
 
@@ -58,7 +61,6 @@ def finish_job(
     task, job = held_job(session, job_id, generation)
     if score is not None:
         job.score, job.metrics = score, metrics
-    job.error, job.error_remedy = cut_short
     return _end_held(session, task, job, State.FINISHED, device_seconds)
 
 
@@ -71,10 +73,22 @@ def stop_job(session: Session, job_id: str, generation: int, *, device_seconds: 
 def fail_job(
     session: Session, job_id: str, generation: int, what: str, remedy: str, *, device_seconds: float | None = None
 ) -> Completion | None:
-    """The job cannot go on. The task fails with it only if no other job has finished. Returns and raises as `finish_job`."""
+    """The job cannot go on: it ends with its best epoch, where it has one, else in error. Returns and raises as `finish_job`.
+
+    What is recorded of an epoch lies in the storage, also where that does not answer just now.
+    """
     task, job = held_job(session, job_id, generation)
+    return _end_held(session, task, job, cut_short(session, task, job, what, remedy), device_seconds)
+
+
+def cut_short(session: Session, task: Task, job: Job, what: str, remedy: str) -> State:
+    """Enter why a job cannot go on; returns how it is to end. Lock the task first."""
     job.error, job.error_remedy = what, remedy
-    return _end_held(session, task, job, State.ERROR, device_seconds)
+    if job.score is None:
+        return State.ERROR
+    if session.scalar(select(func.count()).select_from(Job).where(Job.task_id == task.id)) == 1:  # of one of several `_end` tells
+        add_event(session, task.id, Noticed(f"{what} It ended early: the best epoch is kept.", remedy))
+    return State.FINISHED
 
 
 def resume_ending(session: Session, job_id: str, generation: int) -> Completion | None:
@@ -129,14 +143,21 @@ def complete_task(
 
 
 def remark(session: Session, job_id: str, generation: int, message: str, remedy: str) -> None:
-    """Tell what concerns the task, not one of its jobs: of a search, too, its thread is told. Raises FencedError."""
+    """Tell what concerns the task, not one of its jobs: of a search, too, its thread is told. Raises FencedError.
+
+    What another job of the task, or its holder before, has just told in the same words is not told again.
+    """
     task, _ = held_job(session, job_id, generation)
-    add_event(session, task.id, Noticed(message, remedy))
+    lately = select(Event.payload).where(Event.task_id == task.id, Event.kind == Noticed.kind, Event.created_at > now() - _JUST)
+    if all(payload.get("message") != message for payload in session.scalars(lately)):
+        add_event(session, task.id, Noticed(message, remedy))
 
 
-def fail_completion(session: Session, job_id: str, generation: int, what: str, remedy: str) -> None:
+def fail_completion(session: Session, job_id: str, generation: int, what: str, remedy: str, *, device_seconds: float | None = None) -> None:
     """The training went well but its model cannot be made: the task ends in error. Raises FencedError."""
     task, job = held_job(session, job_id, generation)
+    if device_seconds is not None:
+        job.device_seconds = device_seconds
     abandon(session, task, job, what, remedy)
 
 
@@ -202,20 +223,24 @@ def _end_held(session: Session, task: Task, job: Job, ending: State, device_seco
 def _end(session: Session, task: Task, job: Job, ending: State) -> Completion | None:
     session.flush()
     jobs = jobs_of(session, task)
-    if all(other.id == job.id or State(other.state).ended for other in jobs):
+    others = [other for other in jobs if other.id != job.id]
+    last = all(State(other.state).ended for other in others)
+    # Of a large search half may fail for one reason: the first is told, those that leave nothing are counted.
+    first = bool(others and job.error and not job.ending) and not any(other.error and State(other.state).ended for other in others)
+    told = f"Training job {job.number} of {len(jobs)} {'failed' if ending == State.ERROR else 'ended early'}: {job.error}"
+    if last:
         job.ending = ending
         best = best_job(jobs)
         if best is not None and best.score is not None and task.stop_mode != "discard":
+            if first:
+                add_event(session, task.id, Noticed(told, job.error_remedy))
             return Completion(task.id, best.id, best.number, best.score, dict(best.metrics))
         _end_job(job, ending)
         _end_task(session, task, jobs, None, {})
         return None
     _end_job(job, ending)
-    if job.error and sum(bool(other.error) and State(other.state).ended for other in jobs) == 1:
-        # Of a large search half may fail for one reason: the first is told, those that leave nothing are counted.
-        how = "failed" if ending == State.ERROR else "ended early"
-        what = f"Training job {job.number} of {len(jobs)} {how}: {job.error} The others go on; should more fail, they are counted."
-        add_event(session, task.id, Noticed(what, job.error_remedy))
+    if first:
+        add_event(session, task.id, Noticed(f"{told} The others go on; should more fail, they are counted.", job.error_remedy))
     return None
 
 

@@ -20,6 +20,7 @@ from core.tasks.endings import (
     NewModel,
     abandon,
     complete_task,
+    cut_short,
     end_unheld,
     fail_completion,
     fail_job,
@@ -191,20 +192,20 @@ def lose_job(session: Session, settings: Settings, job_id: str, generation: int,
         if smaller:
             job.plan = {**job.plan, "parts": 2 * int(job.plan.get("parts", 1))}
         if not task.stop_mode:
-            what = f"The worker was lost ({reason}). The training goes on from epoch {job.epoch} on the next free worker"
-            add_event(session, task.id, Noticed(f"{what}{', half as many images at once' if smaller else ''}."))
+            goes_on = "Its model is made" if job.ending else f"The training goes on from epoch {job.epoch}"
+            less = ", half as many images at once" if smaller else ""
+            add_event(session, task.id, Noticed(f"The worker was lost ({reason}). {goes_on} on the next free worker{less}."))
         _release(session, task, job)
         return True
-    what = f"The worker was lost {job.losses_in_a_row} times in a row without finishing an epoch; the last time: {reason}."
-    remedy = "Most often memory ran out: try a smaller batch size, input size or network. The workers' logs have the details."
+    lost = f"The worker was lost {job.losses_in_a_row} times in a row"
     if job.ending:
-        abandon(session, task, job, what, remedy)
+        what = f"{lost} while it made the model; the last time: {reason}."
+        abandon(session, task, job, what, "The workers' logs have the details. Mend what is wrong there, then start the training again.")
         return True
-    job.error, job.error_remedy = what, remedy
-    if job.score is not None and not task.search.get("tuning"):
-        add_event(session, task.id, Noticed(f"{what} It ended early: the best epoch is kept.", remedy))
     job.losses_in_a_row = 0  # should it be this job that has to make the model of another, it has all its attempts for that
-    end_unheld(session, task, job, State.ERROR if job.score is None else State.FINISHED)
+    remedy = "Most often memory ran out: try a smaller batch size, input size or network. The workers' logs have the details."
+    ending = cut_short(session, task, job, f"{lost} without finishing an epoch; the last time: {reason}.", remedy)
+    end_unheld(session, task, job, ending)
     return True
 
 

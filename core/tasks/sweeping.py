@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from core.clock import now
 from core.db.session import Database
-from core.db.tables import Task
+from core.db.tables import Model, Task
 from core.settings import Settings
 from core.storage import Storage
 
@@ -21,13 +21,20 @@ def checkpoints_of(task_id: str) -> str:
     return f"tasks/{task_id}/jobs"
 
 
+def models_of(task_id: str) -> str:
+    """The storage folder of the model of a task, and of the attempts to make it, each under a name of its own."""
+    return f"models/{task_id}"
+
+
 def sweep_checkpoints(database: Database, storage: Storage) -> int:
-    """Delete what tasks that ended within the last day have left of checkpoints; of how many tasks there was any."""
+    """Delete what tasks that ended within the last day have left of checkpoints, and of models of which none is kept; how many folders."""
     with database.read() as session:
         ended = session.scalars(select(Task.id).where(Task.finished_at > now() - _LATELY)).all()
-    left = [task_id for task_id in ended if storage.exists(checkpoints_of(task_id))]
-    for task_id in left:
-        storage.delete(checkpoints_of(task_id))
+        kept = set(session.scalars(select(Model.task_id).where(Model.task_id.in_(ended))))
+    folders = [checkpoints_of(task_id) for task_id in ended] + [models_of(task_id) for task_id in ended if task_id not in kept]
+    left = [folder for folder in folders if storage.exists(folder)]
+    for folder in left:
+        storage.delete(folder)
     return len(left)
 
 

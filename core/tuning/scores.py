@@ -31,7 +31,7 @@ def members(session: Session, task_id: str) -> list[Member]:
     rows = session.execute(
         select(Job.number, Epoch.number, Epoch.values, Job.plan)
         .join(Epoch, (Epoch.job_id == Job.id) & (Epoch.number == Job.epoch))
-        .where(Job.task_id == task_id, Job.state != State.ERROR)
+        .where(Job.task_id == task_id, Job.state != State.ERROR, Job.error == "")
         .order_by(Job.number)
     )
     return [Member(number, epoch, float(values["score"]), values_of(plan)) for number, epoch, values, plan in rows]

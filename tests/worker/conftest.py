@@ -72,6 +72,9 @@ class RecordingLink:
     def noticed(self, message: str, remedy: str = "") -> None:
         self.notices.append(message)
 
+    def waits(self, message: str, remedy: str) -> None:
+        self.notices.append(message)
+
 
 @dataclass
 class Workbench:

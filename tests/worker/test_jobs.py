@@ -1,5 +1,7 @@
 """What a work-horse does before it trains, or before others do."""
 
+import itertools
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,16 @@ import torch
 from new_tasks import training_of
 from sqlalchemy import select
 
-from core.db.tables import Event, Job, Task
+from core.access import Actor
+from core.db.tables import Epoch, Event, Job, Model, Task
 from core.errors import UnavailableError
+from core.tasks.actions import stop_task
 from core.tasks.creation import create_task
 from core.tasks.hyperparameters import TrainingPlan
 from core.zoo.devices import host_device
-from worker import jobs
-from worker.engine import checkpoint, loop
+from worker import jobs, waiting
+from worker.database_link import DatabaseLink
+from worker.engine import checkpoint, data, loop, training
 from worker.jobs import _device_name, run_training
 from worker.reports import model_files
 
@@ -55,19 +60,21 @@ def run_to_its_end(bench: Any, epochs: int = 3) -> tuple[Task, Job, list[dict[st
 
 def test_a_model_waits_for_room_on_the_disk(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was trained lies in the checkpoints, and only there: they are not given up."""
-    monkeypatch.setattr(jobs, "TRY_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "AGAIN_SECONDS", 0.05)
     write, refusals = jobs.write_model, [UnavailableError("There is no space left.", "Free some."), TimeoutError()]
 
-    def full(*arguments: Any, **named: Any) -> Any:
+    def full(job: Any, result: Any, key: str, **named: Any) -> Any:
+        assert not bench.storage.exists(key), "what was begun takes room that there is not"
         if refusals:
+            bench.storage.write(f"{key}/model.safetensors", b"half")
             raise refusals.pop(0)
-        return write(*arguments, **named)
+        return write(job, result, key, **named)
 
     monkeypatch.setattr(jobs, "write_model", full)
     task, _, said = run_to_its_end(bench)
     assert task.state == "finished" and task.model_id
     (remark,) = [payload for payload in said if "cannot be written yet" in payload["message"]]
-    assert "There is no space left." in remark["message"] and remark["remedy"] == "Free some."
+    assert "There is no space left. It is tried again for 24 hours" in remark["message"] and "Make room" in remark["remedy"]
 
 
 @pytest.mark.parametrize("epochs", [3, 2], ids=["between two steps", "at the end"])
@@ -100,6 +107,98 @@ def test_a_worker_told_to_end_hands_back_a_model_that_waits_for_room(bench: Any,
     assert bench.storage.list(f"tasks/{task.id}"), "what was trained is still there"
 
 
+def test_a_training_waits_for_a_storage_that_does_not_answer_when_it_begins(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "AGAIN_SECONDS", 0.05)
+
+    def away_once(module: Any, name: str) -> None:
+        work, refusals = getattr(module, name), [TimeoutError()]
+
+        def asked(*arguments: Any) -> Any:
+            if refusals:
+                raise refusals.pop()
+            return work(*arguments)
+
+        monkeypatch.setattr(module, name, asked)
+
+    away_once(training, "load_or_create_split")
+    away_once(data, "decode")
+    task, _, said = run_to_its_end(bench)
+    assert task.state == "finished"
+    waited = [payload["message"].partition(" cannot")[0] for payload in said if "The storage fails (TimeoutError)" in payload["message"]]
+    assert waited == ["The split into training and validation", "The images"]
+
+
+def test_a_model_tells_the_numbers_of_the_epoch_that_it_is(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of a better one that could not be written."""
+    save, falling = checkpoint._save, itertools.count(0, -1)
+
+    def forbidden(storage: Any, key: str, value: dict[str, Any]) -> None:
+        if value.get("epoch") == 2:
+            raise PermissionError(13, "Permission denied", "best-1-2.pt")
+        save(storage, key, value)
+
+    monkeypatch.setattr(checkpoint, "_save", forbidden)
+    monkeypatch.setattr(loop, "merit", lambda *_: next(falling))  # each epoch is the best: what is asked first is more
+    task, job, said = run_to_its_end(bench)
+    with bench.database.read() as session:
+        model, first = session.get_one(Model, task.model_id), session.get_one(Epoch, (job.id, 1))
+    card = json.loads(bench.storage.read(f"{model.key}/model_card.json"))
+    assert card["best_epoch"] == 1
+    assert task.metrics == model.metrics == job.metrics == card["metrics"] and job.score == first.values["score"]
+    (remark,) = [payload for payload in said if "may not use a file" in payload["message"]]
+    assert "the best epoch is kept" in remark["message"]
+
+
+def test_a_stop_before_anything_could_be_written_is_a_stop(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        with bench.database.write() as session:
+            job = session.scalars(select(Job)).one()
+            task = session.get_one(Task, job.task_id)
+            stop_task(session, Actor(task.workspace, task.created_by, ""), task, "discard")
+        raise UnavailableError("There is no space left.", "Free some.")
+
+    monkeypatch.setattr(checkpoint, "_save", full)
+    task, job, said = run_to_its_end(bench)
+    assert (task.state, job.state, task.error, job.error) == ("stopped", "stopped", "", "")
+    assert not [payload for payload in said if "ended early" in payload["message"]]
+
+
+def test_a_model_whose_end_was_stored_but_not_acknowledged_stays(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    persist = DatabaseLink.persist
+
+    def again(link: DatabaseLink, change: Any) -> Any:
+        stored = persist(link, change)
+        return persist(link, change) if change.__name__ == "end" else stored  # as it does when the answer was lost
+
+    monkeypatch.setattr(DatabaseLink, "persist", again)
+    task, _, _ = run_to_its_end(bench)
+    with bench.database.read() as session:
+        model = session.get_one(Model, task.model_id)
+    assert task.state == "finished" and bench.storage.exists(f"{model.key}/model.safetensors")
+
+
+def test_pictures_wait_for_the_storage_and_what_is_lacking_is_told_once(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "AGAIN_SECONDS", 0.05)
+    draw, refusals = model_files.case_pictures, [TimeoutError(), ConnectionResetError()]
+
+    def away(*arguments: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return draw(*arguments)
+
+    def broken(*_: Any) -> Any:
+        raise ValueError("nothing to draw")
+
+    monkeypatch.setattr(model_files, "case_pictures", away)
+    monkeypatch.setattr(model_files, "search_pictures", broken)
+    task, _, said = run_to_its_end(bench)
+    with bench.database.read() as session:
+        model = session.get_one(Model, task.model_id)
+    assert task.state == "finished" and bench.storage.exists(f"{model.key}/best_and_worst.png")
+    (remark,) = [payload["message"] for payload in said if "could not be drawn" in payload["message"]]
+    assert "its pictures of the search" in remark and "predictions" not in remark
+
+
 def test_a_picture_that_cannot_be_drawn_costs_no_model(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(*_: Any) -> Any:
         raise FileNotFoundError("images/ab/cd.png")
@@ -127,7 +226,7 @@ def test_a_training_that_fails_leaves_the_best_epoch_it_had(
     if state == "finished":
         assert job.epoch == 2 and job.score is not None
         (remark,) = [payload for payload in said if "ended unexpectedly" in payload["message"]]
-        assert "best epoch before" in remark["message"]
+        assert "the best epoch is kept" in remark["message"]
 
 
 @pytest.mark.parametrize(("breaks_at_step", "state"), [(7, "finished"), (2, "error")], ids=["after an epoch", "before one"])
@@ -142,4 +241,4 @@ def test_a_training_that_diverges_leaves_the_best_epoch_it_had(
         return
     assert ended.model_id and job.score is not None and job.epoch == 2
     (remark,) = [payload for payload in said if "diverged" in payload["message"]]
-    assert "best epoch before" in remark["message"] and "lower learning rate" in remark["remedy"]
+    assert "the best epoch is kept" in remark["message"] and "lower learning rate" in remark["remedy"]

@@ -6,26 +6,22 @@ Files are read with `weights_only=True`, so a strange file can run nothing.
 """
 
 import io
-import logging
 import pickle
 import re
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from core.errors import BadDataError, UnavailableError
 from core.storage import Storage
-from worker.failures import may_pass
+from worker.waiting import Patience
 
-logger = logging.getLogger(__name__)
-
-PATIENCE_SECONDS = 3600.0  # for which a write is tried again that the storage does not take: a disk is full, a server away
-TRY_AGAIN_SECONDS = 10.0
 _TRIES = 5  # to read what another worker may be writing
 FORMAT = 1
 _STATE = re.compile(r"/state-(\d+)\.pt$")
@@ -50,11 +46,11 @@ class CheckpointFolder:
         storage: Storage,
         folder: str,
         generation: int,
-        noticed: Callable[[str, str], None] = lambda _message, _remedy: None,
-        asked: Callable[[], str] = lambda: "",
+        patience: Patience,
+        fence: Callable[[], object] = lambda: None,
     ) -> None:
-        """Where writing has to wait for the storage, `noticed` is told, with a remedy, and it is given up when anything is `asked` of the training."""
-        self._noticed, self._asked, self._trouble, self._told = noticed, asked, "", False
+        """`fence`, which any thread may call, raises FencedError once the job is another's; `patience` is had with the storage."""
+        self._patience, self._fence = patience, fence
         self._closing = threading.Event()
         self._storage = storage
         self._folder = folder
@@ -67,13 +63,16 @@ class CheckpointFolder:
     def load(self, *, keep: bool = True) -> dict[str, Any] | None:
         """The newest complete state, or None where the job has not begun.
 
-        To `keep` the best weights that it names they are copied under the own generation, where the storage has room: another worker, which has
-        been taken over and does not know it yet, may delete its own.
+        To `keep` the best weights that it names they are copied under the own generation: another worker, which has been taken over and does
+        not know it yet, may delete its own. Waits for a storage that does not answer, or has no room.
 
         Raises:
             FileNotFoundError: when those weights are gone.
             BadDataError: when a file is damaged.
         """
+        return self._patience.until_it_passes(lambda: self._load(keep), "The checkpoint cannot be read")
+
+    def _load(self, keep: bool) -> dict[str, Any] | None:
         for left in reversed(range(_TRIES)):
             state = _newest_state(self._storage, self._folder, self._generation)
             own = self.best_key(state["state"]["best_epoch"]) if state is not None and state["best_key"] else ""
@@ -86,11 +85,6 @@ class CheckpointFolder:
             except FileNotFoundError:  # that worker has written another state since
                 if not left:
                     raise
-            except Exception as error:
-                if not may_pass(error):
-                    raise
-                logger.warning("the best weights stay where they are: %s", error)
-                break
         return state
 
     def best_key(self, epoch: int) -> str:
@@ -120,30 +114,16 @@ class CheckpointFolder:
 
     def poll(self) -> None:
         """Report a finished write, if there is one. Raises what the write raised."""
-        self._say_trouble()
         if self._pending is not None and self._pending[0].done():
             self.drain()
 
     def drain(self) -> None:
-        """Wait for the write in work, if there is one, and report it. Raises what the write raised, and FencedError as `asked` does."""
+        """Wait for the write in work, if there is one, and report it. Raises what the write raised."""
         if self._pending is None:
             return
         (future, done), self._pending = self._pending, None
-        while not wait([future], 0.2).done:
-            self._say_trouble()
         future.result()
-        self._told = False
         done()
-
-    def _say_trouble(self) -> None:
-        if self._trouble and self._asked():
-            self._closing.set()
-        if self._trouble and not self._told:
-            self._told = True
-            self._noticed(
-                f"The checkpoint cannot be written: {self._trouble} It is tried again for an hour, and the training waits for it.",
-                "Make room or restore the storage; nothing is lost meanwhile.",
-            )
 
     def close(self) -> None:
         """Wait for the write in work without reporting it, and let the thread go; what the storage does not take is given up."""
@@ -152,37 +132,28 @@ class CheckpointFolder:
         self._thread.shutdown(wait=True)
 
     def _write(self, copied: Future[None], state: dict[str, Any], best: Best | None) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            try:
-                self._write_files(copied, state, best)
-                self._trouble = ""
-                return
-            except Exception as error:
-                if not may_pass(error) or time.monotonic() > deadline:
-                    raise
-                logger.warning("a checkpoint cannot be written: %s", error)
-                self._trouble = error.what if isinstance(error, UnavailableError) else f"the storage fails ({type(error).__name__})."
-                if self._closing.wait(TRY_AGAIN_SECONDS):
-                    raise
-
-    def _write_files(self, copied: Future[None], state: dict[str, Any], best: Best | None) -> None:
         began = time.monotonic()
         copied.result()
+        copying = time.monotonic() - began
+        write = partial(self._write_files, state, best, copying)
+        self._patience.until_it_passes(write, "The checkpoint cannot be written", self._closing.is_set)
+
+    def _write_files(self, state: dict[str, Any], best: Best | None, copying: float) -> None:
         if best is not None:
-            weights = {name: tensor.contiguous() for name, tensor in best.weights.items()}
             mark = time.monotonic()
+            weights = {name: tensor.contiguous() for name, tensor in best.weights.items()}
             _save(self._storage, self.best_key(best.epoch), {**vars(best), "weights": weights})
             self.best_seconds = time.monotonic() - mark
-            began += self.best_seconds
+        mark = time.monotonic()
         _save(self._storage, f"{self._folder}/state-{self._generation}.pt", {"format": FORMAT, **state})
+        self._fence()  # whose job it is by now may need what is older
         # Only now, when the new state is safe and names what it needs, may older files go; those of a later generation never.
         kept = {state["best_key"], f"{self._folder}/state-{self._generation}.pt"}
         for key in self._storage.list(self._folder):
             match = re.search(r"/(?:state|best)-(\d+)(?:-\d+)?\.pt$", key)
             if match and int(match[1]) <= self._generation and key not in kept:
                 self._storage.delete(key)
-        self.state_seconds = time.monotonic() - began
+        self.state_seconds = copying + time.monotonic() - mark
 
 
 @dataclass(frozen=True)

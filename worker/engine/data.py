@@ -82,6 +82,8 @@ def _decoded(record: Record, size: int, storage: Storage) -> Pixels:
     path = storage.local_path(record.key)
     try:
         return decode(path.read_bytes() if path is not None else storage.read(record.key), size)
+    except (ConnectionError, TimeoutError):  # the storage is away, not the image
+        raise
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise UnreadableImageError(record.path, str(error) or type(error).__name__) from error
 

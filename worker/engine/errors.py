@@ -3,7 +3,6 @@
 import torch
 
 from core.errors import BadDataError, StationmasterError
-from worker.link import TrainingResult
 
 
 class TrainingError(StationmasterError):
@@ -11,10 +10,9 @@ class TrainingError(StationmasterError):
 
 
 class DivergedError(TrainingError):
-    """The loss is not a finite number any more. `best` is how the training stood at its best epoch, and which that was, where it had come so far."""
+    """The loss is not a finite number any more."""
 
     def __init__(self, epoch: int, step: int, learning_rate: float) -> None:
-        self.best: tuple[TrainingResult, int] | None = None
         super().__init__(
             f"The training diverged: in epoch {epoch}, step {step} the loss was not a finite number any more (learning rate {learning_rate:.2g}).",
             f"Train again with a lower learning rate, such as {learning_rate / 10:.1g}, or let auto tuning choose it.",

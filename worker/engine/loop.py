@@ -25,9 +25,9 @@ from worker.engine.state import pack
 from worker.engine.team import TeammateOutOfMemoryError
 from worker.engine.telling import aged, progress_event, tell, tell_epoch
 from worker.engine.watch import Unlearnt, exploding, of_epoch, of_model
-from worker.failures import may_pass
 from worker.link import Ask
 from worker.objectives.objective import Evaluation, StepOutcome
+from worker.waiting import may_pass
 
 logger = logging.getLogger(__name__)
 

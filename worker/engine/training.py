@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from worker.engine.compiling import Compilation, part_of_fixed_shape
 from worker.engine.data import cached_pixels, decoded_anew
 from worker.engine.device import Device, choose_device
 from worker.engine.entries import Entries, Kept
-from worker.engine.errors import DivergedError, TooFewImagesError
+from worker.engine.errors import TooFewImagesError
 from worker.engine.loop import fit
 from worker.engine.run import Run
 from worker.engine.schedule import build_optimizer
@@ -47,6 +48,7 @@ from worker.objectives.classification import classification_objective
 from worker.objectives.detection import Detection
 from worker.objectives.objective import Objective
 from worker.objectives.regions import RegionMasks
+from worker.waiting import Patience
 
 logger = logging.getLogger(__name__)
 
@@ -61,16 +63,23 @@ def train(
     The best weights, and what was measured with them, lie in the job's checkpoint folder afterwards; `worker.reports.model_files` makes the model of them.
 
     Raises:
-        DivergedError: when the loss is no number any more; where an epoch had been judged before, the error has the best one.
+        DivergedError: when the loss is no number any more.
         StationmasterError: when the data, the disk, the device or the plan do not allow it; the message says which, and what to do.
         FencedError: when another worker has taken the job over.
         TeamLostError: when another process of the team is gone.
     """
     plan, team = job.plan, team or Team()
+
+    def over() -> bool:
+        return link.asked() in (Ask.PAUSE, Ask.STOP_DISCARD)
+
+    patience = Patience(link.waits, over)
+    checkpoints = CheckpointFolder(storage, job.checkpoint_folder, job.generation, patience, link.asked)
     # ---------------------------------------------------------------- what is to be learnt
     records, fingerprint = read_records(job, database)
     with team.leader_first():
-        split = load_or_create_split(storage, job.split_key, records, job.annotation_kind, plan.validation_percent, plan.seed)
+        dealt = partial(load_or_create_split, storage, job.split_key, records, job.annotation_kind, plan.validation_percent, plan.seed)
+        split = patience.until_it_passes(dealt, "The split into training and validation cannot be kept")
     row_of = {record.position: row for row, record in enumerate(records)}
     train_rows, validation_rows = (
         np.array([row_of[position] for position in side if position in row_of], np.int64) for side in (split.train, split.validation)
@@ -87,8 +96,10 @@ def train(
     # ---------------------------------------------------------------- on what, and with which network
     device = choose_device(team.size)
     torch.manual_seed(plan.seed)
-    checkpoints = CheckpointFolder(storage, job.checkpoint_folder, job.generation, link.noticed, link.asked)
     saved = checkpoints.load(keep=team.leads)
+    begun = (saved["state"]["epoch"], saved["state"]["step"]) if saved is not None else None
+    if team.heard(begun) != begun:  # another worker, which has been taken over and does not know it yet, has written in between
+        raise TeamLostError
     network = begin_network(job, storage, settings, learnt=saved is not None or job.copy is not None)
     if convolves_regions(network):  # as many as there are objects: cuDNN would look for the fastest way for each number of them
         torch.backends.cudnn.benchmark = False
@@ -100,8 +111,12 @@ def train(
 
     try:
         with team.leader_first():
-            objective = build_objective(job, records, validation_rows.tolist(), device, settings, cancelled)
-            pixels = pixels_of(records, fingerprint, plan.image_size, storage, settings, cancelled, link if saved is None else None)
+            validation = validation_rows.tolist()
+            built = partial(build_objective, job, records, validation, device, settings, cancelled)
+            objective = patience.until_it_passes(built, "The masks cannot be kept")
+            told = link if saved is None else None
+            decoded = partial(pixels_of, records, fingerprint, plan.image_size, storage, settings, cancelled, told)
+            pixels = patience.until_it_passes(decoded, "The images cannot be read")
     except PreparationCancelledError:
         return TrainingResult(link.asked())
     if isinstance(objective, RegionMasks) and not job.parent_model_key:
@@ -157,15 +172,13 @@ def train(
             asked = fit(run)
         except (FencedError, TeamLostError):
             raise
-        except Exception as error:
+        except Exception:
             try:
                 checkpoints.drain()  # the last epoch may yet have to be written and told
             except FencedError:
                 raise
             except Exception:  # what ended the training is told, not what follows from it
                 logger.exception("the last checkpoint was not written")
-            if isinstance(error, DivergedError) and state.best_epoch:
-                error.best = result_of(state, objective, Ask.GO_ON), state.best_epoch
             raise
         team.close()
     finally:

@@ -18,7 +18,7 @@ from core.clock import now
 from core.datasets.records import Record
 from core.datasets.splitting import trained_rows
 from core.db.session import Database
-from core.errors import ConflictError
+from core.errors import ConflictError, UnavailableError
 from core.models.listing import REPORT_FILE
 from core.settings import Settings
 from core.storage import Storage
@@ -34,6 +34,7 @@ from worker.reports.detection_pictures import detection_pictures
 from worker.reports.rates import Rates, counts_of
 from worker.reports.reading import Reading, mindful, read_curves
 from worker.reports.region_pictures import region_pictures
+from worker.reports.search_pictures import search_pictures
 from worker.reports.training_report import training_report
 
 logger = logging.getLogger(__name__)
@@ -102,6 +103,8 @@ def write_model(
     def draw(what: str, work: Callable[[], dict[str, bytes]]) -> None:
         try:
             drawn.update(work())
+        except (UnavailableError, ConnectionError, TimeoutError):  # the storage is away, not an image
+            raise
         except Exception:
             logger.exception("the %s of job %s cannot be drawn", what, job.job_id)
             lacking.append(what)
@@ -113,10 +116,12 @@ def write_model(
 
     draw("curves", draw_curves)
     draw("best and worst predictions", lambda: task_pictures(job, best, records, storage))
+    of_training = dict(drawn)
+    draw("pictures of the search", lambda: search_pictures(job.task_id, database))
     for name, picture in drawn.items():
         report[name] = f"{key}/{name}.png"
         storage.write(report[name], picture)
-    draw("report", lambda: {REPORT_FILE: training_report(card, drawn, records, best.details["rows"].tolist())})
+    draw("report", lambda: {REPORT_FILE: training_report(card, of_training, records, best.details["rows"].tolist())})
     if REPORT_FILE in drawn:
         report["training_report"] = f"{key}/{REPORT_FILE}"
         storage.write(report["training_report"], drawn[REPORT_FILE])

@@ -2,15 +2,14 @@
 
 from core.db.session import Database
 from core.db.tables import Task
-from core.storage import Storage
 from core.tuning.lineage import family
 from core.tuning.pictures import lineage_picture, scores_picture
 from core.tuning.standings import standings
 from core.vocabulary import Tuning
 
 
-def write_search_pictures(task_id: str, key: str, *, database: Database, storage: Storage) -> dict[str, str]:
-    """Draw them into the model folder `key`; returns their storage keys by name, none where the task tried one plan only."""
+def search_pictures(task_id: str, database: Database) -> dict[str, bytes]:
+    """Them by name, as PNG; none where the task tried one plan only."""
     with database.read() as session:
         task = session.get(Task, task_id)
         tuning = task.search.get("tuning") if task is not None else None
@@ -21,6 +20,4 @@ def write_search_pictures(task_id: str, key: str, *, database: Database, storage
     drawn = {"scores": scores_picture(jobs)}
     if tuning == Tuning.POPULATION:
         drawn["lineage"] = lineage_picture(jobs, relations)
-    for name, picture in drawn.items():
-        storage.write(f"{key}/{name}.png", picture)
-    return {name: f"{key}/{name}.png" for name in drawn}
+    return drawn

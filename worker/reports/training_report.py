@@ -45,7 +45,7 @@ def training_report(card: Mapping[str, Any], drawn: Mapping[str, bytes], records
 
     Args:
         card: the model card.
-        drawn: the report's pictures by name, as PNG; `curves` among them.
+        drawn: the report's pictures by name, as PNG.
         records: the images of the task with what is true of them.
         validation: rows of `records` that were kept back.
     """
@@ -204,7 +204,8 @@ def _pictures(card: Mapping[str, Any], drawn: Mapping[str, bytes]) -> list[_Page
     """The curves with their reading, then the other pictures, as many on a page as fit."""
     pages = [_Page("The curves")]
     pages[0].paragraph(card["reading"]["text"])
-    pages[0].picture(drawn["curves"])
+    if "curves" in drawn:
+        pages[0].picture(drawn["curves"])
     for name, png in drawn.items():
         if name == "curves":
             continue

@@ -1,6 +1,7 @@
 """The life of tasks and jobs, on SQLite and Postgres."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from core.tasks.lifecycle import (
     lose_job,
     record_epoch,
     record_event,
+    remark,
     remove_task,
     rename_task,
     resume_ending,
@@ -298,6 +300,23 @@ def test_a_job_that_is_always_lost_ends_in_error(
     assert kinds(database, task)[-1] == "failed"
 
 
+def test_a_worker_that_is_always_lost_while_it_makes_the_model_is_not_said_to_lack_memory(
+    database: Database, settings: Settings, make_task: MakeTask, jobs_of: JobsOf, worker: Any
+) -> None:
+    task = make_task()
+    at = worker(jobs_of(task)[0])
+    at.claim()
+    at.epoch(1, 0.7)
+    at.finish(0.7)
+    for _ in range(settings.max_attempts):
+        at.lose("killed")
+        at = worker(jobs_of(task)[0])
+        at.claim()
+    ended = reload(database, task)
+    assert ended.state == "error" and "5 times in a row while it made the model; the last time: killed" in ended.error
+    assert "batch" not in ended.error_remedy
+
+
 def test_a_job_that_is_always_lost_leaves_the_best_epoch_it_had(
     database: Database, settings: Settings, make_task: MakeTask, jobs_of: JobsOf, worker: Any
 ) -> None:
@@ -351,11 +370,43 @@ def test_a_failed_job_says_why(database: Database, make_task: MakeTask, jobs_of:
     task = make_task()
     at = worker(jobs_of(task)[0])
     at.claim()
-    at.epoch(1, 0.5)
     assert at.do(fail_job, "It diverged.", "Lower the learning rate.") is None
     ended = reload(database, task)
     assert (ended.state, ended.error, ended.error_remedy, ended.model_id) == ("error", "It diverged.", "Lower the learning rate.", None)
     assert events(database, task)[-1].payload == {"error": "It diverged.", "remedy": "Lower the learning rate."}
+
+
+def test_a_failed_job_leaves_the_best_epoch_it_had(database: Database, make_task: MakeTask, jobs_of: JobsOf, worker: Any) -> None:
+    """As it is recorded: the storage, where it lies, may not answer just now."""
+    task = make_task()
+    at = worker(jobs_of(task)[0])
+    at.claim()
+    at.epoch(1, 0.5)
+    at.epoch(2, 0.4, best=False)
+    completion = at.do(fail_job, "It diverged.", "Lower the learning rate.")
+    assert (completion.score, completion.metrics) == (0.5, {"accuracy": 0.5})
+    assert events(database, task)[-1].payload["message"] == "It diverged. It ended early: the best epoch is kept."
+    at.complete()
+    assert (reload(database, task).state, jobs_of(task)[0].error) == ("finished", "It diverged.")
+
+
+def test_what_a_task_waits_for_is_told_once_however_many_say_so(
+    database: Database, make_task: MakeTask, jobs_of: JobsOf, worker: Any
+) -> None:
+    task = make_task(2)
+    for job in jobs_of(task):
+        at = worker(job)
+        at.claim()
+        at.do(remark, "The disk is full.", "Make room.")
+    at.do(remark, "The storage fails.", "Mend it.")
+    said = [event for event in events(database, task) if event.kind == "noticed"]
+    assert [event.payload["message"] for event in said] == ["The disk is full.", "The storage fails."]
+    assert {event.job_id for event in said} == {""}, "of the task: threads tell what concerns single jobs of a search among its details"
+    with database.write() as session:
+        for event in said:
+            session.merge(event).created_at -= timedelta(hours=1)
+    at.do(remark, "The disk is full.", "Make room.")
+    assert kinds(database, task).count("noticed") == 3, "again, after it had passed"
 
 
 def test_a_model_that_cannot_be_written_fails_the_task(database: Database, make_task: MakeTask, jobs_of: JobsOf, worker: Any) -> None:
@@ -419,10 +470,17 @@ def test_a_failed_job_does_not_fail_the_task(database: Database, make_task: Make
     good.epoch(1, 0.6)
     assert good.finish(0.6) is None
     bad.claim()
-    bad.epoch(1, 0.99)
     completion = bad.do(fail_job, "It diverged.", "Lower it.")
-    assert completion.number == 1, "a diverged job's model is nobody's result"
-    bad.complete()
+    assert completion.number == 1
+    said = [event.payload["message"] for event in events(database, task) if event.kind == "noticed"]
+    assert said == ["Training job 2 of 2 failed: It diverged."], "nobody else will tell it, and there are no others to go on"
+    bad.lose()
+    heir = worker(jobs_of(task)[1])
+    heir.claim()
+    heir.do(resume_ending)
+    heir.complete()
+    said = [event.payload["message"] for event in events(database, task) if event.kind == "noticed"]
+    assert len(said) == 2 and "Its model is made on the next free worker" in said[1], "and it is not told again"
     ended = reload(database, task)
     assert (ended.state, ended.metrics) == ("finished", {"accuracy": 0.6})
     assert [job.state for job in jobs_of(task)] == ["finished", "error"]

@@ -263,9 +263,12 @@ def test_without_early_stop_and_in_a_population_none_ends(search: Any, tuning: T
 
 def test_of_many_failures_the_first_is_told(search: Any) -> None:
     grid = search(Tuning.GRID, jobs=4)
+    grid.claim(4)
+    grid.epoch(4, 0.5)
+    grid.do(4, fail_job, "A file is gone.", "Restore it.")
     for number in (1, 2, 3):
         grid.claim(number)
         grid.do(number, fail_job, "It diverged.", "Lower it.")
     with grid.database.read() as session:
         told = session.scalars(select(Event.payload).where(Event.task_id == grid.task.id, Event.kind == "noticed")).all()
-    assert [payload["message"].partition(":")[0] for payload in told] == ["Training job 1 of 4 failed"]
+    assert [payload["message"].partition(":")[0] for payload in told] == ["Training job 4 of 4 ended early"]

@@ -12,7 +12,8 @@ from core.settings import Settings
 from core.storage import Storage
 from core.tasks import duties
 from core.tasks.actions import stop_task
-from core.tasks.sweeping import checkpoints_of, sweep_checkpoints, sweep_predictions
+from core.tasks.lifecycle import NewModel, claim_job, complete_task, finish_job
+from core.tasks.sweeping import checkpoints_of, models_of, sweep_checkpoints, sweep_predictions
 
 
 def test_what_ended_tasks_have_left_goes_and_the_rest_stays(
@@ -28,6 +29,24 @@ def test_what_ended_tasks_have_left_goes_and_the_rest_stays(
     assert not storage.exists(checkpoints_of(stopped.id)) and storage.exists(f"tasks/{stopped.id}/split.json")
     assert storage.exists(checkpoints_of(waiting.id))
     assert sweep_checkpoints(database, storage) == 0
+
+
+def test_of_models_that_were_never_finished_nothing_stays(
+    database: Database, storage: Storage, make_task: Callable[..., Task], ada: Actor, jobs_of: Any
+) -> None:
+    """Such as where a worker was killed while it made one, and the task discarded before another came."""
+    trained, stopped, waiting = make_task(1), make_task(1), make_task(1)
+    for task in (trained, stopped, waiting):
+        storage.write(f"{models_of(task.id)}/1-x/model.safetensors", b"weights")
+    job_id = jobs_of(trained)[0].id
+    with database.write() as session:
+        claim_job(session, job_id, 1, worker="w", device="CPU")
+        finish_job(session, job_id, 1, score=0.5, metrics={})
+        complete_task(session, job_id, 1, NewModel(f"{models_of(trained.id)}/1-x", ["a"]))
+        stop_task(session, ada, session.get_one(Task, stopped.id), "discard")
+    assert sweep_checkpoints(database, storage) == 1
+    assert not storage.exists(models_of(stopped.id))
+    assert storage.exists(models_of(trained.id)) and storage.exists(models_of(waiting.id))
 
 
 def test_results_of_tests_go_when_they_are_old(database: Database, storage: Storage, settings: Settings) -> None:

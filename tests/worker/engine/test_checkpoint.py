@@ -11,9 +11,14 @@ from torch import nn
 
 from core.errors import UnavailableError
 from core.storage import Storage
+from core.tasks.journal import FencedError
+from worker import waiting
 from worker.engine import checkpoint
 from worker.engine.checkpoint import Best, CheckpointFolder, Copies
 from worker.engine.state import State, pack, unpack_weights
+from worker.waiting import Patience
+
+NONE = Patience(lambda *_: None, lambda: True)
 
 
 def trained() -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -74,7 +79,7 @@ def test_what_is_begun_is_copied_when_it_is_called_for_by_any_thread() -> None:
 
 def test_a_snapshot_that_could_not_be_copied_is_not_written(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
-    folder = CheckpointFolder(storage, "tasks/one", 1)
+    folder = CheckpointFolder(storage, "tasks/one", 1, NONE)
 
     def copy() -> None:
         raise MemoryError
@@ -90,14 +95,14 @@ def test_a_snapshot_that_could_not_be_copied_is_not_written(tmp_path: Path) -> N
 
 def test_the_two_files_of_a_checkpoint_are_timed_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "_save", lambda storage, key, value: time.sleep(0.6 if "/best-" in key else 0.2))
-    folder = CheckpointFolder(Storage(tmp_path), "tasks/one", 1)
+    folder = CheckpointFolder(Storage(tmp_path), "tasks/one", 1, NONE)
     folder.save({"best_key": ""}, Best(1, 0.5, {}, {}, {}), lambda: None, lambda: None)
     folder.drain()
     assert 0.2 <= folder.state_seconds < 0.6 <= folder.best_seconds
 
 
 def test_a_full_disk_is_waited_for_and_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "TRY_AGAIN_SECONDS", 0.7)
+    monkeypatch.setattr(waiting, "AGAIN_SECONDS", 0.05)
     save, refusals = checkpoint._save, [UnavailableError("There is no space left.", "Free some."), TimeoutError(), None]
 
     def full(*arguments: Any) -> None:
@@ -108,13 +113,13 @@ def test_a_full_disk_is_waited_for_and_said_once(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(checkpoint, "_save", full)
     said: list[str] = []
     storage = Storage(str(tmp_path))
-    folder = CheckpointFolder(storage, "tasks/one", 1, lambda message, _: said.append(message))
+    folder = CheckpointFolder(storage, "tasks/one", 1, Patience(lambda message, _: said.append(message), lambda: False))
     done: list[bool] = []
     folder.save({"best_key": "", "state": {}}, None, lambda: done.append(True), lambda: None)
     folder.drain()
     folder.close()
     assert done and refusals == [] and storage.list("tasks") == ["tasks/one/state-1.pt"]
-    assert len(said) == 1 and "There is no space left." in said[0] and "training waits" in said[0]
+    assert len(said) == 1 and "There is no space left. It is tried again for 1 hour" in said[0]
 
 
 @pytest.mark.timeout(30)
@@ -123,12 +128,67 @@ def test_whoever_is_told_to_stop_waits_for_no_disk(tmp_path: Path, monkeypatch: 
         raise UnavailableError("There is no space left.", "Free some.")
 
     monkeypatch.setattr(checkpoint, "_save", full)
-    wanted = [""]
-    folder = CheckpointFolder(Storage(str(tmp_path)), "tasks/one", 1, lambda *_: wanted.__setitem__(0, "pause"), lambda: wanted[0])
+    wanted: list[str] = []
+    folder = CheckpointFolder(Storage(str(tmp_path)), "tasks/one", 1, Patience(lambda *_: wanted.append("pause"), lambda: bool(wanted)))
     folder.save({"best_key": "", "state": {}}, None, lambda: None, lambda: None)
     with pytest.raises(UnavailableError):
         folder.drain()
     folder.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+@pytest.mark.parametrize("weights", [{"one": torch.zeros(4_000_000)}, {str(n): torch.zeros(4) for n in range(2000)}], ids=["large", "many"])
+def test_a_disk_that_fills_up_while_weights_are_written_is_a_full_disk(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
+    """Of which torch says something else where a large one does not fit."""
+    with pytest.raises(UnavailableError, match="no space left"), Storage(str(tmp_path)).writing("a"), Path("/dev/full").open("wb") as full:
+        torch.save(weights, full)
+
+
+@pytest.mark.timeout(30)
+def test_whoever_lost_the_job_while_it_waited_writes_and_deletes_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "AGAIN_SECONDS", 0.05)
+    storage, save, lost = Storage(str(tmp_path)), checkpoint._save, []
+
+    def fence() -> bool:
+        if lost:
+            raise FencedError
+        return False
+
+    def full(*_: Any) -> None:
+        raise UnavailableError("There is no space left.", "Free some.")
+
+    storage.write("tasks/one/best-1-1.pt", b"which its successor goes on from")
+    folder = CheckpointFolder(storage, "tasks/one", 1, Patience(lambda *_: lost.append(True), fence), fence)
+    monkeypatch.setattr(checkpoint, "_save", full)
+    folder.save({"best_key": "", "state": {}}, None, lambda: None, lambda: None)
+    with pytest.raises(FencedError):
+        folder.drain()
+    monkeypatch.setattr(checkpoint, "_save", save)  # as where a host was asleep while it wrote
+    folder.save({"best_key": "", "state": {}}, None, lambda: None, lambda: None)
+    with pytest.raises(FencedError):
+        folder.drain()
+    folder.close()
+    assert storage.exists("tasks/one/best-1-1.pt")
+
+
+def test_a_checkpoint_is_waited_for_where_the_storage_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "AGAIN_SECONDS", 0.05)
+    storage, said = Storage(str(tmp_path)), []
+    folder = CheckpointFolder(storage, "tasks/one", 1, NONE)
+    folder.save({"best_key": "", "state": {"epoch": 7}}, None, lambda: None, lambda: None)
+    folder.drain()
+    read, refusals = checkpoint._read, [TimeoutError(), ConnectionResetError()]
+
+    def away(*arguments: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return read(*arguments)
+
+    monkeypatch.setattr(checkpoint, "_read", away)
+    patience = Patience(lambda message, _: said.append(message), lambda: False)
+    loaded = CheckpointFolder(storage, "tasks/one", 2, patience).load()
+    assert loaded is not None and loaded["state"] == {"epoch": 7}
+    assert len(said) == 1 and said[0].startswith("The checkpoint cannot be read: The storage fails (ConnectionResetError).")
 
 
 def test_what_does_not_pass_is_raised_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +196,7 @@ def test_what_does_not_pass_is_raised_at_once(tmp_path: Path, monkeypatch: pytes
         raise PermissionError("no")
 
     monkeypatch.setattr(checkpoint, "_save", forbidden)
-    folder = CheckpointFolder(Storage(str(tmp_path)), "tasks/one", 1)
+    folder = CheckpointFolder(Storage(str(tmp_path)), "tasks/one", 1, NONE)
     folder.save({"best_key": "", "state": {}}, None, lambda: None, lambda: None)
     with pytest.raises(PermissionError):
         folder.drain()
@@ -146,7 +206,7 @@ def test_what_does_not_pass_is_raised_at_once(tmp_path: Path, monkeypatch: pytes
 def test_a_worker_that_was_taken_over_cannot_take_the_best_weights_along(tmp_path: Path) -> None:
     """It does not know it yet, and writes and deletes what is its own."""
     storage = Storage(str(tmp_path))
-    old, new = CheckpointFolder(storage, "tasks/one", 1), CheckpointFolder(storage, "tasks/one", 2)
+    old, new = CheckpointFolder(storage, "tasks/one", 1, NONE), CheckpointFolder(storage, "tasks/one", 2, NONE)
 
     def write(folder: CheckpointFolder, epoch: int, best_key: str, best: Best | None = None) -> None:
         state = {"best_epoch": epoch, "best_key": best_key}

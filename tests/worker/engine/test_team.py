@@ -57,6 +57,8 @@ class Link:
     def noticed(self, message, remedy=""):
         told["notices"].append(message)
 
+    waits = noticed
+
 poor, judged = options.get("images_that_fit", 1e9), options.get("judged_that_fit", 1e9)
 if min(poor, judged) < 1e9 and team.rank == options["poor_rank"]:
     network, images = None, 0
