@@ -3,6 +3,7 @@
 import json
 import logging
 import platform
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +16,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from core.clock import now
+from core.datasets.deriving import classes_in
 from core.datasets.records import Record
 from core.datasets.splitting import trained_rows
 from core.db.session import Database
@@ -86,9 +88,12 @@ def write_model(
         score_name=SCORE_TITLES[score_name].lower(),
         baseline=baseline,
         planned_epochs=job.plan.epochs,
+        validation_images=len(best.details["rows"]),
         unlearnt=Unlearnt(*saved.state["state"].get("unlearnt", ())),
     )
-    reading = mindful(reading, len(best.details["rows"]))
+    judging = (records[row] for row in best.details["rows"].tolist())
+    shown = Counter(label for record in judging for label in set(classes_in(record.value, job.annotation_kind)))
+    reading = mindful(reading, len(best.details["rows"]), {name: shown[label] for label, name in enumerate(job.classes)})
     card = model_card(job, best, history, reading, baseline, fingerprint, records)
     storage.write(
         f"{key}/model.safetensors",

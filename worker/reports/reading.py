@@ -1,7 +1,9 @@
 """What the curves say, in plain language."""
 
 import itertools
-from collections.abc import Sequence
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +11,7 @@ from worker.engine.watch import Unlearnt, exploding
 
 # This project's own: below it one image is worth five points of accuracy.
 FEW = 20
+FEW_OF_CLASS = 5
 _UNKNOWN = Unlearnt()
 _NOISE = 0.01  # of a score, from one epoch to another
 _LOW = 0.5  # a score that nobody would call good without having looked
@@ -28,16 +31,19 @@ def read_curves(
     score_name: str,
     baseline: float | None,
     planned_epochs: int,
+    validation_images: int,
     unlearnt: Unlearnt = _UNKNOWN,
 ) -> Reading:
     """Read the curves of a training.
 
     `history` holds per epoch train_loss, val_loss and score; `unlearnt` is what the training began from. The thresholds are this project's
-    own: a loss that has exploded counts as come down where a tenth and more of the unlearnt one is learnt; a validation loss as risen when
-    it ends a twentieth of where it began above its lowest while the score fell by more than a hundredth since, or a quarter of its lowest while
-    the training loss went on falling and the score gained little; as hardly fallen where it lost less than a tenth and the score gained little,
-    too; as jumping when most epochs change direction by more than a fifth of its level, and by more than a twentieth of where it began; as still
-    falling when the last two epochs took more than a fifth. A detector's loss is lowest before it finds anything: there the score alone tells what was learnt.
+    own: a loss that has exploded counts as come down where a tenth and more of the unlearnt one is learnt; a best score as chance when most
+    epochs' are no better than the baseline, and it is not three standard errors above it; a validation loss as risen when it ends a twentieth
+    of where it began above its lowest while the score fell by more than a hundredth since, or a quarter of its lowest and of the training loss
+    while that went on falling, the score gained little and is not all but perfect; as hardly fallen where it lost less than a tenth and the
+    score gained little, too; as jumping when most epochs change direction by more than a fifth of its level, and by more than a twentieth of
+    where it began, the training loss alone where validation has not got much better all the same; as still falling when the last two epochs
+    took more than a fifth. A detector's loss is lowest before it finds anything: there the score alone tells what was learnt.
     """
     training = [float(point["train_loss"]) for point in history]
     exploded = any(exploding(history[:number], loss, 0, unlearnt) for number, loss in enumerate(training))
@@ -46,7 +52,10 @@ def read_curves(
             "exploding",
             "The loss explodes instead of falling: the learning rate is much too high. Try a tenth of it.",
         )
-    reading = _read_calm(history, score_name=score_name, baseline=baseline, planned_epochs=planned_epochs, unlearnt=unlearnt)
+    score = score_name.replace("_", " ")
+    if by_chance := _chance(history, score, baseline, validation_images):
+        return by_chance
+    reading = _read_calm(history, score=score, baseline=baseline, planned_epochs=planned_epochs, unlearnt=unlearnt)
     if exploded and max(training) >= unlearnt.limit:
         return replace(reading, text=f"The loss exploded before it fell: a lower learning rate would likely do better. {reading.text}")
     return reading
@@ -62,8 +71,23 @@ def _came_down(history: Sequence[dict[str, Any]], baseline: float | None, unlear
     return learnt and max(float(point["score"]) for point in history) > (baseline or 0)
 
 
+def _chance(history: Sequence[dict[str, Any]], score: str, baseline: float | None, images: int) -> Reading | None:
+    """Of a training that has learnt nothing: among many epochs one is the best by chance, the more so the fewer images judge."""
+    scores = [float(point["score"]) for point in history]
+    if baseline is None or not 0 < baseline < 0.98 or len(scores) < 6 or statistics.median(scores) > baseline + 0.02 * (1 - baseline):
+        return None
+    best, error = max(scores), math.sqrt(baseline * (1 - baseline) / images)
+    if not baseline + 0.02 < best < baseline + 3 * error:
+        return None
+    return Reading(
+        "not-learning",
+        f"Most epochs do no better than always saying the commonest class; that the best reached {100 * best:.1f} % of {score} is likely chance: "
+        f"{images} images judge {len(scores)} epochs. Look whether the labels are right and whether the images show what is asked; else add images.",
+    )
+
+
 def _read_calm(
-    history: Sequence[dict[str, Any]], *, score_name: str, baseline: float | None, planned_epochs: int, unlearnt: Unlearnt
+    history: Sequence[dict[str, Any]], *, score: str, baseline: float | None, planned_epochs: int, unlearnt: Unlearnt
 ) -> Reading:
     """What the curves say where the loss has not exploded, or has come down again."""
     scores = [float(point["score"]) for point in history]
@@ -96,16 +120,18 @@ def _read_calm(
         )
     if len(history) < 3:
         return Reading("too-short", "Too few epochs to read the curves; the numbers stand as they are.")
-    if _jumps(validation) or _jumps(training):
+    better = validation[-1] < 0.5 * validation[0] or (scores[-1] > 0.99 and min(validation) < 0.5 * validation[0])
+    if _jumps(validation) or (_jumps(training) and not better):  # the training loss of a few small batches jumps by itself
         return Reading(
             "learning-rate-too-high",
             "The loss jumps up and down from epoch to epoch: the learning rate is likely too high. Try a third of it.",
         )
     lowest = min(range(len(validation)), key=validation.__getitem__)
-    score = score_name.replace("_", " ")
     risen = validation[-1] - validation[lowest] > 0.05 * validation[0]  # a loss near nothing may double
     found_since = best >= 1.5 * scores[lowest] + 0.05
-    if risen and not found_since and validation[-1] > 1.25 * validation[lowest] and training[-1] < 0.8 * training[lowest]:
+    # Trained on smoothed labels a network comes back from a lucky minimum to the confidence that it is taught, as on its training images.
+    parted = validation[-1] > 1.25 * max(validation[lowest], training[-1]) and training[-1] < 0.8 * training[lowest]
+    if risen and not found_since and parted and scores[-1] < 0.99:
         return Reading(
             "overfitting",
             f"Since epoch {lowest + 1} the validation loss rises while the training loss falls: the network begins to learn the training images by heart. "
@@ -118,12 +144,13 @@ def _read_calm(
             "epoch was kept; a lower learning rate or more images would likely help, and a look whether the validation images are like the others.",
         )
     whole = len(history) >= planned_epochs
+    end = "at the end" if whole else f"when the training ended, after {len(history)} of {planned_epochs} epochs"
     gain = scores[-1] - scores[-3]
     at_lowest = validation[-1] <= validation[lowest] * 1.001
-    if whole and (at_lowest or scores[-1] > scores[-2]) and gain > 0.02 and scores[-1] >= best:
-        return Reading("unfinished", f"The {score} was still rising at the end: more epochs would likely bring more.")
-    if whole and at_lowest and best < 0.99 and validation[-1] < 0.8 * validation[-3]:
-        return Reading("unfinished", "The validation loss was still falling at the end: more epochs would likely bring more.")
+    if (at_lowest or scores[-1] > scores[-2]) and gain > 0.02 and scores[-1] >= best:
+        return Reading("unfinished", f"The {score} was still rising {end}: more epochs would likely bring more.")
+    if at_lowest and best < 0.99 and validation[-1] < 0.8 * validation[-3]:
+        return Reading("unfinished", f"The validation loss was still falling {end}: more epochs would likely bring more.")
     learnt_at_once = validation[0] < 0.5 * unlearnt.loss
     if best < 0.99 and validation[lowest] > 0.9 * validation[0] and best < 1.5 * scores[0] + 0.05 and not learnt_at_once:
         remedy = (
@@ -147,12 +174,30 @@ def _read_calm(
     return Reading("fine", f"{course}: the training went well.")
 
 
-def mindful(reading: Reading, validation_images: int) -> Reading:
-    """The reading with a word of caution where so few images validate that any number of theirs is rough."""
-    if validation_images >= FEW:
-        return reading
-    images = "one image validates" if validation_images == 1 else f"{validation_images} images validate"
-    return replace(reading, text=f"{reading.text} Only {images} it: all its numbers are rough.")
+def mindful(reading: Reading, validation_images: int, shown: Mapping[str, int]) -> Reading:
+    """The reading with words of caution where so few images validate that numbers of theirs are rough; `shown` tells how many show each class."""
+    said = [reading.text]
+    if validation_images < FEW:
+        images = "one image validates" if validation_images == 1 else f"{validation_images} images validate"
+        said.append(f"Only {images} it: all its numbers are rough.")
+    if unseen := [name for name, count in shown.items() if not count]:
+        said.append(
+            f"{_some(unseen, len(shown))} no validation image: nothing is known of how well {'it is' if len(unseen) == 1 else 'they are'} told."
+        )
+    rare = [name for name, count in shown.items() if 0 < count < FEW_OF_CLASS]
+    if rare and validation_images >= FEW:
+        few = f"fewer than {FEW_OF_CLASS} validation images"
+        said.append(f"{_some(rare, len(shown))} {few}: what is told of {'it' if len(rare) == 1 else 'them'} is rough.")
+    return replace(reading, text=" ".join(said))
+
+
+def _some(names: Sequence[str], classes: int) -> str:
+    """The beginning of a sentence on some of the classes, up to its object."""
+    if len(names) == 1:
+        return f"The class {names[0]} has"
+    if len(names) <= 3:
+        return f"The classes {', '.join(names[:-1])} and {names[-1]} have"
+    return f"{len(names):,} of the {classes:,} classes have"
 
 
 def _jumps(losses: Sequence[float]) -> bool:

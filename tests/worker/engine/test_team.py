@@ -46,7 +46,7 @@ class Link:
 
     def asked(self):
         self.asked_times += 1
-        return Ask.PAUSE if self.asked_times == options.get("pause_at") else Ask.GO_ON
+        return Ask.PAUSE if self.asked_times >= options.get("pause_at", 1e9) else Ask.GO_ON
 
     def progress(self, event):
         pass

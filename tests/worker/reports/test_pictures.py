@@ -139,7 +139,11 @@ def test_curves_draw_the_baseline(epochs: int) -> None:
 )
 def test_the_reading_of_curves(verdict: str, train: list[float], val: list[float], score: list[float]) -> None:
     reading = read_curves(
-        history(train_loss=train, val_loss=val, score=score), score_name="accuracy", baseline=0.5, planned_epochs=len(train)
+        history(train_loss=train, val_loss=val, score=score),
+        score_name="accuracy",
+        baseline=0.5,
+        planned_epochs=len(train),
+        validation_images=500,
     )
     assert reading.verdict == verdict and reading.text
 
@@ -162,6 +166,7 @@ def test_an_explosion_in_the_first_epoch_is_read_before_all_else(
         score_name="accuracy",
         baseline=0.25,
         planned_epochs=len(train),
+        validation_images=500,
         unlearnt=Unlearnt.of(math.log(4), None),
     )
     assert reading.verdict == verdict and reading.text.startswith("The loss explode"), "said, too, where it has come down"
@@ -185,24 +190,65 @@ def test_an_explosion_in_the_first_epoch_is_read_before_all_else(
 def test_what_did_not_go_well_is_not_called_so(train: list[float], val: list[float], score: list[float], told: str) -> None:
     """Nor a loss near nothing that doubles called overfitting. The numbers are those of a new user's trainings."""
     numbers = history(train_loss=train, val_loss=val, score=score)
-    assert told in read_curves(numbers, score_name="dice", baseline=None, planned_epochs=len(train)).text
+    assert told in read_curves(numbers, score_name="dice", baseline=None, planned_epochs=len(train), validation_images=500).text
 
 
 @pytest.mark.parametrize(("baseline", "score", "learnt"), [(0.001, 0.02, True), (0.001, 0.0025, False), (0.5, 0.505, False)])
 def test_little_is_much_of_many_classes(baseline: float, score: float, learnt: bool) -> None:
     numbers = history(train_loss=[6.9, 6.7, 6.5], val_loss=[6.9, 6.8, 6.6], score=[baseline, score / 2, score])
-    assert (read_curves(numbers, score_name="accuracy", baseline=baseline, planned_epochs=3).verdict != "not-learning") == learnt
+    reading = read_curves(numbers, score_name="accuracy", baseline=baseline, planned_epochs=3, validation_images=500)
+    assert (reading.verdict != "not-learning") == learnt
 
 
 def test_a_training_below_its_baseline_did_not_go_well() -> None:
     numbers = history(train_loss=[1, 0.5, 0.3], val_loss=[1, 0.8, 0.7], score=[0, 0, 0])
-    assert read_curves(numbers, score_name="accuracy", baseline=1.0, planned_epochs=3).verdict == "not-learning"
+    assert read_curves(numbers, score_name="accuracy", baseline=1.0, planned_epochs=3, validation_images=500).verdict == "not-learning"
+
+
+def test_what_smoothed_labels_do_to_the_validation_loss_is_not_called_overfitting() -> None:
+    """After a lucky minimum it comes back to the confidence that is taught, and lies there as the training loss does. A new user's numbers."""
+    val = [0.351, 0.07, 0.03, 0.083, 0.106, 0.058, 0.054, 0.057, 0.055, 0.055]
+    train = [0.584, 0.246, 0.127, 0.1, 0.09, 0.07, 0.06, 0.055, 0.052, 0.052]
+    score = [0.49, 0.88, 0.97, 0.97, 0.95, 0.97, 0.97, 0.97, 0.97, 0.97]
+    numbers = history(train_loss=train, val_loss=val, score=score)
+    reading = read_curves(numbers, score_name="accuracy", baseline=0.5, planned_epochs=10, validation_images=80)
+    assert reading.verdict == "fine" and "by heart" not in reading.text
+
+
+def test_the_best_of_many_epochs_of_guessing_is_called_chance() -> None:
+    """Labels drawn by lot: among 34 epochs one had 62.5 % of 40 images."""
+    score = [0.425, 0.575, 0.4, 0.475, 0.35, 0.375, 0.5, 0.625, 0.45, 0.5, 0.475, 0.375]
+    numbers = history(
+        train_loss=[0.7 / (epoch + 1) for epoch in range(12)], val_loss=[0.7 + epoch / 20 for epoch in range(12)], score=score
+    )
+    reading = read_curves(numbers, score_name="accuracy", baseline=0.5, planned_epochs=12, validation_images=40)
+    assert reading.verdict == "not-learning" and "62.5 % of accuracy is likely chance" in reading.text
+    learnt = read_curves(numbers, score_name="accuracy", baseline=0.5, planned_epochs=12, validation_images=4000)
+    assert "chance" not in learnt.text, "so many images do not say 62.5 % by chance"
+
+
+def test_the_training_loss_of_a_few_small_batches_jumps_by_itself() -> None:
+    numbers = history(train_loss=[2, 1, 3, 1.2, 4, 1.1], val_loss=[1.0, 0.8, 0.6, 0.3, 0.29, 0.28], score=[0.5, 0.6, 0.8, 0.94, 0.95, 0.95])
+    assert read_curves(numbers, score_name="accuracy", baseline=0.5, planned_epochs=6, validation_images=500).verdict == "fine"
+
+
+def test_a_training_that_was_ended_while_it_got_better_is_not_said_to_have_settled() -> None:
+    numbers = history(train_loss=[0.5, 0.3, 0.2, 0.1], val_loss=[0.5, 0.3, 0.2, 0.13], score=[0.4, 0.6, 0.8, 0.9])
+    reading = read_curves(numbers, score_name="accuracy", baseline=0.2, planned_epochs=60, validation_images=500)
+    assert "still rising when the training ended, after 4 of 60 epochs" in reading.text
 
 
 def test_few_validation_images_are_said() -> None:
-    fine = Reading("fine", "Well.")
-    assert mindful(fine, 8).text == "Well. Only 8 images validate it: all its numbers are rough."
-    assert mindful(fine, 500) == fine
+    fine, even = Reading("fine", "Well."), {"cat": 200, "dog": 300}
+    assert mindful(fine, 500, even) == fine
+    assert mindful(fine, 8, {"cat": 4, "dog": 4}).text == "Well. Only 8 images validate it: all its numbers are rough."
+    assert mindful(fine, 80, {"well": 76, "ill": 4}).text == (
+        "Well. The class ill has fewer than 5 validation images: what is told of it is rough."
+    )
+    unseen = mindful(fine, 80, {"a": 80, "b": 0, "c": 0}).text
+    assert unseen == "Well. The classes b and c have no validation image: nothing is known of how well they are told."
+    many = mindful(fine, 600, {str(number): number % 2 for number in range(1000)}).text
+    assert "500 of the 1,000 classes have no validation image" in many and "500 of the 1,000 classes have fewer than 5" in many
 
 
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_vit", "test_convnext", "test_byobnet", "test_nfnet"])
