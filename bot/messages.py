@@ -253,9 +253,11 @@ def metric_rows(metrics: dict[str, Any]) -> tuple[tuple[str, str], ...]:
         value = metrics.get(name)
         if isinstance(value, (int, float)):
             rows.append((title, f"{value:.4f}" if name == "loss" else percent(value)))
-    baseline = metrics.get("baseline_accuracy")
-    if isinstance(baseline, (int, float)):
-        rows.insert(1, ("Majority-class baseline", f"{percent(baseline)}: always naming the commonest class"))
+        baseline = metrics.get(f"baseline_{name}")
+        if isinstance(baseline, (int, float)) and name == "accuracy":
+            rows.append(("Majority-class baseline", f"{percent(baseline)}: always naming the commonest class"))
+        elif isinstance(baseline, (int, float)):
+            rows.append((f"Baseline of {in_sentence(title)}", f"{percent(baseline)}: saying the same of every image"))
     return tuple(rows)
 
 

@@ -22,7 +22,7 @@ class ExportFormat(StrEnum):
         """What it is, in words."""
         return {
             ExportFormat.ONNX: "ONNX, for ONNX Runtime and most other engines",
-            ExportFormat.TORCHSCRIPT: "TorchScript, for PyTorch in Python and C++",
+            ExportFormat.TORCHSCRIPT: "TorchScript, for PyTorch in Python and C++; models that find objects need torchvision, too",
             ExportFormat.ZIP: "ONNX with a script that runs it without Stationmaster",
         }[self]
 

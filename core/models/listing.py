@@ -14,6 +14,7 @@ from core.db.tables import Model, Task
 from core.errors import ConflictError, NotFoundError
 from core.names import SHOWN_NAMESAKES, clean_name, first_of, refuse_namesakes
 from core.storage import Storage
+from core.tasks.states import State
 
 DELETED = "a deleted model"
 REPORT_FILE = "training_report.pdf"  # in the model's folder
@@ -54,13 +55,14 @@ def report_key(database: Database, storage: Storage, task: Task) -> str:
     """Where the training report of a task lies in the storage.
 
     Raises:
-        ConflictError: while the task has left no model.
+        ConflictError: while the task has left no model, or where it never will.
         NotFoundError: when there is none beside its model.
     """
     with database.read() as session:
         model = session.get(Model, task.model_id) if task.model_id else None
     if model is None:
-        raise ConflictError(f"“{task.name}” has no training report: it comes with the model.", "Wait until the training has finished.")
+        remedy = "It has ended without one." if State(task.state).ended else "Wait until the training has finished."
+        raise ConflictError(f"“{task.name}” has no training report: it comes with the model.", remedy)
     key = f"{model.key}/{REPORT_FILE}"
     if not storage.exists(key):
         what = f"“{task.name}” has no training report: it could not be drawn at the end of the training, or was deleted from the storage."

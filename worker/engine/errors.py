@@ -12,10 +12,10 @@ class TrainingError(StationmasterError):
 class DivergedError(TrainingError):
     """The loss is not a finite number any more."""
 
-    def __init__(self, epoch: int, step: int, learning_rate: float) -> None:
+    def __init__(self, epoch: int, step: int, learning_rate: float, lower: float) -> None:
         super().__init__(
             f"The training diverged: in epoch {epoch}, step {step} the loss was not a finite number any more (learning rate {learning_rate:.2g}).",
-            f"Train again with a lower learning rate, such as {learning_rate / 10:.1g}, or let auto tuning choose it.",
+            f"Train again with a lower learning rate, such as {lower:.1g}, or let auto tuning choose it.",
         )
 
 

@@ -24,13 +24,14 @@ from worker.engine.source import Batch, Reader
 from worker.engine.state import pack
 from worker.engine.team import TeammateOutOfMemoryError
 from worker.engine.telling import aged, progress_event, tell, tell_epoch
-from worker.engine.watch import Unlearnt, exploding, of_epoch, of_model
+from worker.engine.watch import Unlearnt, exploding, lower_rate, of_epoch, of_model
 from worker.link import Ask
 from worker.objectives.objective import Evaluation, StepOutcome
 from worker.waiting import may_pass
 
 logger = logging.getLogger(__name__)
 
+LEAST_FALL = 0.005  # of a loss, for which patience begins anew; this project's own
 _LOOK_EVERY = 16  # steps between two looks at the loss on a GPU: each look makes the host wait for the device
 
 
@@ -101,7 +102,7 @@ def train_one_epoch(run: Run) -> Ask:
             # ------------------------------------------------------------ look at it now and then, and tell
             if run.device.is_cpu or state.step % _LOOK_EVERY == 0 or state.step == run.steps:
                 if not math.isfinite(loss := float(outcome.loss)) or not math.isfinite(float(state.loss_sum)):
-                    raise DivergedError(epoch, state.step, learning_rate)
+                    raise DivergedError(epoch, state.step, learning_rate, lower_rate(plan))
                 tell(run, loss=loss, learning_rate=learning_rate)
             seconds, mark = time.monotonic() - mark, time.monotonic()  # waiting for images included
             state.train_seconds += seconds
@@ -221,7 +222,7 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
     """Enter a judged epoch into the state, decide whether to go on, write the checkpoint, and tell once it is safe."""
     state, plan = run.state, run.plan
     if not math.isfinite(evaluation.loss):
-        raise DivergedError(state.epoch + 1, state.step, plan.learning_rate)
+        raise DivergedError(state.epoch + 1, state.step, plan.learning_rate, lower_rate(plan))
     # The checkpoint before has to be written before the next is begun: waited for here, so that the time left that is told below knows of it.
     run.checkpoints.drain()
     closed = time.monotonic()
@@ -229,10 +230,11 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
     state.epoch += 1
     is_best = merit(evaluation.score, evaluation.loss) > merit(state.best_score, state.best_loss)
     trained_loss = evaluation.loss if evaluation.trained_loss is None else evaluation.trained_loss
-    gets_better = evaluation.loss < state.lowest_loss or trained_loss < state.lowest_trained_loss or evaluation.score > state.best_score
+    falls, trained_falls = falling(evaluation.loss, state.lowest_loss), falling(trained_loss, state.lowest_trained_loss)
+    gets_better = falls or trained_falls or evaluation.score > state.best_score
     state.epochs_since_lowest = 0 if gets_better else state.epochs_since_lowest + 1
-    state.lowest_loss = min(state.lowest_loss, evaluation.loss)
-    state.lowest_trained_loss = min(state.lowest_trained_loss, trained_loss)
+    state.lowest_loss = evaluation.loss if falls else state.lowest_loss
+    state.lowest_trained_loss = trained_loss if trained_falls else state.lowest_trained_loss
     if is_best:
         state.best_epoch, state.best_score, state.best_loss, state.best_metrics = (
             state.epoch,
@@ -261,16 +263,18 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
     event = progress_event(run, loss=numbers["train_loss"], learning_rate=last_rate, step=run.steps, epoch=state.epoch, judged=evaluation)
     unlearnt = Unlearnt.of(run.objective.chance_loss, None if state.first_loss is None else float(state.first_loss))
     state.unlearnt = astuple(unlearnt)
-    noticed = exploding(state.history, numbers["train_loss"], plan.learning_rate, unlearnt)
+    noticed = exploding(state.history, numbers["train_loss"], lower_rate(plan), unlearnt)
     state.history.append({**numbers, "metrics": dict(evaluation.metrics), "is_best": is_best, "event": event.payload()})
     state.begin_epoch(run.device.torch)
     if not state.over and 2 * state.epoch >= plan.epochs:  # before, a class that is never predicted may only be late
-        noticed |= of_epoch(state.epoch, evaluation.remarks)
+        noticed |= of_epoch(state.epoch, evaluation.remarks, exploded="exploding" in (*noticed, *state.remarked))
     remarks = {code: remark for code, remark in noticed.items() if code not in state.remarked}
     state.remarked.extend(remarks)
     state.remarked_of_epoch |= {code: state.epoch for code in remarks if code in evaluation.remarks}
     if state.over:
-        remarks |= of_model(state.best_epoch, state.best_remarks, state.remarked_of_epoch)
+        remarks |= of_model(
+            state.best_epoch, state.best_remarks, state.remarked_of_epoch, exploded="exploding" in (*remarks, *state.remarked)
+        )
 
     def told() -> None:
         tell_epoch(run, numbers, evaluation.metrics, is_best, aged(event, time.monotonic() - closed))
@@ -278,11 +282,16 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
             run.link.noticed(what, remedy)
         if stops_early and state.epoch < plan.epochs:
             run.link.noticed(
-                f"Stopped early: for {plan.patience} epochs the validation loss has not fallen, nor has the score risen. "
+                f"Stopped early: for {plan.patience} epochs the validation loss has fallen by less than {LEAST_FALL:.1%}, nor has the score risen. "
                 f"The best epoch, {state.best_epoch}, is the model."
             )
 
     write_checkpoint(run, evaluation if is_best else None, told)
+
+
+def falling(loss: float, lowest: float) -> bool:
+    """Whether a loss is lower than the lowest before by more than a hair, as a loss that has settled may be again and again."""
+    return loss < lowest - LEAST_FALL * abs(lowest) if math.isfinite(lowest) else True
 
 
 def save_within_epoch(run: Run) -> None:

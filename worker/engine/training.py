@@ -11,6 +11,7 @@ from safetensors.torch import load as load_safetensors
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from core.datasets.deriving import classes_in
 from core.datasets.records import Record, load_records
 from core.datasets.splitting import load_or_create_split
 from core.db.session import Database
@@ -87,6 +88,11 @@ def train(
     if not len(train_rows) or not len(validation_rows):
         raise TooFewImagesError(
             "The split leaves no images to train on, or none to validate with.", "Add images, or change the validation data percentage."
+        )
+    if not any(classes_in(records[row].value, job.annotation_kind) for row in train_rows):
+        raise TooFewImagesError(
+            "None of the images to train on shows anything of any class.",
+            "Look at the dataset's annotations, and import it again with them.",
         )
     if job.task_type is TaskType.SINGLE_LABEL and len(job.classes) == 1:
         link.noticed(

@@ -150,7 +150,7 @@ class _SingleLabelEvaluator:
         metrics = {
             "accuracy": float((said == labels).float().mean()),
             "balanced_accuracy": float(multiclass_recall(said, labels, count, average="none")[present].mean()),
-            "macro_f1": float(multiclass_f1_score(said, labels, count, average="none")[present].mean()),
+            "macro_f1": float(multiclass_f1_score(said, labels, count, average="none")[present | (confusion.sum(0) > 0)].mean()),
             **self._baselines,
         }
         ranked = present & (confusion.sum(1) < len(labels))  # a curve needs images of the class and images of others
@@ -262,11 +262,11 @@ class _MultiLabelEvaluator:
         probabilities = logits.sigmoid()
         thresholds = best_thresholds(probabilities, labels) if self._thresholds is None else self._thresholds
         said = probabilities >= thresholds
-        # F1 wants two classes; averages below leave out classes without images.
+        # F1 wants two classes; averages below leave out classes that no image shows, that of F1 those only that are said of none, either.
         count = max(2, labels.shape[1])
         truth, decided = (functional.pad(part.long(), (0, count - labels.shape[1])) for part in (labels, said))
         present = truth.sum(0) > 0
-        metrics: dict[str, Any] = {"accuracy": float((said == labels).float().mean())}
+        metrics: dict[str, Any] = {"label_accuracy": float((said == labels).float().mean())}
         score = 0.0
         never: list[str] = []
         class_ap = torch.full((labels.shape[1],), torch.nan)
@@ -275,7 +275,7 @@ class _MultiLabelEvaluator:
             score = metrics["map"] = float(precision[present].mean())
             f1 = multilabel_f1_score(decided, truth, count, average="none")
             metrics["micro_f1"] = float(multilabel_f1_score(decided, truth, count, average="micro"))
-            metrics["macro_f1"] = float(f1[present].mean())
+            metrics["macro_f1"] = float(f1[present | (decided.sum(0) > 0)].mean())
             class_ap = precision.where(present, torch.tensor(torch.nan))[: labels.shape[1]]
             never = [name for name, lost in zip(self._classes, no_better_than_chance(precision, truth).tolist(), strict=False) if lost]
         ranked = present & (truth.sum(0) < len(truth))

@@ -153,7 +153,13 @@ class DetectionEvaluator:
             metrics |= {"box_ap": boxes["ap"], "box_ap50": boxes["ap50"]}
         loss = float(torch.stack(self._losses).sum()) / len(rows)
         never = [name for name, precision in zip(self._classes, judged.class_ap50.tolist(), strict=True) if precision == 0]
-        return Evaluation(loss, metrics.get("ap", 0.0), metrics, _details(rows, found, judged), _never_found(never))
+        return Evaluation(
+            loss,
+            metrics.get("ap", 0.0),
+            metrics,
+            _details(rows, found, judged),
+            _never_found(never, "masks" if self._instances else "boxes"),
+        )
 
 
 def _details(rows: NDArray[np.int64], found: Found, judged: Judged) -> dict[str, Tensor]:
@@ -184,12 +190,12 @@ def in_original(boxes: Tensor, side: int, width: int, height: int) -> Tensor:
     return torch.minimum((boxes * (size / side)).clamp(min=0), size)
 
 
-def _never_found(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+def _never_found(names: Sequence[str], places: str) -> dict[str, tuple[str, str]]:
     if not names:
         return {}
     return {
         "never-predicted": (
             f"The network finds not one {named(names)} in its place, although the validation images show some.",
-            "Add images of the class, train longer, or look whether its boxes are right and large enough to be seen at this input size.",
+            f"Add images of the class, train longer, or look whether its {places} are right and large enough to be seen at this input size.",
         )
     }

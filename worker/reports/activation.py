@@ -1,7 +1,7 @@
 """Class activation maps by gradients, for networks of any library (Grad-CAM, Selvaraju et al. 2017)."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,15 +15,21 @@ _ATTENTION = ("attention", "attn", "mhsa", "xca", "gpsa")
 _BLOCKS = ("block", "layer")
 
 
-def activation_maps(network: nn.Module, images: Tensor) -> tuple[Tensor, list[NDArray[np.float32] | None]]:
-    """The logits of images, and where in each the evidence for its most likely class lies.
+Maps = list[NDArray[np.float32] | None]
+
+
+def activation_maps(
+    network: nn.Module, images: Tensor, chosen: Callable[[Tensor], Tensor] = lambda logits: logits.argmax(1, keepdim=True)
+) -> tuple[Tensor, list[Maps]]:
+    """The logits of images, and where in each the evidence for some of its classes lies.
 
     Args:
         network: in eval mode, so that no image has a part in what is said of another; its forward gives logits [n, classes].
         images: [n, 3, side, side].
+        chosen: of the logits the classes that maps are asked for, [n, k]; the most likely one where nothing else is asked.
 
     Returns:
-        Logits [n, classes], and for each image a map [height, width] of 0–1, coarser than the image; None where the network's features
+        Logits [n, classes], and for each image k maps [height, width] of 0–1, coarser than the image; None where the network's features
         have no places, or none of them speaks for the class.
     """
     seen: list[Tensor] = []
@@ -35,19 +41,31 @@ def activation_maps(network: nn.Module, images: Tensor) -> tuple[Tensor, list[ND
         return output.clone()  # what follows may change its input in place
 
     hooks = [module.register_forward_hook(keep) for module in _with_places(network)]
+    maps: list[Maps] = [[] for _ in images]
     try:
         with torch.enable_grad():
             logits = network(images.detach().requires_grad_()).float()
-            gradients = torch.autograd.grad(logits.amax(1).sum(), seen, allow_unused=True) if seen else ()
+            columns = chosen(logits.detach()).unbind(1)
+            for number, column in enumerate(columns, 1):
+                said = logits.gather(1, column[:, None]).sum()
+                more = number < len(columns)
+                gradients = torch.autograd.grad(said, seen, allow_unused=True, retain_graph=more) if seen else ()
+                for place, heat in enumerate(_maps_of(network, seen, gradients, len(images))):
+                    maps[place].append(heat)
     finally:
         for hook in hooks:
             hook.remove()
-    found: list[Tensor | None] = [None] * len(images)
-    open_ = set(range(len(images)))  # those for which a finer map is looked for
+    return logits.detach(), maps
+
+
+def _maps_of(network: nn.Module, seen: Sequence[Tensor], gradients: Sequence[Tensor | None], images: int) -> Maps:
+    """The map of each image, of the deepest features that have places enough and speak for the class whose gradients these are."""
+    found: list[Tensor | None] = [None] * images
+    open_ = set(range(images))  # those for which a finer map is looked for
     for features, gradient in zip(reversed(seen), reversed(gradients), strict=True):
         if gradient is None or not open_:
             continue
-        values, slopes = _as_maps(network, features.detach(), len(images)), _as_maps(network, gradient, len(images))
+        values, slopes = _as_maps(network, features.detach(), images), _as_maps(network, gradient, images)
         if values is None or slopes is None:
             continue
         heat = (values * slopes.mean((2, 3), keepdim=True)).sum(1).clamp(min=0)
@@ -59,7 +77,7 @@ def activation_maps(network: nn.Module, images: Tensor) -> tuple[Tensor, list[ND
                 found[number] = heat[number] / value
                 if fine:
                     open_.remove(number)
-    return logits.detach(), [None if heat is None else heat.cpu().numpy().astype(np.float32) for heat in found]
+    return [None if heat is None else heat.cpu().numpy().astype(np.float32) for heat in found]
 
 
 def _with_places(network: nn.Module) -> Iterator[nn.Module]:

@@ -163,14 +163,25 @@ def between(lines: np.ndarray, count: int, part: slice = slice(None)) -> np.ndar
 
 
 def region(name: str, covered: np.ndarray, size: tuple[int, int], masks: Path | None, stem: str) -> dict[str, Any]:
-    """The share of the picture that a class covers, [height, width] of false and true, and how many pixels of these; a mask has the picture's `size`."""
-    found: dict[str, Any] = {"label": name, "share": float(covered.mean()), "pixels": int(covered.sum())}
+    """The share of the picture that a class covers, [height, width] of false and true, and how many of its pixels; a mask has the picture's `size`."""
+    found: dict[str, Any] = {"label": name, "share": float(covered.mean()), "pixels": pixels_at(covered, size)}
     if masks is not None and covered.any():
         masks.mkdir(parents=True, exist_ok=True)
         file = masks / f"{stem}-{name.replace('/', '-')}.png"
         Image.fromarray(covered.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST).save(file)
         found["mask"] = str(file)
     return found
+
+
+def pixels_at(mask: np.ndarray, size: tuple[int, int]) -> int:
+    """How many pixels a mask, [height, width], covers where it is stretched to `size`, width and height, by nearest neighbours."""
+    across, down = (
+        # Which pixel each comes from, as Pillow has it.
+        np.bincount(np.asarray(Image.fromarray(np.arange(given, dtype=np.int32)[None]).resize((wanted, 1), Image.Resampling.NEAREST))[0])
+        for wanted, given in zip(size, mask.shape[::-1], strict=True)
+    )
+    high, wide = len(down), len(across)  # the last ones may be left out where the mask is larger
+    return int(down @ mask[:high, :wide].astype(np.int64) @ across)
 
 
 def find_objects(

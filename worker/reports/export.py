@@ -296,8 +296,18 @@ def _packed(model: LoadedModel, onnx: bytes) -> bytes:
         archive.writestr("model_card.json", json.dumps(card_for_others(model), indent=2, ensure_ascii=False))
         archive.writestr("predict.py", script)
         archive.writestr("requirements.txt", "numpy\nonnxruntime\npillow\n")
-        archive.writestr("README.md", _READ_ME.format(name=model.card["name"], classes=", ".join(model.classes)))
+        archive.writestr("README.md", _read_me(model))
     return out.getvalue()
+
+
+def _read_me(model: LoadedModel) -> str:
+    more = []
+    if model.task_type is TaskType.OBJECT_SEGMENTATION:
+        each = "object" if model.gives_instances else "class"
+        more.append(f"With `--masks FOLDER` a black and white PNG is written for each {each} it finds, as large as the picture.")
+    if model.finds_objects or model.task_type is TaskType.MULTI_LABEL:
+        more.append("What counts is told by a threshold for each class, in the card; `--threshold 0.3` takes another one for all.")
+    return _READ_ME.format(name=model.card["name"], classes=", ".join(model.classes), more="".join(f"\n{line}\n" for line in more))
 
 
 _READ_ME = """# {name}
@@ -311,7 +321,7 @@ python predict.py picture.jpg another.png
 
 prints one JSON document for each picture. `model_card.json` says what the model was trained on, how well it did, and what goes in and
 comes out of `model.onnx`.
-"""
+{more}"""
 
 
 def _file_name(name: str) -> str:

@@ -32,7 +32,7 @@ def find_objects(
 
     Returns:
         For each `label`, `confidence`, `box` (x, y, width, height in pixels of the original image), and where the network gives masks
-        `mask`: {"size": [height, width], "counts": COCO's compressed run-length encoding}.
+        `mask`: {"size": [height, width], "counts": COCO's compressed run-length encoding}, and how many `pixels` it covers.
     """
     least = torch.tensor([*thresholds] or [_USUAL_THRESHOLD] * len(classes))
     kept = found["scores"] >= least[found["labels"]]
@@ -45,6 +45,7 @@ def find_objects(
         objects.append({"label": classes[label], "confidence": score, "box": [round(side, 2) for side in (x1, y1, x2 - x1, y2 - y1)]})
         if outlines:
             objects[-1]["mask"] = {"size": [size[1], size[0]], "counts": outlines[number]}
+            objects[-1]["pixels"] = masks.area(outlines[number], *size)
     return objects
 
 

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 import torch.nn.functional as functional
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -25,7 +27,7 @@ def find_regions(logits: Tensor, size: tuple[int, int], classes: Sequence[str], 
         exclusive: whether a place belongs to one class at most.
 
     Returns:
-        For each `label`, `confidence` (the mean probability over its pixels), `share` of the image and `pixels` that it covers, and `mask`,
+        For each `label`, `confidence` (the mean probability over its pixels), `share` of the image and `pixels` of it that it covers, and `mask`,
         COCO's run-length encoding: `size` [height, width] and `counts`. Of images larger than `JUDGED_SIDE` it is that of the scaled image.
     """
     width, height = judged_size(*size)
@@ -40,7 +42,7 @@ def find_regions(logits: Tensor, size: tuple[int, int], classes: Sequence[str], 
                     "label": name,
                     "confidence": float(probability[inside].mean()),
                     "share": pixels / (width * height),
-                    "pixels": pixels,
+                    "pixels": pixels_at(inside.cpu().numpy(), size),
                     "mask": {"size": [height, width], "counts": masks.encode(inside.cpu().numpy())},
                 }
             )
@@ -57,3 +59,14 @@ def drawing_of(image: Image.Image, objects: Sequence[dict[str, Any]], classes: S
     out = BytesIO()
     with_legend(covered(picture, covers), [index for index, _ in covers], classes).save(out, "PNG")
     return out.getvalue()
+
+
+def pixels_at(mask: NDArray[np.bool_], size: tuple[int, int]) -> int:
+    """How many pixels a mask, [height, width], covers where it is stretched to `size`, width and height, by nearest neighbours."""
+    across, down = (
+        # Which pixel each comes from, as Pillow has it.
+        np.bincount(np.asarray(Image.fromarray(np.arange(given, dtype=np.int32)[None]).resize((wanted, 1), Image.Resampling.NEAREST))[0])
+        for wanted, given in zip(size, mask.shape[::-1], strict=True)
+    )
+    high, wide = len(down), len(across)  # the last ones may be left out where the mask is larger
+    return int(down @ mask[:high, :wide].astype(np.int64) @ across)

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import nn
 
+from core.datasets import masks
 from core.datasets.images import StoredImage
 from core.datasets.reading import read_pictures
 from core.errors import BadDataError, InvalidInputError, NotFoundError
@@ -31,13 +31,13 @@ from worker.engine.device import choose_device
 from worker.engine.errors import is_out_of_memory
 from worker.networks import build
 from worker.networks.loading import restore
-from worker.reports.activation import activation_maps
+from worker.reports.activation import Maps, activation_maps
 from worker.reports.found_labels import find_labels
 from worker.reports.found_objects import drawing_of, find_objects
 from worker.reports.found_regions import drawing_of as drawing_of_regions
-from worker.reports.found_regions import find_regions
+from worker.reports.found_regions import find_regions, pixels_at
 from worker.reports.mask_files import numbered
-from worker.reports.pictures import heat_over
+from worker.reports.pictures import Heat, heat_over
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ Said = TypeVar("Said")
 CPU = torch.device("cpu")
 
 BATCH = 16
+_MOST_MAPS = 3  # of one image's labels
 _BATCH_OF_MAPS = 4  # a map needs all that lies between the layers, several times
 
 
@@ -139,7 +140,7 @@ def predict(
 
     Returns:
         `labels`, as `find_labels`, `find_objects` or `find_regions` say them, each with `label` and `confidence`; `width` and `height` of
-        the image upright, in whose pixels boxes are told (a mask has a size of its own, smaller where the image is large). `picture_key`:
+        the image upright, in whose pixels boxes and areas (`pixels`) are told (a mask has a size of its own, smaller where the image is large). `picture_key`:
         where a heat map of the first label lies, or the drawing of objects or regions; missing where the network has no map. `frames`:
         how many pictures the file holds, where it is more than this one.
 
@@ -287,7 +288,7 @@ def _said(model: LoadedModel, pictures: Sequence[StoredImage], thresholds: Seque
     images = model.prepare(*(picture.data for picture in pictures))
     classes = model.classes
     labels: list[list[dict[str, Any]]]
-    heats: Sequence[NDArray[np.float32] | None] = [None] * len(pictures)
+    heats: Sequence[Maps] = [[]] * len(pictures)
     sizes = [(picture.width, picture.height) for picture in pictures]
     if model.finds_objects:
         with torch.inference_mode():
@@ -298,13 +299,22 @@ def _said(model: LoadedModel, pictures: Sequence[StoredImage], thresholds: Seque
             logits = model.network(images)
             labels = [find_regions(one, size, classes, exclusive=model.exclusive) for one, size in zip(logits, sizes, strict=True)]
     else:
+        several = model.task_type is TaskType.MULTI_LABEL
+
+        def said_of(logits: torch.Tensor) -> list[list[dict[str, Any]]]:
+            return [find_labels(one, classes, several=several, thresholds=thresholds) for one in logits.float().cpu()]
+
+        def explained(logits: torch.Tensor) -> torch.Tensor:
+            rows = [[classes.index(one["label"]) for one in _explained(found)] for found in said_of(logits)]
+            most = max(map(len, rows))
+            return torch.tensor([row + row[:1] * (most - len(row)) for row in rows], device=logits.device)
+
         if draw:
-            logits, heats = activation_maps(model.network, images)
+            logits, heats = activation_maps(model.network, images, explained)
         else:
             with torch.inference_mode():
                 logits = model.network(images)
-        several = model.task_type is TaskType.MULTI_LABEL
-        labels = [find_labels(one, classes, several=several, thresholds=thresholds) for one in logits.float().cpu()]
+        labels = said_of(logits)
     said = [
         _Said({"labels": found, "width": width, "height": height}, None, None) for found, (width, height) in zip(labels, sizes, strict=True)
     ]
@@ -323,15 +333,26 @@ def _in_the_file(said: _Said, picture: StoredImage) -> _Said:
     if (width, height) == (picture.width, picture.height):
         return said
     across, down = width / picture.width, height / picture.height
-    labels = [
-        one
-        | ({"box": [round(side * factor, 2) for side, factor in zip(one["box"], (across, down) * 2, strict=True)]} if "box" in one else {})
-        for one in said.answer["labels"]
-    ]
+
+    def told(one: dict[str, Any]) -> dict[str, Any]:
+        there: dict[str, Any] = {}
+        if "box" in one:
+            there["box"] = [round(side * factor, 2) for side, factor in zip(one["box"], (across, down) * 2, strict=True)]
+        if "pixels" in one:
+            high, wide = one["mask"]["size"]
+            there["pixels"] = pixels_at(masks.decode(one["mask"]["counts"], wide, high).astype(bool), (width, height))
+        return one | there
+
+    labels = [told(one) for one in said.answer["labels"]]
     return said._replace(answer=said.answer | {"labels": labels, "width": width, "height": height})
 
 
-def _drawn(model: LoadedModel, picture: StoredImage, answer: dict[str, Any], heat: NDArray[np.float32] | None) -> _Said:
+def _explained(labels: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """The labels of an image of which it is shown where the evidence lies: those that count, the surest of them; where none does, the surest."""
+    return [one for one in labels if one.get("present")][:_MOST_MAPS] or labels[:1]
+
+
+def _drawn(model: LoadedModel, picture: StoredImage, answer: dict[str, Any], maps: Maps) -> _Said:
     labels, size, source, classes = answer["labels"], (picture.width, picture.height), picture.upright_source_size, model.classes
     with Image.open(BytesIO(picture.data)) as opened:
         if model.finds_objects:
@@ -340,5 +361,6 @@ def _drawn(model: LoadedModel, picture: StoredImage, answer: dict[str, Any], hea
         if model.task_type is TaskType.OBJECT_SEGMENTATION:
             regions = [(classes.index(one["label"]) + 1, one["mask"]) for one in labels]
             return _Said(answer, drawing_of_regions(opened, labels, classes), numbered(regions, size, source))
-        drawing = None if heat is None else heat_over(opened, heat, labels[0]["label"], labels[0]["confidence"])
-        return _Said(answer, drawing, None)
+        shown = zip(_explained(labels), maps, strict=False)  # where others of its batch have more, the rest are the first one's again
+        heats = [Heat(one["label"], one["confidence"], map_, one.get("present", True)) for one, map_ in shown if map_ is not None]
+        return _Said(answer, heat_over(opened, heats) if heats else None, None)

@@ -4,7 +4,7 @@ import json
 import logging
 import platform
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -93,8 +93,10 @@ def write_model(
     )
     judging = (records[row] for row in best.details["rows"].tolist())
     shown = Counter(label for record in judging for label in set(classes_in(record.value, job.annotation_kind)))
-    reading = mindful(reading, len(best.details["rows"]), {name: shown[label] for label, name in enumerate(job.classes)})
-    card = model_card(job, best, history, reading, baseline, fingerprint, records)
+    images = {name: shown[label] for label, name in enumerate(job.classes)}
+    reading = mindful(reading, len(best.details["rows"]), images)
+    remarks = list(saved.state["state"].get("best_remarks", {}).values())
+    card = model_card(job, best, history, reading, baseline, fingerprint, records, remarks, images)
     storage.write(
         f"{key}/model.safetensors",
         safetensors_bytes({name: tensor.contiguous() for name, tensor in best.weights.items()}, {"format": "pt"}),
@@ -164,8 +166,13 @@ def model_card(
     baseline: float | None,
     fingerprint: str,
     records: Sequence[Record],
+    remarks: Sequence[Sequence[str]],
+    validation_images: Mapping[str, int],
 ) -> dict[str, Any]:
-    """Everything needed to use the weights elsewhere, and to know where they come from."""
+    """Everything needed to use the weights elsewhere, and to know where they come from.
+
+    `remarks` are those on the best epoch, each with its remedy; `validation_images` tells how many show each class.
+    """
     card = {
         "format": CARD_FORMAT,
         "name": job.task_name,
@@ -188,6 +195,7 @@ def model_card(
         "epochs": len(history),
         "history": [{name: value for name, value in point.items() if name not in ("event", "metrics")} for point in history],
         "reading": asdict(reading),
+        "remarks": [{"what": what, "remedy": remedy} for what, remedy in remarks],
         "plan": job.plan.model_dump(mode="json"),
         "parent_model": job.parent_model_key or None,
         "dataset": {
@@ -204,7 +212,7 @@ def model_card(
         "software": {"python": platform.python_version()} | {name: found for name in _SOFTWARE if (found := _version(name))},
     }
     if numbers := class_numbers(best.details, job.classes, "dice" if score_name_of(job) == "dice" else "f1"):
-        card["per_class"] = numbers
+        card["per_class"] = {name: {"images": validation_images[name], **values} for name, values in numbers.items()}
     if "confusion" in best.details and len(job.classes) <= _MOST_CONFUSED:
         card["confusion"] = best.details["confusion"].tolist()
         card["confusion_meaning"] = (
@@ -228,6 +236,9 @@ def class_numbers(details: dict[str, Tensor], classes: Sequence[str], overlap: s
     if counts is not None:
         for label, values in per_class(counts, classes, overlap).items():
             found[label] |= values
+    if "thresholds" in details:
+        for label, threshold in zip(classes, details["thresholds"].tolist(), strict=True):
+            found[label]["threshold"] = threshold
     return found if any(found.values()) else {}
 
 

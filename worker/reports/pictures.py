@@ -27,6 +27,7 @@ _WHOLE_NUMBERS_UP_TO = 8  # of more classes thousands are shortened
 _BARS = 60
 
 _CAPTION_WIDTH, _CAPTION_HEIGHT, _CAPTION_MARGIN = 380, 66, 12  # px; of a heat map's caption, and its least width
+_GAP = 12  # px, between heat maps of several labels
 _RAMP = (84, 12)  # px; of the colours in it
 
 
@@ -140,30 +141,52 @@ def _on_square(image: Image.Image) -> Image.Image:
     return square
 
 
-def heat_over(image: Image.Image, heat: NDArray[np.float32], label: str, confidence: float, side: int = 512) -> bytes:
-    """An image with a heat map, [height, width] of 0–1, laid over it; its longer side about `side` pixels.
+@dataclass(frozen=True)
+class Heat:
+    """Where the evidence for a label lies, a map [height, width] of 0–1, and the confidence 0–1 in it; `counts` unless it is below the label's threshold."""
 
-    Below it the class that the map is of, with the confidence 0–1 in it, and what the colours mean.
+    label: str
+    confidence: float
+    map: NDArray[np.float32]
+    counts: bool = True
+
+
+def heat_over(image: Image.Image, heats: Sequence[Heat], side: int = 512) -> bytes:
+    """An image with a heat map laid over it, once for each of the labels, side by side; the longer side of each about `side` pixels.
+
+    Below it the label that the map is of, with the confidence in it, and what the colours mean.
     """
+    panels = [_heat_panel(image, heat, side) for heat in heats]
+    picture = Image.new("RGB", (sum(panel.width for panel in panels) + _GAP * (len(panels) - 1), panels[0].height), "white")
+    left = 0
+    for panel in panels:
+        picture.paste(panel, (left, 0))
+        left += panel.width + _GAP
+    out = BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
+
+
+def _heat_panel(image: Image.Image, heat: Heat, side: int) -> Image.Image:
     scale = side / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     base = np.asarray(flattened(image).resize(size, Image.Resampling.NEAREST if scale > 4 else Image.Resampling.LANCZOS), np.float32)
-    warm = np.asarray(Image.fromarray((heat * 255).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC), np.float32)[..., None] / 255
+    warm = (
+        np.asarray(Image.fromarray((heat.map * 255).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC), np.float32)[..., None] / 255
+    )
     grey = base.mean(2, keepdims=True) * 0.7 + base * 0.3  # colours of the image must not be mistaken for heat
     picture = Image.new("RGB", (max(size[0], _CAPTION_WIDTH), size[1] + _CAPTION_HEIGHT), "white")
     picture.paste(_heated(grey, warm.astype(np.float32)), ((picture.width - size[0]) // 2, 0))
     draw, room = ImageDraw.Draw(picture), picture.width - 2 * _CAPTION_MARGIN
-    said = f" · {100 * confidence:.1f} %"
-    name = fonts.shortened(label, 18, round(room - fonts.font_for("", 18).getlength(said)))
-    draw.text((_CAPTION_MARGIN, size[1] + 8), name + said, fill=INK, font=fonts.font_for(label, 18))
+    said = f" · {100 * heat.confidence:.1f} %" + ("" if heat.counts else ", does not count")
+    name = fonts.shortened(heat.label, 18, round(room - fonts.font_for("", 18).getlength(said)))
+    draw.text((_CAPTION_MARGIN, size[1] + 8), name + said, fill=INK if heat.counts else QUIET, font=fonts.font_for(heat.label, 18))
     middle, font = size[1] + 48, fonts.font_for("", 13)
     ramp = np.broadcast_to(np.linspace(0, 1, _RAMP[0]).astype(np.float32)[None, :, None], (_RAMP[1], _RAMP[0], 1))
     picture.paste(_heated(np.full((_RAMP[1], _RAMP[0], 1), 150, np.float32), ramp), (_CAPTION_MARGIN, middle - _RAMP[1] // 2))
     meaning = "no tint: no evidence · red: most evidence"
     draw.text((_CAPTION_MARGIN + _RAMP[0] + 10, middle), meaning, fill=QUIET, font=font, anchor="lm")
-    out = BytesIO()
-    picture.save(out, "PNG")
-    return out.getvalue()
+    return picture
 
 
 def _heated(grey: NDArray[np.float32], warm: NDArray[np.float32]) -> Image.Image:

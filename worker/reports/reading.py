@@ -14,6 +14,7 @@ FEW = 20
 FEW_OF_CLASS = 5
 _UNKNOWN = Unlearnt()
 _NOISE = 0.01  # of a score, from one epoch to another
+_NOTHING = 0.005  # a score that stands for no use at all, where there is no baseline
 _LOW = 0.5  # a score that nobody would call good without having looked
 
 
@@ -96,9 +97,9 @@ def _read_calm(
     if not scores:
         return Reading("too-short", "No epoch was finished: there is nothing to read yet.")
     best = max(scores)
-    if best <= 0 or (baseline is not None and best < baseline - 0.02):
+    if best <= 0 or best < (_NOTHING if baseline is None else baseline - 0.02):
         worse = (
-            "Nothing was found rightly in any epoch"
+            "Next to nothing was found rightly in any epoch"
             if baseline is None
             else "The network does worse than always saying the commonest class"
         )

@@ -29,6 +29,8 @@ _WIDTH, _HEIGHT = 8.27, 11.69  # inches: A4
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.09, 0.91, 0.94, 0.06
 _LINE = 0.0165  # of the page's height
 _LETTERS = 96  # on a line of 10 pt
+_CLASS_TITLES = {"images": "Images", "ap": "AP 50:95", "threshold": "Threshold"}
+_FEW_IMAGES = 20  # this project's own
 _MOST_CLASSES = 40  # shown in a table or as bars
 _DPI = 150
 
@@ -81,13 +83,22 @@ def insights(labels: Sequence[Mapping[str, Any]]) -> list[str]:
         if not members:
             continue
         if len(members) == len(labels):
-            return [f"All {len(labels)} classes are {verb}."]
+            sentences.append(f"All {len(labels)} classes are {'evenly represented' if level == WELL else verb}.")
+            break
         named = ", ".join(f"“{label['class']}” ({label['images']:,})" for label in sorted(members, key=lambda one: one["images"])[:12])
         more = f" and {len(members) - 12} more" if len(members) > 12 else ""
         sentences.append(f"{len(members)} of {len(labels)} classes {'is' if len(members) == 1 else 'are'} {verb}: {named}{more}.")
-    sentences.append(
-        f"A class is under-represented when it has less than {CUT_OFF:.0%} of an equal share of the images, seriously so below {CUT_OFF / 2:.0%}."
-    )
+    else:
+        sentences.append(
+            f"A class is under-represented when it has less than {CUT_OFF:.0%} of an equal share of the images, seriously so below {CUT_OFF / 2:.0%}."
+        )
+    if few := [label for label in labels if label["images"] < _FEW_IMAGES]:
+        least = min(few, key=lambda one: one["images"])
+        which = "All of them have" if len(few) == len(labels) else f"{len(few):,} of {len(labels):,} have" if len(few) > 1 else "One has"
+        sentences.append(
+            f"{which} fewer than {_FEW_IMAGES} images, “{least['class']}” {least['images']:,}: more images of {'it' if len(few) == 1 else 'them'} "
+            "would likely help most."
+        )
     return sentences
 
 
@@ -156,11 +167,13 @@ def _overview(card: Mapping[str, Any], found: Mapping[str, Any]) -> _Page:
     dataset = card["dataset"]
     page.heading("Result on the validation images")
     metrics = [(_title(name), _number(value)) for name, value in card["metrics"].items() if isinstance(value, (int, float))]
-    page.rows(metrics[:16], (0, 0.35))
+    page.rows(metrics[:16], (0, 0.55))
     page.heading("Insights")
     for sentence in insights(found["labels"]):
         page.paragraph(sentence)
     page.paragraph(card["reading"]["text"])
+    for remark in card.get("remarks", ()):
+        page.paragraph(f"{remark['what']} {remark['remedy']}".strip())
     page.heading("What was trained")
     page.rows(
         [
@@ -184,8 +197,11 @@ def _classes(card: Mapping[str, Any], page: _Page) -> list[_Page]:
     if not per_class:
         return []
     names = list(next(iter(per_class.values())))
-    rows = [[_cut(label, 34), *(_number(values[name]) for name in names)] for label, values in list(per_class.items())[:_MOST_CLASSES]]
-    more, title = len(per_class) - len(rows), "Class by class"
+    ranked = list(per_class.items())
+    if more := max(0, len(ranked) - _MOST_CLASSES):  # the weakest: what is told well needs no look
+        ranked.sort(key=lambda item: _strength(item[1]))
+    rows = [[_cut(label, 30), *(_number(values[name], name) for name in names)] for label, values in ranked[:_MOST_CLASSES]]
+    title = f"The {len(rows)} weakest classes" if more else "Class by class"
     room = page.y - _BOTTOM > (len(rows) + 4) * _LINE
     if room:
         page.heading(title)
@@ -193,11 +209,21 @@ def _classes(card: Mapping[str, Any], page: _Page) -> list[_Page]:
         page = _Page(title)
     # Of a class with several labels an image it is no mean over overlaps of boxes.
     of_labels = card["task_type"] == TaskType.MULTI_LABEL
-    header = ["Class", *("Average precision" if of_labels and name == "ap" else _title(name) for name in names)]
-    page.rows([header, *rows], [0, *(0.4 + 0.15 * number for number in range(len(names)))], header=True)
+    header = ["Class", *("AP" if of_labels and name == "ap" else _CLASS_TITLES.get(name) or _title(name) for name in names)]
+    page.rows([header, *rows], [0, *(0.34 + 0.66 / len(names) * number for number in range(len(names)))], header=True)
+    if "images" in names:
+        page.paragraph(
+            "Images: so many of validation show it. All numbers are of them, and so are the thresholds, where there are any.", QUIET
+        )
     if more:
         page.paragraph(f"And {more:,} more classes, which the model card has.", QUIET)
     return [] if room else [page]
+
+
+def _strength(values: Mapping[str, Any]) -> float:
+    """By what classes are ranked; those of which nothing is known come last."""
+    known = [values[name] for name in ("f1", "dice", "ap") if values.get(name) is not None]
+    return float(known[0]) if known else 2.0
 
 
 def _pictures(card: Mapping[str, Any], drawn: Mapping[str, bytes]) -> list[_Page]:
@@ -264,7 +290,10 @@ def _settings(card: Mapping[str, Any]) -> _Page:
     ]
     page.rows(plan, (0, 0.4))
     page.heading("Software and data")
-    page.rows([*card["software"].items(), ("data fingerprint", card["dataset"]["fingerprint"][:40])], (0, 0.4))
+    page.rows(
+        [*card["software"].items(), *zip(("data fingerprint", ""), textwrap.wrap(card["dataset"]["fingerprint"], 40), strict=False)],
+        (0, 0.4),
+    )
     return page
 
 
@@ -280,5 +309,7 @@ def _cut(text: str, length: int) -> str:
     return shortened(text, length).replace(r"\$", "$")
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
+def _number(value: float | None, name: str = "") -> str:
+    if value is None:
+        return "–"
+    return f"{value:,}" if name == "images" else f"{100 * value:.1f} %"

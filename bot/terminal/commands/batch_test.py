@@ -22,6 +22,7 @@ COLUMNS = {
     "precision": "Precision",
     "f1": "F1",
     "diagnostic_odds_ratio": "Odds ratio",
+    "threshold": "Counts from",
 }
 
 

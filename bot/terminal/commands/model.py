@@ -58,7 +58,7 @@ def show(model: str, as_json: JsonOption = False, workspace: WorkspaceOption = "
     place = _place(runtime.storage, found)
     card = card_of(runtime.storage, found)
     if as_json:
-        told = {name: card[name] for name in ("best_epoch", "reading", "per_class", "confusion", "thresholds") if name in card}
+        told = {name: card[name] for name in ("best_epoch", "reading", "remarks", "per_class", "confusion", "thresholds") if name in card}
         print_json(facts | told | {"place": place, "files": [key.removeprefix(f"{found.key}/") for key in files]})
         return
     print_facts(
@@ -71,6 +71,7 @@ def show(model: str, as_json: JsonOption = False, workspace: WorkspaceOption = "
             ("Classes", ", ".join(found.classes)),
             *metric_rows(found.metrics),
             *([("Assessment", str(card["reading"]["text"]))] if "reading" in card else []),
+            *(("Noticed", f"{remark['what']} {remark['remedy']}".strip()) for remark in card.get("remarks", [])),
             ("Created", f"{found.created_at:%Y-%m-%d %H:%M} UTC"),
             ("Lies at", place),
         ]

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from worker.engine.watch import Unlearnt, exploding
+from core.tasks.hyperparameters import TrainingPlan
+from worker.engine.watch import Unlearnt, exploding, lower_rate, of_epoch, of_model
 
 UNKNOWN = Unlearnt.of(None, None)
 
@@ -24,7 +25,7 @@ def test_a_low_loss_that_wavers_is_no_explosion() -> None:
 
 
 def test_an_exploding_loss_is_said_with_its_remedy() -> None:
-    what, remedy = exploding(losses(2.0, 0.5, 0.7), 40.0, 0.1, UNKNOWN)["exploding"]
+    what, remedy = exploding(losses(2.0, 0.5, 0.7), 40.0, 0.01, UNKNOWN)["exploding"]
     assert "40 in epoch 4" in what and "0.5 before" in what and "0.01" in remedy
 
 
@@ -37,7 +38,7 @@ def test_an_exploding_loss_is_said_with_its_remedy() -> None:
     ],
 )
 def test_a_first_epoch_that_explodes_is_said(chance: float | None, first: float, loss: float) -> None:
-    what, remedy = exploding([], loss, 0.3, Unlearnt.of(chance, first))["exploding"]
+    what, remedy = exploding([], loss, 0.03, Unlearnt.of(chance, first))["exploding"]
     assert f"{loss:.3g} in epoch 1" in what and f"about {chance or first:.3g}" in what and "0.03" in remedy
     assert exploding(losses(2 * loss), loss, 0.3, Unlearnt.of(chance, first)), "and so is a later one that is below it"
 
@@ -59,3 +60,24 @@ def test_a_first_epoch_that_explodes_is_said(chance: float | None, first: float,
 )
 def test_a_bad_first_epoch_is_no_explosion(chance: float | None, first: float | None, loss: float) -> None:
     assert exploding([], loss, 0.1, Unlearnt.of(chance, first)) == {}
+
+
+def test_the_rate_to_try_instead_is_one_that_is_in_use() -> None:
+    """A tenth of 1 would diverge again."""
+    assert lower_rate(TrainingPlan(optimizer="sgd", learning_rate=1.0)) == 0.01
+    assert lower_rate(TrainingPlan(optimizer="adamw", learning_rate=0.1)) == 0.001
+    assert lower_rate(TrainingPlan(optimizer="sgd", learning_rate=0.02)) == pytest.approx(0.002)
+
+
+def test_the_end_tells_what_was_not_told_of_the_best_epoch_yet() -> None:
+    remarks = {"never-predicted": ("The network never says “cat”.", "Add images.")}
+    assert of_model(3, remarks, {"never-predicted": 3}) == {}
+    assert "Epoch 3, the best and thus the model" in of_model(3, remarks, {"never-predicted": 2})["never-predicted"][0]
+    assert "does not hold of the best epoch, 3" in of_model(3, {}, {"never-predicted": 2})["never-predicted"][0]
+
+
+def test_where_the_loss_exploded_that_is_the_remedy() -> None:
+    remarks = {"never-predicted": ("The network never says “cat”.", "Add images.")}
+    assert of_epoch(2, remarks, exploded=True)["never-predicted"] == ("Epoch 2: The network never says “cat”.", "")
+    assert of_epoch(2, remarks)["never-predicted"][1] == of_model(2, remarks, {})["never-predicted"][1] == "Add images."
+    assert of_model(2, remarks, {}, exploded=True)["never-predicted"][1] == ""

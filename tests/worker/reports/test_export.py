@@ -31,7 +31,7 @@ from core.settings import Settings
 from core.vocabulary import TaskType
 from worker.engine.data import decode
 from worker.objectives.regions import probabilities_of
-from worker.reports import elsewhere, export
+from worker.reports import elsewhere, export, found_regions
 from worker.reports.export import export_model
 from worker.reports.found_regions import find_regions
 from worker.reports.inference import load_model, predict
@@ -230,6 +230,26 @@ def test_masks_of_the_zips_script_have_the_pictures_size_and_names_of_their_own(
     mask = np.asarray(Image.open(said["mask"]))
     assert mask.shape == size[::-1] and set(np.unique(mask)) == {0, 255}
     assert mask[:, :950].all() and not mask[:, 1100:].any()
+
+
+@pytest.mark.parametrize("size", [(6000, 4000), (64, 64), (1500, 90), (20, 30)])
+def test_areas_are_told_in_the_pixels_of_the_picture(size: tuple[int, int]) -> None:
+    """Of which a mask's file has as many, whatever the mask's own size is."""
+    mask = np.random.default_rng(0).random((64, 96)) < 0.3
+    stretched = np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST))
+    assert elsewhere.pixels_at(mask, size) == found_regions.pixels_at(mask, size) == int(stretched.sum())
+
+
+def test_the_zip_says_how_masks_are_had() -> None:
+    def read_me(task_type: TaskType, **about: bool) -> str:
+        model = SimpleNamespace(task_type=task_type, card={"name": "Cells"}, classes=["a", "b"], gives_instances=False, finds_objects=False)
+        return export._read_me(SimpleNamespace(**{**vars(model), **about}))
+
+    assert "--masks FOLDER" in read_me(TaskType.OBJECT_SEGMENTATION) and "for each class" in read_me(TaskType.OBJECT_SEGMENTATION)
+    instances = read_me(TaskType.OBJECT_SEGMENTATION, gives_instances=True, finds_objects=True)
+    assert "for each object" in instances and "--threshold" in instances
+    assert "--masks" not in read_me(TaskType.SINGLE_LABEL) and "--threshold" not in read_me(TaskType.SINGLE_LABEL)
+    assert "--threshold" in read_me(TaskType.MULTI_LABEL)
 
 
 def test_the_zips_script_takes_pictures_as_large_as_the_bot_does(tmp_path: Path) -> None:

@@ -115,6 +115,9 @@ def test_several_labels_have_thresholds(bench: Any) -> None:
     exact = saved.best.details["thresholds"]
     assert torch.equal(torch.tensor(card["thresholds"]), exact.float()), "rounded, that of a rare class might be 0"
     told = card["per_class"]
+    assert [values["threshold"] for values in told.values()] == exact.tolist()
+    shown = saved.best.details["labels"].sum(0).tolist()
+    assert [values["images"] for values in told.values()] == shown, "of validation"
     assert np.mean([values["ap"] for values in told.values()]) == pytest.approx(result.metrics["map"], abs=1e-6)
     assert np.mean([values["f1"] for values in told.values()]) == pytest.approx(result.metrics["macro_f1"], abs=1e-6)
     answer = predict("models/m1", (bench.folder / "several" / "3.png").read_bytes(), storage=bench.storage, settings=bench.settings)

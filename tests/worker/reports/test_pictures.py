@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -260,8 +261,8 @@ def test_maps_of_every_kind_of_network(name: str) -> None:
         plain = network(images)
     logits, heats = activation_maps(network, images)
     assert torch.allclose(logits, plain, atol=1e-5)
-    for number, heat in enumerate(heats):
-        _, (alone,) = activation_maps(network, images[number : number + 1])
+    for number, (heat,) in enumerate(heats):
+        _, ((alone,),) = activation_maps(network, images[number : number + 1])
         if heat is None or alone is None:
             assert heat is alone, "what is said of one image does not depend on the others"
             continue
@@ -286,7 +287,7 @@ def test_maps_are_of_places(name: str, side: int, sides: set[int]) -> None:
         if isinstance(head, torch.nn.Linear) and head.out_features == 3:
             torch.nn.init.normal_(head.weight)  # some begin at nothing, for which nothing speaks
     _, heats = activation_maps(network, torch.randn(4, 3, side, side, generator=torch.Generator().manual_seed(0)))
-    found = {heat.shape[0] for heat in heats if heat is not None}
+    found = {heat.shape[0] for (heat,) in heats if heat is not None}
     assert found and found <= sides
 
 
@@ -310,7 +311,8 @@ def test_the_map_lies_where_the_evidence_is() -> None:
 
     images = torch.zeros(1, 3, 64, 64)
     images[:, :, 40:56, 8:24] = 1
-    _, (heat,) = activation_maps(BrightSpot(), images)
+    _, ((heat, other),) = activation_maps(BrightSpot(), images, lambda _: torch.tensor([[1, 0]]))
+    assert other is None, "nothing speaks for the other class"
     assert heat is not None
     assert np.unravel_index(heat.argmax(), heat.shape)[0] in range(10, 14)
     assert heat[10:14, 2:6].min() > 0.9 and heat[:8].max() == 0
@@ -329,8 +331,8 @@ def test_a_heat_map_says_of_what_it_is(size: tuple[int, int]) -> None:
     heat = np.zeros((8, 8), np.float32)
     heat[:4] = 1
     picture = Image.new("RGB", size, (150, 150, 150))
-    cat, dog = (np.asarray(opened(pictures.heat_over(picture, heat, name, 0.93))) for name in ("cat", "a dog " * 40))
-    less = np.asarray(opened(pictures.heat_over(picture, heat, "cat", 0.12)))
+    cat, dog = (np.asarray(opened(pictures.heat_over(picture, [pictures.Heat(name, 0.93, heat)]))) for name in ("cat", "a dog " * 40))
+    less = np.asarray(opened(pictures.heat_over(picture, [pictures.Heat("cat", 0.12, heat)])))
     shown = 512 * size[1] // max(size)
     assert cat.shape == dog.shape and cat.shape[0] > shown, "the caption lies below the picture"
     assert (cat[:shown] == dog[:shown]).all() and (cat[shown:] != dog[shown:]).any() and (cat[shown:] != less[shown:]).any()
@@ -340,12 +342,25 @@ def test_a_heat_map_says_of_what_it_is(size: tuple[int, int]) -> None:
     assert np.abs(cat[shown:].astype(int) - reddest).sum(2).min() < 12, "the legend holds the colour of the warmest place"
 
 
+def test_each_label_that_counts_has_a_map_and_what_does_not_count_says_so() -> None:
+    upper, lower = np.zeros((8, 8), np.float32), np.zeros((8, 8), np.float32)
+    upper[:4], lower[4:] = 1, 1
+    picture = Image.new("RGB", (512, 512), (150, 150, 150))
+    one, two = pictures.Heat("one", 0.93, upper), pictures.Heat("two", 0.81, lower)
+    both = np.asarray(opened(pictures.heat_over(picture, [one, two])))
+    left = np.asarray(opened(pictures.heat_over(picture, [one])))
+    assert (both[:, :512] == left).all() and both.shape[1] > 1024
+    assert (both[100, 256] == both[400, -256]).all() and (both[100, 256] != both[100, -256]).any()
+    quiet = np.asarray(opened(pictures.heat_over(picture, [replace(one, counts=False)])))
+    assert (quiet[:512] == left[:512]).all() and (quiet[512:] != left[512:]).any()
+
+
 def test_what_is_transparent_is_white_as_the_network_sees_it() -> None:
     """Black lines on a transparent ground would be nothing but black."""
     clear = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
     clear.paste((0, 0, 0, 255), (30, 0, 34, 64))
     drawings = [
-        opened(pictures.heat_over(clear, np.zeros((8, 8), np.float32), "line", 0.9, side=64)),
+        opened(pictures.heat_over(clear, [pictures.Heat("line", 0.9, np.zeros((8, 8), np.float32))], side=64)),
         draw_objects(clear, [Drawn((5, 5, 20, 20), (0, 158, 115))], 64),
         fitted(clear, 64, 64, 64),
     ]

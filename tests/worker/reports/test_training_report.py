@@ -29,7 +29,13 @@ def test_under_represented_classes_are_named_with_their_numbers() -> None:
 
 
 def test_even_data_takes_one_sentence() -> None:
-    assert insights(labels(("cat", 5, "well"), ("dog", 5, "well"))) == ["All 2 classes are well represented."]
+    assert insights(labels(("cat", 50, "well"), ("dog", 50, "well"))) == ["All 2 classes are evenly represented."]
+
+
+def test_even_data_may_be_too_few() -> None:
+    even, few = insights(labels(("cat", 3, "well"), ("dog", 3, "well")))
+    assert even == "All 2 classes are evenly represented."
+    assert few == "All of them have fewer than 20 images, “cat” 3: more images of them would likely help most."
     assert insights(labels(("cat", 5, "well"))) == ["There is one class, “cat”, on 5 images."]
 
 
@@ -91,7 +97,7 @@ def test_the_numbers_of_all_classes_have_room(classes: int) -> None:
     assert all(one.y > 0.05 for one in pages)
 
 
-@pytest.mark.parametrize(("task_type", "title"), [("multi-label", "Average precision"), ("object-detection", "AP 50:95")])
+@pytest.mark.parametrize(("task_type", "title"), [("multi-label", "AP"), ("object-detection", "AP 50:95")])
 def test_average_precision_is_of_what_was_judged(task_type: str, title: str) -> None:
     """Of labels it is no mean over the overlaps of boxes."""
     page = training_report_module._Page("A task")
