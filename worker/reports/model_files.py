@@ -293,8 +293,8 @@ def _chosen(details: dict[str, Tensor], right: Tensor) -> tuple[list[int], list[
     losses = details["losses"]
     misses = [int(place) for place in losses.argsort(descending=True) if not right[place]][:_CASES]
     surest = [int(place) for place in losses.argsort() if right[place]]
-    if details["labels"].ndim > 1:
-        return surest[:_CASES], misses
+    if details["labels"].ndim > 1:  # those that show something first: that nothing is said of nothing tells little
+        return sorted(surest, key=lambda place: not bool(details["labels"][place].any()))[:_CASES], misses
     # One of each class first, so that the easiest class does not fill the row.
     seen: dict[int, int] = {}
     ranked = []

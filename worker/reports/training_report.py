@@ -286,7 +286,7 @@ def _settings(card: Mapping[str, Any]) -> _Page:
     plan = [
         (name.replace("_", " "), "on" if value is True else "off" if value is False else str(value))
         for name, value in card["plan"].items()
-        if value is not None
+        if value is not None and _has_effect(name, card["plan"])
     ]
     page.rows(plan, (0, 0.4))
     page.heading("Software and data")
@@ -295,6 +295,15 @@ def _settings(card: Mapping[str, Any]) -> _Page:
         (0, 0.4),
     )
     return page
+
+
+def _has_effect(name: str, plan: Mapping[str, Any]) -> bool:
+    """Whether a hyperparameter means anything beside the others: how far to rotate does not where nothing is rotated."""
+    if name == "momentum":
+        return bool(plan.get("optimizer", "sgd") == "sgd")
+    wanted = {"rotation_degrees": "rotation", "translation_percent": "translation", "patience": "early_stop"}
+    wanted |= dict.fromkeys(("brightness", "contrast", "saturation", "hue"), "colour_jitter")
+    return bool(plan.get(wanted[name], True)) if name in wanted else True
 
 
 def _title(metric: str) -> str:

@@ -16,6 +16,7 @@ from core.errors import BadDataError, ConflictError, NotFoundError
 from worker.engine.checkpoint import newest
 from worker.engine.data import decode
 from worker.link import Ask, TrainingResult
+from worker.reports import model_files
 from worker.reports.inference import load_model, predict, predict_all
 from worker.reports.model_files import class_numbers, write_model
 
@@ -177,3 +178,10 @@ def test_images_of_any_shape_are_predicted(bench: Any, size: tuple[int, int]) ->
     out = io.BytesIO()
     Image.fromarray(random.integers(0, 255, (size[1], size[0]), dtype=np.uint8)).save(out, "PNG")
     assert predict("models/m1", out.getvalue(), storage=bench.storage, settings=bench.settings)["labels"]
+
+
+def test_the_surest_hits_of_several_labels_show_something() -> None:
+    labels = torch.tensor([[False, False], [True, False], [False, False], [True, True], [False, True]])
+    details = {"labels": labels, "losses": torch.tensor([0.0, 0.1, 0.0, 0.3, 0.9])}
+    hits, misses = model_files._chosen(details, torch.tensor([True, True, True, True, False]))
+    assert hits == [1, 3, 0, 2] and misses == [4]

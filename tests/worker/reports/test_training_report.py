@@ -117,3 +117,27 @@ def test_a_test_set_that_took_no_part_is_said() -> None:
 
 def test_a_baseline_is_told_as_one() -> None:
     assert training_report_module._title("baseline_map") == "Mean average precision of the baseline"
+
+
+def test_settings_without_effect_are_left_out() -> None:
+    def told(**plan: Any) -> set[str]:
+        plan = TrainingPlan(**plan).model_dump(mode="json")
+        card = {"plan": plan, "software": {}, "dataset": {"fingerprint": "0123456789abcdef" * 4}}
+        return {text.get_text() for text in training_report_module._settings(card).figure.texts}
+
+    quiet = told(optimizer="adamw", rotation=False, colour_jitter=False, early_stop=False)
+    assert not {"momentum", "rotation degrees", "hue", "patience"} & quiet and {"weight decay", "rotation"} <= quiet
+    assert {"momentum", "rotation degrees", "hue", "patience"} <= told(rotation=True, colour_jitter=True, early_stop=True)
+    assert (
+        "".join(sorted(quiet & {"0123456789abcdef" * 2 + "01234567", "89abcdef" + "0123456789abcdef"}, key=len, reverse=True))
+        == "0123456789abcdef" * 4
+    )
+
+
+def test_of_many_classes_the_weakest_are_shown() -> None:
+    page = training_report_module._Page("A task")
+    page.y = 0.3
+    per_class = {f"class {number}": {"images": 5, "f1": number / 100} for number in range(99, -1, -1)}
+    pages = training_report_module._classes({"task_type": "single-label", "per_class": per_class}, page)
+    texts = [text.get_text() for text in pages[0].figure.texts]
+    assert "The 40 weakest classes" in texts and "class 0" in texts and "class 39" in texts and "class 40" not in texts
