@@ -9,10 +9,18 @@ _CHUNK = 1 << 20
 _LARGEST_ELEMENT = 256 << 20  # characters of one element, or of one value that is not streamed
 _BLANK = " \t\n\r"
 _DECODER = json.JSONDecoder()
+_CUT_OFF = "it ends before it is complete, so it has been cut off"
+
+
+_WORDS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
 
 
 class JsonStreamError(ValueError):
-    """The document is no JSON, or no object at its top."""
+    """The document is no JSON, or no object at its top. `line` is where it stops being one, from 1; None where that is not known."""
+
+    def __init__(self, what: str, line: int | None = None) -> None:
+        super().__init__(what)
+        self.line = line
 
 
 class _Text:
@@ -37,7 +45,10 @@ class _Text:
         if self.ended:
             return False
         # As much again as is still open: an element longer than the window is then scanned only a few times.
-        chunk = self._stream.read(max(_CHUNK, len(self.buffer) - self.position))
+        try:
+            chunk = self._stream.read(max(_CHUNK, len(self.buffer) - self.position))
+        except UnicodeDecodeError as error:
+            raise JsonStreamError("it is not in UTF-8") from error
         if not chunk:
             self.ended = True
             return False
@@ -63,7 +74,7 @@ class _Text:
         """Pass one character."""
         found = self.peek()
         if found != expected:
-            raise JsonStreamError(f"expected “{expected}”, found “{found or 'the end'}”")
+            raise JsonStreamError(f"expected “{expected}”, found “{found}”" if found else _CUT_OFF, self.line())
         self.position += 1
 
     def value(self) -> Any:
@@ -75,14 +86,21 @@ class _Text:
             except json.JSONDecodeError as error:
                 if self.fill():
                     continue
-                raise JsonStreamError(error.msg) from error
+                line = self.line() + self.buffer.count("\n", self.position, error.pos)
+                raise JsonStreamError(_CUT_OFF if _ends_within(error) else error.msg, line) from error
             except (RecursionError, ValueError) as error:
-                raise JsonStreamError(str(error)) from error
+                raise JsonStreamError(str(error), self.line()) from error
             # A number at the window's end may go on behind it.
             if end == len(self.buffer) and not isinstance(value, (dict, list, str)) and self.fill():
                 continue
             self.position = end
             return value
+
+
+def _ends_within(error: json.JSONDecodeError) -> bool:
+    """Whether what is wrong with a value is that the document ends before it does."""
+    rest = error.doc[error.pos :].strip()
+    return not rest or error.msg.startswith("Unterminated") or any(word.startswith(rest) for word in _WORDS)
 
 
 def read_members(binary: IO[bytes], streamed: Collection[str]) -> Iterator[tuple[str, Any, int]]:
@@ -91,17 +109,21 @@ def read_members(binary: IO[bytes], streamed: Collection[str]) -> Iterator[tuple
     `line` is where the value or element begins, from 1.
 
     Raises:
-        JsonStreamError: when the document is no JSON object.
-        UnicodeDecodeError: when it is no UTF-8.
+        JsonStreamError: when the document is no JSON object in UTF-8.
     """
-    text = _Text(io.TextIOWrapper(binary, encoding="utf-8-sig"))
+    yield from _members(_Text(io.TextIOWrapper(binary, encoding="utf-8-sig")), streamed, [])
+
+
+def _members(text: _Text, streamed: Collection[str], met: list[str]) -> Iterator[tuple[str, Any, int]]:
+    """As `read_members`; each key is put into `met` before its value is looked at."""
     text.take("{")
     if text.peek() == "}":
         return
     while True:
         key = text.value()
         if not isinstance(key, str):
-            raise JsonStreamError("a key is no text")
+            raise JsonStreamError("a key is no text", text.line())
+        met.append(key)
         text.take(":")
         if key in streamed and text.peek() == "[":
             yield from ((key, element, line) for element, line in _elements(text))
@@ -129,13 +151,33 @@ def _elements(text: _Text) -> Iterator[tuple[Any, int]]:
 
 
 def first_keys(binary: IO[bytes], most: int = 65_536) -> list[str]:
-    """The first keys of the object at a document's top, as far as they can be told from its first `most` bytes; nothing where it is none."""
-    head = binary.read(most)
+    """The first keys of the object at a document's top, as far as they can be told from its first `most` bytes; nothing where it is none.
+
+    A key counts before its value does: this may be longer than the head, or cut off.
+    """
     keys: list[str] = []
     try:
-        for key, _, _ in read_members(io.BytesIO(head), ("images", "annotations", "categories")):
-            if key not in keys:
-                keys.append(key)
-    except (JsonStreamError, UnicodeDecodeError):
+        text = _Text(io.TextIOWrapper(io.BytesIO(binary.read(most)), encoding="utf-8-sig"))
+        for _ in _members(text, ("images", "annotations", "categories"), keys):
+            pass
+    except JsonStreamError:
         pass  # the head ends somewhere within; or it is no JSON, then there are no keys
-    return keys
+    return list(dict.fromkeys(keys))
+
+
+def check(binary: IO[bytes]) -> None:
+    """Read a whole document, whatever stands at its top.
+
+    Raises:
+        JsonStreamError: when it is no JSON in UTF-8.
+    """
+    text = _Text(io.TextIOWrapper(binary, encoding="utf-8-sig"))
+    first = text.peek()
+    if first == "{":
+        for _ in _members(text, ("images", "annotations", "categories"), []):
+            pass
+    elif first == "[":
+        for _ in _elements(text):
+            pass
+    else:
+        text.value()

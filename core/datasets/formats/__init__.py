@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from core.datasets.findings import Findings
 from core.datasets.formats import class_folders, coco, csv_tables, images_only, label_csv, labelme, mask_folders, voc, yolo
+from core.datasets.formats.texts import unreadable_json
+from core.datasets.json_stream import JsonStreamError, check
 from core.datasets.parsed import Parsed
 from core.datasets.source import Source
 from core.errors import BadDataError, InvalidInputError
@@ -43,7 +45,7 @@ def find_reader(source: Source, name: str = "") -> Reader:
 
     Raises:
         InvalidInputError: for a name that is no format.
-        BadDataError: when no reader knows the source.
+        BadDataError: when no reader knows the source, or it would pass for images without labels because a JSON file is broken.
     """
     names = ", ".join(reader.name for reader in READERS)
     if name:
@@ -53,6 +55,8 @@ def find_reader(source: Source, name: str = "") -> Reader:
                 return reader
         raise InvalidInputError(f"There is no dataset format “{name[:60]}”.", f"There are: {names}.")
     for reader in READERS:
+        if reader.name == images_only.NAME:
+            _refuse_broken_json(source)
         if reader.detect(source):
             return reader
     if not source.members:
@@ -60,3 +64,25 @@ def find_reader(source: Source, name: str = "") -> Reader:
     raise BadDataError(
         f"{source.name} is in no known dataset format.", f"Name one with --format: {names}; docs/datasets.md shows how each looks."
     )
+
+
+_MOST_JSON_LOOKED_INTO = 50
+
+
+def _refuse_broken_json(source: Source) -> None:
+    """Where nothing says anything of the images, a JSON file that cannot be read may be what did.
+
+    Raises:
+        BadDataError: naming the first such file.
+    """
+    files = sorted((path for path in source.members if path.lower().endswith(".json")), key=lambda path: (path.count("/"), path))
+    for path in files[:_MOST_JSON_LOOKED_INTO]:
+        try:
+            with source.open(path) as file:
+                check(file)
+        except (JsonStreamError, OSError) as error:
+            remedy = (
+                f"Check that it was copied whole. If it says nothing of the images, take it out, or name the format “{images_only.NAME}”."
+            )
+            what = unreadable_json(path, error) + " Nothing else says what the images show."
+            raise BadDataError(what, remedy) from error

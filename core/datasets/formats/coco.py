@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from core.datasets import masks
 from core.datasets.findings import Findings
+from core.datasets.formats.texts import unreadable_json
 from core.datasets.json_stream import JsonStreamError, first_keys, read_members
 from core.datasets.names import ClassList, class_name, match_key
 from core.datasets.parsed import Geometry, Parsed, ParsedImage, ParsedSet, Polygons, Rle, split_of
@@ -140,8 +141,8 @@ class _Reading:
                         self._annotation(file, element, by_image, line)
                     elif key in _STREAMED:
                         self.findings.error("bad-entry", file, f"An entry of {key} is no object.", "Write the file anew.", line)
-        except (JsonStreamError, UnicodeDecodeError, OSError) as error:
-            raise BadDataError(f"{file} cannot be read as JSON: {error}.", "Check that it was copied whole.") from error
+        except (JsonStreamError, OSError) as error:
+            raise BadDataError(unreadable_json(file, error), "Check that it was copied whole, or write it anew.") from error
         numbers = self._categories(file, categories, by_image)
         self._join(file, split, images, by_image, numbers)
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from core.datasets import masks
 from core.datasets.findings import Findings
-from core.datasets.json_stream import first_keys, read_members
+from core.datasets.json_stream import JsonStreamError, first_keys, read_members
 from core.datasets.names import ClassList, class_name, match_key, natural_key
 from core.datasets.parsed import Geometry, Parsed, ParsedImage, ParsedSet, Polygons, Rle, split_of
 from core.datasets.source import Source, images_of
@@ -86,7 +86,9 @@ class _Reading:
                         shapes.append((value, line))
                     loaded[key] = value
         except (OSError, ValueError, zlib.error, EOFError) as error:
-            self.findings.error("bad-json", file, f"The file cannot be read as JSON ({str(error)[:200]}).", "Save it again with LabelMe.")
+            broken_at = error.line if isinstance(error, JsonStreamError) else None
+            what = f"The file cannot be read as JSON ({str(error)[:200]})."
+            self.findings.error("bad-json", file, what, "Save it again with LabelMe.", broken_at)
             return
         if not ("shapes" in loaded or "flags" in loaded or "imagePath" in loaded):
             self.findings.warning("file-ignored", file, "The file is no LabelMe file.", "Nothing needs to be done.")

@@ -240,6 +240,42 @@ def test_useless_coco_is_refused(home: Any, write: Any, picture: Picture, text: 
         home.bring(write({"a.png": picture(1), "all.json": text}), format="coco")
 
 
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('{"images": [{"id":1,', "all.json:1 cannot be read as JSON: it ends before it is complete, so it has been cut off."),
+        ('{"images": [\n{"id": 1, "file_name": "a.p', "all.json:2 cannot be read as JSON: it ends before it is complete"),
+        ('{"images": [\n{"id": 1}\n', "all.json:3 cannot be read as JSON: it ends before it is complete"),
+        ('{"info": {"year": 20', "all.json:1 cannot be read as JSON: it ends before it is complete"),
+        ('[{"image": "a.png"},\n', "all.json:2 cannot be read as JSON: it ends before it is complete"),
+        ('{\n"info": {},\n"images": [{"id": 1} {"id": 2}]}', "all.json:3 cannot be read as JSON: expected “]”, found “{”."),
+        ('{"images": [\n{"id": 1,\n "file_name": a.png}]}', "all.json:3 cannot be read as JSON: Expecting value."),
+        (b'{"info": "caf\xe9"}', "all.json cannot be read as JSON: it is not in UTF-8."),
+        ("", "all.json:1 cannot be read as JSON: it ends before it is complete"),
+    ],
+)
+def test_a_broken_json_does_not_pass_for_images_without_labels(home: Any, write: Any, picture: Picture, text: Any, what: str) -> None:
+    source = write({"a.png": picture(1), "all.json": text})
+    with pytest.raises(BadDataError) as refused:
+        home.bring(source)
+    assert str(refused.value).startswith(what)
+    if "images" not in str(text):  # it may be about anything
+        assert home.bring(source, format="images").image_count == 1
+
+
+def test_other_json_is_passed_over(home: Any, write: Any, picture: Picture) -> None:
+    broken = '{"theme": "dark",'
+    alone = home.bring(write({"a.png": picture(1), "settings.json": '{"theme": "dark"}', "list.json": "[1, 2]"}), "alone")
+    beside = home.bring(write({"all.json": coco([A], [entry(1)]), "settings.json": broken}), "beside")
+    assert (alone.source_format, home.codes(alone)) == ("images", [])
+    assert (beside.source_format, said(home, beside, "boxes")) == ("coco", {"a.png": [("cat", 1, 2, 10, 8)]})
+
+
+def test_an_annotation_file_is_known_however_long_what_stands_first_in_it(home: Any, write: Any, picture: Picture) -> None:
+    text = coco([A], [entry(1)]).replace('"a.png"', '"a.png", "notes": "' + "x" * 100_000 + '"', 1)
+    assert home.bring(write({"a.png": picture(1), "all.json": text})).source_format == "coco"
+
+
 # ---------------------------------------------------------------- YOLO
 
 
