@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, delete, exists, func, select
+from sqlalchemy import ColumnElement, String, cast, delete, exists, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, selectinload
 
@@ -13,7 +13,7 @@ from core.db.tables import AnnotationSet, Dataset, DatasetFinding, Task
 from core.errors import ConflictError, NotFoundError
 from core.names import clean_name
 from core.storage import Storage
-from core.vocabulary import AnnotationKind, TaskType
+from core.vocabulary import TaskType
 
 _NAMES_TO_COMPARE = 5_000  # looked through for close names when one is not found
 
@@ -49,12 +49,14 @@ def list_datasets(
 ) -> tuple[list[Dataset], int]:
     """One page of the visible datasets by name, annotation sets loaded, and how many there are in all.
 
-    `task_type` keeps those with an annotation set that fits; `search` those whose name holds the text, in any case of letters.
+    `task_type` keeps those from which it can be learnt, as `learnable_sets` has it; `search` those whose name holds the text, in any case of letters.
     """
     conditions: list[ColumnElement[bool]] = [Dataset.workspace == workspace, Dataset.state == "ready"]
     if task_type is not None:
         kinds = [kind.value for kind in task_type.kinds]
-        conditions.append(exists().where(AnnotationSet.dataset_id == Dataset.id, AnnotationSet.kind.in_(kinds)))
+        # The list of counts as text: what is left of it without noughts is what is shown.
+        shown = func.ltrim(cast(AnnotationSet.class_counts, String), "[]0, ") != ""
+        conditions.append(exists().where(AnnotationSet.dataset_id == Dataset.id, AnnotationSet.kind.in_(kinds), shown))
     if search.strip():
         conditions.append(Dataset.name_holds(search))
     total = session.scalar(select(func.count()).select_from(Dataset).where(*conditions)) or 0
@@ -72,17 +74,31 @@ def list_datasets(
 
 
 def annotation_sets_for(dataset: Dataset, task_type: TaskType) -> list[AnnotationSet]:
-    """The dataset's annotation sets that the task type can be trained on, those of the source before derived ones."""
+    """The dataset's annotation sets of the kinds that the task type needs, those of the source before derived ones."""
     kinds = {kind.value for kind in task_type.kinds}
     return sorted(
         (one for one in dataset.annotation_sets if one.kind in kinds), key=lambda one: (one.derived_from is not None, one.position)
     )
 
 
+def learnable_sets(dataset: Dataset, task_type: TaskType) -> list[AnnotationSet]:
+    """Those of `annotation_sets_for` that the task type can be trained on: at least one image shows one of their classes."""
+    return [one for one in annotation_sets_for(dataset, task_type) if any(one.class_counts)]
+
+
+def nothing_to_learn(dataset: Dataset, task_type: TaskType) -> str:
+    """Why the task type cannot be trained on the dataset, as a sentence; empty where it can."""
+    if learnable_sets(dataset, task_type):
+        return ""
+    if annotation_sets_for(dataset, task_type):
+        return f"No image of “{dataset.name}” shows any of its classes: there is nothing to learn for {task_type.title.lower()}."
+    kinds = ", ".join(sorted({one.kind for one in dataset.annotation_sets})) or "no annotations"
+    return f"“{dataset.name}” has no annotations for {task_type.title.lower()} (it has {kinds})."
+
+
 def task_types(dataset: Dataset) -> list[TaskType]:
     """The task types that the dataset can be used for, in their order."""
-    kinds = {AnnotationKind(one.kind) for one in dataset.annotation_sets}
-    return [task_type for task_type in TaskType if kinds & set(task_type.kinds)]
+    return [task_type for task_type in TaskType if learnable_sets(dataset, task_type)]
 
 
 def findings_of(session: Session, dataset_id: str, *, limit: int | None = None) -> list[DatasetFinding]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from core.datasets.listing import annotation_sets_for
+from core.datasets.listing import learnable_sets, nothing_to_learn
 from core.errors import InvalidInputError, NotFoundError
 from core.models.listing import find_model
 from core.tasks.creation import NewTask
@@ -33,7 +33,9 @@ def dataset_facts(context: StepContext) -> DatasetFacts:
     dataset, chosen = context.dataset, context.annotation_set
     if dataset is None:
         raise InvalidInputError("No dataset has been chosen yet.", "Go back and choose one.")
-    if chosen is None or chosen not in annotation_sets_for(dataset, context.task_type):
+    if why := nothing_to_learn(dataset, context.task_type):
+        raise InvalidInputError(why, "Go back and choose another dataset.")
+    if chosen is None or chosen not in learnable_sets(dataset, context.task_type):
         raise InvalidInputError(
             f"“{dataset.name}” has no annotations chosen for {context.task_type.title.lower()}.", "Go back and choose them."
         )

@@ -50,6 +50,10 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def _fits_none(dataset: Dataset) -> str:
+    return f"no task type yet: {'no image shows any of its classes' if dataset.annotation_sets else 'it has no labels'}"
+
+
 def print_dataset(dataset: Dataset, findings: list[DatasetFinding]) -> None:
     """Write about a dataset for people."""
     print_facts(
@@ -61,7 +65,7 @@ def print_dataset(dataset: Dataset, findings: list[DatasetFinding]) -> None:
                 f"{dataset.image_count:,} ({dataset.bytes / 1e6:,.1f} MB, median {dataset.median_width} × {dataset.median_height} px)",
             ),
             ("Format", dataset.source_format),
-            ("Fits", ", ".join(listing.task_types(dataset)) or "no task type yet: it has no labels"),
+            ("Fits", ", ".join(listing.task_types(dataset)) or _fits_none(dataset)),
             ("Imported", f"{dataset.created_at:%Y-%m-%d %H:%M} UTC by {dataset.created_by}"),
         ]
     )

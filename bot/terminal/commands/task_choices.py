@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from core.datasets.listing import annotation_sets_for, find_dataset
+from core.datasets.listing import find_dataset, learnable_sets, nothing_to_learn
 from core.errors import ConflictError, InvalidInputError
 from core.models.listing import find_model
 from core.settings import Settings
@@ -93,12 +93,9 @@ def choose_dataset(context: StepContext, name: str, annotations: str) -> None:
         NotFoundError, ConflictError, InvalidInputError: where there is none, or several would fit.
     """
     dataset = find_dataset(context.session, context.actor.workspace, name)
-    fitting = annotation_sets_for(dataset, context.task_type)
-    if not fitting:
-        kinds = ", ".join(sorted({item.kind for item in dataset.annotation_sets})) or "no annotations"
-        raise ConflictError(
-            f"“{dataset.name}” has no annotations for {context.task_type} (it has {kinds}).", "Choose another dataset or task type."
-        )
+    if why := nothing_to_learn(dataset, context.task_type):
+        raise ConflictError(why, "Choose another dataset or task type.")
+    fitting = learnable_sets(dataset, context.task_type)
     matching = [item for item in fitting if annotations in (item.id, item.name)] if annotations else fitting
     if len(matching) != 1:
         what = (

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from bot.terminal.commands.light_work import done_by_light_worker, need_light_worker
 from bot.terminal.commands.output import JsonOption, print_facts, print_json, print_table, say
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption, load_settings
-from core.datasets.listing import annotation_sets_for, find_dataset
+from core.datasets.listing import find_dataset, learnable_sets, nothing_to_learn
 from core.errors import InvalidInputError, NotFoundError
 from core.identifiers import new_id
 from core.settings import Settings
@@ -247,7 +247,7 @@ def measure_candidates(
     need_light_worker(runtime, "measuring candidates is")
     with runtime.database.read() as session:
         found = find_dataset(session, runtime.workspace, dataset)
-        sets = annotation_sets_for(found, task_type)
+        sets = learnable_sets(found, task_type)
         facts, instances = _facts(session, runtime, dataset, task_type)
         devices = workers_device(session)
     chosen = evidence.candidates(task_type, data_type, facts, devices, runtime.settings, instances=instances)
@@ -264,12 +264,9 @@ def _facts(session: Session, runtime: Runtime, name: str, task_type: TaskType) -
     if not name:
         return DatasetFacts(images=2_000, classes=10, width=640, height=480), False
     dataset = find_dataset(session, runtime.workspace, name)
-    sets = annotation_sets_for(dataset, task_type)
-    if not sets:
-        raise InvalidInputError(
-            f"The dataset {dataset.name} has no annotations for {task_type.title.lower()}.",
-            "`stationmaster dataset show` names what it has.",
-        )
+    if why := nothing_to_learn(dataset, task_type):
+        raise InvalidInputError(why, "`stationmaster dataset show` names what it has.")
+    sets = learnable_sets(dataset, task_type)
     return facts_of(session, dataset, sets[0]), sets[0].kind == AnnotationKind.INSTANCES
 
 

@@ -1,6 +1,6 @@
 """The dataset: only those that fit the task type, with annotated example pictures once one is chosen."""
 
-from core.datasets.listing import annotation_sets_for, find_dataset, list_datasets
+from core.datasets.listing import find_dataset, learnable_sets, list_datasets, nothing_to_learn
 from core.db.tables import AnnotationSet, Dataset
 from core.errors import InvalidInputError
 from core.models.listing import class_changes
@@ -36,7 +36,7 @@ class DatasetStep:
     def prepare(self, context: StepContext) -> None:
         """Drop a dataset that has vanished or does not fit the task type; take the only annotation set there is."""
         choices = context.choices
-        fitting = annotation_sets_for(context.dataset, context.task_type) if context.dataset else []
+        fitting = learnable_sets(context.dataset, context.task_type) if context.dataset else []
         if not fitting:
             choices.dataset_id, choices.annotation_set_id = "", ""
             context.forget_dataset()
@@ -55,7 +55,7 @@ class DatasetStep:
         if dataset is None:
             blocks.append(Text(f"{count(page.total, 'dataset')} can be used for {context.task_type.title.lower()}."))
             return View(tuple(blocks), tuple(controls))
-        fitting = annotation_sets_for(dataset, context.task_type)
+        fitting = learnable_sets(dataset, context.task_type)
         if len(fitting) > 1:
             labels = self.options(context, "annotation-set", "", 0, FIRST_OPTIONS)
             chosen = annotation_set.name if annotation_set else ""
@@ -89,16 +89,14 @@ class DatasetStep:
             choices.preview_page = int(given.value)
             return
         if given.target == "annotation-set":
-            if context.dataset is None or given.value not in {item.id for item in annotation_sets_for(context.dataset, context.task_type)}:
+            if context.dataset is None or given.value not in {item.id for item in learnable_sets(context.dataset, context.task_type)}:
                 raise InvalidInputError("That annotation set does not belong to the dataset.", "Choose one of the list.")
             choices.annotation_set_id = given.value
             choices.preview_page = 1
             return
         dataset = find_dataset(context.session, context.actor.workspace, given.value)
-        if not annotation_sets_for(dataset, context.task_type):
-            raise InvalidInputError(
-                f"“{dataset.name}” has no annotations for {context.task_type.title.lower()}.", "Choose one of the list."
-            )
+        if why := nothing_to_learn(dataset, context.task_type):
+            raise InvalidInputError(why, "Choose one of the list.")
         if dataset.id != choices.dataset_id:
             choices.dataset_id, choices.annotation_set_id, choices.preview_page = dataset.id, "", 1
             context.forget_dataset()
@@ -114,7 +112,7 @@ class DatasetStep:
     def options(self, context: StepContext, target: str, query: str, offset: int, limit: int) -> OptionPage:
         """Datasets with at least one fitting annotation set; or the annotation sets of the chosen one."""
         if target == "annotation-set":
-            fitting = annotation_sets_for(context.dataset, context.task_type) if context.dataset else []
+            fitting = learnable_sets(context.dataset, context.task_type) if context.dataset else []
             return matching([Option(item.id, item.name, _about(item)) for item in fitting], query, offset, limit)
         datasets, total = list_datasets(
             context.session, context.actor.workspace, task_type=context.task_type, search=query, offset=offset, limit=limit

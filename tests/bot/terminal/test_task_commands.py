@@ -17,7 +17,7 @@ from sqlalchemy import select
 from bot.terminal.commands.app import main
 from core.access import Actor
 from core.db.session import Database
-from core.db.tables import Job, Model, Task
+from core.db.tables import AnnotationSet, Job, Model, Task
 from core.events import Noticed, Progress
 from core.settings import Settings
 from core.tasks.creation import create_task
@@ -55,6 +55,22 @@ def create(*more: str, network: bool = True) -> list[str]:
 def plans_of(database: Database) -> list[dict[str, Any]]:
     with database.read() as session:
         return list(session.scalars(select(Job.plan).order_by(Job.number)))
+
+
+def test_a_dataset_that_shows_nothing_is_refused_in_words(run: Any, add_dataset: Any, database: Database) -> None:
+    """As everywhere else; a set of the same dataset that shows something is taken."""
+    pets = add_dataset("pets", "single-label", "single-label")
+    with database.write() as session:
+        for one in session.scalars(select(AnnotationSet)):
+            one.class_counts = [0, 0]
+    refused = run(*create(), rc=1).stderr
+    assert "No image of “pets” shows any of its classes: there is nothing to learn for single-label" in " ".join(refused.split())
+    assert plans_of(database) == []
+    with database.write() as session:
+        session.get_one(AnnotationSet, pets.annotation_sets[1].id).class_counts = [0, 100]
+    run(*create())
+    with database.read() as session:
+        assert session.scalar(select(Task.annotation_set_id)) == pets.annotation_sets[1].id
 
 
 def test_a_grid_of_lists(run: Any, add_dataset: Any, database: Database) -> None:

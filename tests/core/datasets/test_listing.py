@@ -1,5 +1,6 @@
 """Lists, names and deletion; previews and statistics of every kind."""
 
+import json
 import os
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,7 +17,15 @@ from core.clock import now
 from core.datasets.holding import drop_dataset, keep_dataset
 from core.datasets.importing import import_dataset
 from core.datasets.legend import colour_of
-from core.datasets.listing import annotation_sets_for, delete_dataset, find_dataset, list_datasets, rename_dataset
+from core.datasets.listing import (
+    annotation_sets_for,
+    delete_dataset,
+    find_dataset,
+    list_datasets,
+    nothing_to_learn,
+    rename_dataset,
+    task_types,
+)
 from core.datasets.previews import preview_page
 from core.datasets.representation import MILDLY, SERIOUSLY, WELL, representation
 from core.datasets.statistics import dataset_statistics
@@ -52,6 +61,16 @@ def use(home: Any, dataset: Any, name: str) -> None:
         )
 
 
+IMAGES = [{"id": number, "file_name": f"{name}.png", "width": 32, "height": 24} for number, name in enumerate("ab")]
+ONE_BOX = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5]}
+
+
+def mask_of(value: int) -> bytes:
+    out = BytesIO()
+    Image.new("L", (32, 24), value).save(out, "PNG")
+    return out.getvalue()
+
+
 def test_pages_search_and_task_types(home: Any, folders: Any, picture: Picture, tmp_path: Path) -> None:
     source = folders(cat=3)
     for name in ("zebras", "Apples", "apple_trees", "100%"):
@@ -77,6 +96,39 @@ def test_pages_search_and_task_types(home: Any, folders: Any, picture: Picture, 
         with pytest.raises(NotFoundError) as caught:
             find_dataset(session, "default", "zebra")
         assert "zebras" in caught.value.remedy
+
+
+EMPTY = {
+    "coco": {"all.json": json.dumps({"images": IMAGES, "annotations": [], "categories": [{"id": 1, "name": "cat"}]})},
+    "masks": {"classes.txt": b"1 cat\n2 dog\n", "masks/a.png": mask_of(0), "masks/b.png": mask_of(0)},
+}
+WITH_ONE = {
+    "coco": {"all.json": json.dumps({"images": IMAGES, "annotations": [ONE_BOX], "categories": [{"id": 1, "name": "cat"}]})},
+    "masks": EMPTY["masks"] | {"masks/b.png": mask_of(1)},
+}
+
+
+@pytest.mark.parametrize("form", EMPTY)
+def test_nothing_can_be_learnt_where_no_image_shows_anything(home: Any, picture: Picture, tmp_path: Path, form: str) -> None:
+    """Images without objects are welcome beside others."""
+    for name, files in (("empty", EMPTY[form]), ("beside", WITH_ONE[form])):
+        for path, data in {"images/a.png": picture(1), "images/b.png": picture(2), **files}.items():
+            (tmp_path / name / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / path).write_bytes(data if isinstance(data, bytes) else data.encode())
+        home.bring(tmp_path / name, name)
+    empty, beside = home.dataset("empty"), home.dataset("beside")
+    assert (task_types(empty), empty.image_count, beside.image_count) == ([], 2, 2)
+    assert task_types(beside)
+    with home.database.read() as session:
+        for task_type in TaskType:
+            fitting = [beside.name] if task_type in task_types(beside) else []
+            assert [one.name for one in list_datasets(session, "default", task_type=task_type)[0]] == fitting
+            assert bool(nothing_to_learn(beside, task_type)) == (not fitting)
+            assert nothing_to_learn(empty, task_type).startswith(
+                "No image of “empty” shows any of its classes"
+                if annotation_sets_for(empty, task_type)
+                else "“empty” has no annotations for"
+            )
 
 
 def test_a_dataset_in_use_cannot_change(home: Any, folders: Any) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import func, select, update
 from core.access import Actor, Place
 from core.clock import now
 from core.db.session import Database
-from core.db.tables import Draft, Job, Outbox, Task
+from core.db.tables import AnnotationSet, Draft, Job, Outbox, Task
 from core.errors import NotAllowedError, NotFoundError
 from core.settings import Settings
 from core.storage import Storage
@@ -207,6 +207,17 @@ def test_only_datasets_that_fit_are_listed(person: Person, add_dataset) -> None:
     add_dataset("other team's", "single-label", workspace="elsewhere")
     person.to_dataset("single-label")
     assert [option.label for option in menu(person.screen, "choose:dataset").options] == ["pets"]
+
+
+def test_a_dataset_that_shows_nothing_is_neither_listed_nor_taken(person: Person, add_dataset, database: Database) -> None:
+    add_dataset("Pets")
+    nothing = add_dataset("Nothing")
+    with database.write() as session:
+        session.get_one(AnnotationSet, nothing.annotation_sets[0].id).class_counts = [0, 0]
+    person.to_dataset()
+    assert [option.label for option in menu(person.screen, "choose:dataset").options] == ["Pets"]
+    person.press("choose:dataset", nothing.id)
+    assert "No image of “Nothing” shows any of its classes" in words(person.screen)
 
 
 def test_no_fitting_dataset_says_how_to_import_one(person: Person) -> None:
