@@ -4,6 +4,7 @@ import itertools
 import math
 import re
 from array import array
+from collections.abc import Set
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -141,14 +142,16 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
         elif "label" in label.lower():
             findings.error("missing-image", label, "There is no image of this name.", "Add the image, or remove the label file.")
     points = _points_per_object(described)
+    naming = yaml_file or _names_file(source)
+    known = _known(given, described)
     rows, unusable = {}, set()
     for image, label in label_of.items():
-        rows[image], refused = _rows(source, label, points, findings)
+        rows[image], refused = _rows(source, label, points, known, naming, findings)
         if refused and not rows[image]:
             findings.nothing_usable(image)
             unusable.add(image)
     images = {stem: path for stem, path in images.items() if path not in unusable}
-    names = _complete(given, rows, yaml_file or _names_file(source), findings)
+    names = _numbered_anew(given, rows, naming, findings)
     return _parsed(images, label_of, rows, names, splits, findings)
 
 
@@ -163,8 +166,14 @@ def _points_per_object(described: dict[str, Any]) -> int:
     return 0
 
 
-def _rows(source: Source, label: str, points: int, findings: Findings) -> tuple[list[_Row], int]:
-    """The rows of a label file, and how many were refused."""
+def _known(names: dict[int, str], described: dict[str, Any]) -> Set[int]:
+    """The numbers that classes have: those that are named and those below `nc`; nothing where none is named."""
+    count = described.get("nc")
+    return names.keys() | set(range(min(count, _MOST_CLASSES))) if names and isinstance(count, int) else names.keys()
+
+
+def _rows(source: Source, label: str, points: int, known: Set[int], naming: str, findings: Findings) -> tuple[list[_Row], int]:
+    """The rows of a label file, and how many were refused: those of no class too, where the file `naming` says which are `known`."""
     rows: list[_Row] = []
     refused = 0
     for number, line in enumerate(read_text(source, label, findings).splitlines(), 1):
@@ -192,6 +201,16 @@ def _rows(source: Source, label: str, points: int, findings: Findings) -> tuple[
             )
             refused += 1
             continue
+        if known and index not in known:
+            findings.error(
+                "unknown-class",
+                label,
+                f"The row “{line[:60]}” is of the class {index}, which {naming} does not name.",
+                f"Correct the number, or name the class in {naming}.",
+                number,
+            )
+            refused += 1
+            continue
         rows.append((index, numbers, number))
     return rows, refused
 
@@ -214,27 +233,32 @@ def _class_names(source: Source, described: dict[str, Any], file: str, findings:
     return {}
 
 
-def _complete(names: dict[int, str], rows: dict[str, list[_Row]], file: str, findings: Findings) -> list[str]:
-    """Names of all classes 0 … largest; those that the source uses without naming become `class_N`."""
+def _numbered_anew(names: dict[int, str], rows: dict[str, list[_Row]], file: str, findings: Findings) -> list[str]:
+    """The names of all classes, ascending by number: those that are named, and as `class_N` those that rows use. `rows` get their places in it.
+
+    What lies between is no class of anybody's: numbers count in the source alone, elsewhere classes go by their names.
+    """
     used = {row[0] for found in rows.values() for row in found}
-    unnamed = sorted(number for number in used if number not in names)
-    for number in unnamed[:100]:
-        if names:
-            findings.warning(
-                "unknown-class",
-                file,
-                f"Labels use the class {number}, which has no name; it is called class_{number}.",
-                "Name it in data.yaml.",
-            )
+    for number in sorted(used - names.keys())[:100] if names else ():
+        findings.warning(
+            "unknown-class",
+            file,
+            f"Labels use the class {number}, which has no name; it is called class_{number}.",
+            "Name it in data.yaml.",
+        )
     if not names:
         findings.warning(
             "no-class-names",
             file,
-            "Nothing names the classes; they are called class_0, class_1 and so on.",
+            f"Nothing names the classes; they are called by their numbers, such as class_{min(used, default=0)}.",
             "Add a data.yaml with names, or a classes.txt with one name a line.",
         )
-    highest = max([*names, *used], default=-1)
-    return [names.get(number) or f"class_{number}" for number in range(highest + 1)]
+    numbers = sorted(used | names.keys())
+    place = {number: place for place, number in enumerate(numbers)}
+    if numbers != list(range(len(numbers))):
+        for image, found in rows.items():
+            rows[image] = [(place[row[0]], *row[1:]) for row in found]
+    return [names.get(number) or f"class_{number}" for number in numbers]
 
 
 def _splits(source: Source, described: dict[str, Any], file: str, images: dict[str, str], findings: Findings) -> dict[str, str]:

@@ -185,8 +185,8 @@ def test_what_is_said_of_the_whole_names_the_source(home: Any, write: Any, pictu
 
 def test_classes_that_nothing_names(home: Any, write: Any, picture: Picture) -> None:
     dataset = home.bring(write({"images/a.png": picture(1), "labels/a.txt": "1 0.5 0.5 0.2 0.2\n"}))
-    assert dataset.annotation_sets[0].classes == ["class_0", "class_1"]
-    assert "class_0" in home.finding(dataset, "no-class-names").message
+    assert dataset.annotation_sets[0].classes == ["class_1"]  # no label speaks of another
+    assert "such as class_1" in home.finding(dataset, "no-class-names").message
 
 
 @pytest.mark.parametrize(("most", "told"), [(9, True), (3, False)])

@@ -323,11 +323,48 @@ def test_yolo_findings(home: Any, write: Any, picture: Picture) -> None:
     }
     dataset = home.bring(write(files))
     found = [(finding.code, finding.line) for finding in home.findings(dataset) if finding.file == "labels/a.txt"]
-    assert found == [("bad-row", 3), ("bad-row", 4), ("bad-row", 6), ("box-outside", 5)]
+    assert found == [("unknown-class", 2), ("bad-row", 3), ("bad-row", 4), ("bad-row", 6), ("box-outside", 5)]
     assert home.finding(dataset, "missing-image").file == "labels/lost.txt"
-    assert home.finding(dataset, "unknown-class").message
     assert home.finding(dataset, "no-label-file").severity == "warning"
-    assert dataset.annotation_sets[0].classes == ["cat", "class_1", "class_2", "class_3"]
+    assert dataset.annotation_sets[0].classes == ["cat"]
+
+
+@pytest.mark.parametrize(
+    ("names", "naming"),
+    [({"data.yaml": "nc: 3\nnames: [disc, star, bolt]\n"}, "data.yaml"), ({"classes.txt": "disc\nstar\nbolt\n"}, "classes.txt")],
+)
+def test_yolo_rows_of_a_class_that_is_not_named_are_left_out(
+    home: Any, write: Any, picture: Picture, names: dict[str, str], naming: str
+) -> None:
+    files = {
+        "images/a.png": picture(1),
+        "images/b.png": picture(2),
+        "labels/a.txt": "2 0.5 0.5 0.25 0.5\n7 .5 .5 .1 .1\n",
+        "labels/b.txt": "7 .5 .5 .1 .1\n",  # as an image without objects it would mislead
+    }
+    dataset = home.bring(write(files | names))
+    assert dataset.annotation_sets[0].classes == ["disc", "star", "bolt"]
+    assert said(home, dataset, "boxes") == {"images/a.png": [("bolt", 12, 6, 8, 12)]}
+    found = [one for one in home.findings(dataset) if one.code == "unknown-class"]
+    assert [(one.severity, one.file, one.line) for one in found] == [("error", "labels/a.txt", 2), ("error", "labels/b.txt", 1)]
+    assert f"the class 7, which {naming} does not name" in found[0].message
+    assert home.finding(dataset, "nothing-usable").file == "images/b.png"
+
+
+@pytest.mark.parametrize(
+    ("described", "classes"),
+    [
+        ("nc: 9\nnames: [cat]\n", ["cat", "class_2", "class_7"]),  # they are there, as it says, but not named
+        ("names: {2: cat, 7: dog, 9: hen}\n", ["cat", "dog", "hen"]),
+        ("names: []\n", ["class_2", "class_7"]),
+    ],
+)
+def test_yolo_has_no_classes_that_nobody_speaks_of(home: Any, write: Any, picture: Picture, described: str, classes: list[str]) -> None:
+    files = {"data.yaml": described, "images/a.png": picture(1), "labels/a.txt": "7 0.5 0.5 0.25 0.5\n2 0.25 0.25 0.5 0.5\n"}
+    dataset = home.bring(write(files))
+    assert dataset.annotation_sets[0].classes == classes
+    seven, two = ("dog", "cat") if "dog" in classes else ("class_7", "class_2")
+    assert said(home, dataset, "boxes")["images/a.png"] == [(seven, 12, 6, 8, 12), (two, 0, 0, 16, 12)]
 
 
 # ---------------------------------------------------------------- Pascal VOC
