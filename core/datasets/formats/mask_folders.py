@@ -9,6 +9,7 @@ from PIL import Image
 from core.datasets.findings import Findings
 from core.datasets.fitting import open_mask
 from core.datasets.formats.mask_values import (
+    note_unlisted,
     read_class_names,
     scan_masks,
     unknown_values,
@@ -127,10 +128,11 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
     scanned = scan_masks(source, pairs.values(), findings)
     named = read_class_names(source)
     unknown = unknown_values(scanned, named)
-    values, names = scanned.classes(named, unknown)
+    unlisted = scanned.unlisted(named, unknown)
+    values, names = scanned.classes(named, unknown | unlisted)
     if not values:
         raise BadDataError(f"The masks of {source.name} hold no class: every pixel is 0.", "Number classes from 1; 0 is the background.")
-    if not (named.by_value or named.by_colour):
+    if not scanned.names(named, unknown):
         warn_of_missing_names(names, findings)
         if not scanned.colour:
             warn_of_numbered_objects(scanned, findings)
@@ -143,8 +145,13 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
         mask = pairs[image]
         if mask not in scanned.values:
             continue
+        if refused := unlisted & scanned.values[mask]:
+            note_unlisted(scanned, mask, refused, named.file, findings)
+            if index.keys().isdisjoint(scanned.values[mask]):
+                findings.nothing_usable(image)
+                continue
         raw = [(index[value], MaskFile(mask, value, scanned.colour), None) for value in sorted(scanned.values[mask]) if value in index]
-        ignored = [(NO_CLASS, MaskFile(mask, value, scanned.colour), None) for value in sorted(unknown & scanned.values[mask])]
+        ignored = [(NO_CLASS, MaskFile(mask, value, scanned.colour), None) for value in sorted((unknown | unlisted) & scanned.values[mask])]
         split = split_of(str(PurePosixPath(image).parent))
         parsed.images.append(ParsedImage(image, [raw], split, annotation_file=mask, ignored=[ignored] if ignored else []))
     return parsed

@@ -57,6 +57,7 @@ class ClassNames:
 
     by_value: dict[int, str] = field(default_factory=dict)
     by_colour: dict[int, str] = field(default_factory=dict)  # 0xRRGGBB
+    file: str = ""  # where they are written
 
 
 @dataclass
@@ -67,19 +68,13 @@ class Scanned:
     values: dict[str, frozenset[int]]
     palette: dict[int, int]
 
-    def classes(self, named: ClassNames, ignored: Collection[int] = ()) -> tuple[list[int], list[str]]:
-        """The values that are classes, ascending, and the name of each; background and `ignored` ones are none."""
-        found = set().union(*self.values.values()) if self.values else set()
+    def names(self, named: ClassNames, ignored: Collection[int] = ()) -> dict[int, str]:
+        """The name of each value that a class list names, whether it occurs or not, background ones too."""
+        found = self._found()
         names: dict[int, str] = {}
         # A list that begins with the background or fills all values counts from 0; else it names 1, 2, …
         by_value = named.by_value
-        if (
-            by_value
-            and 0 in by_value
-            and not _is_background(by_value[0])
-            and found
-            and max(found - set(ignored), default=0) == len(by_value)
-        ):
+        if by_value and 0 in by_value and not _is_background(by_value[0]) and len(by_value) in found - set(ignored):
             by_value = {value + 1: name for value, name in by_value.items()}
         if not self.colour:
             names.update(by_value)
@@ -90,15 +85,29 @@ class Scanned:
                 names[value] = by_colour[colour]
         if self.colour:
             names.update({colour: name for colour, name in by_colour.items() if colour not in names})
-        listed = set(names)
+        return names
+
+    def unlisted(self, named: ClassNames, ignored: Collection[int] = ()) -> frozenset[int]:
+        """The values that occur and that a class list, where there is one of such values, does not name; 0 needs no name."""
+        names = self.names(named, ignored)
+        return frozenset(self._found() - names.keys() - set(ignored) - {0}) if names else frozenset()
+
+    def classes(self, named: ClassNames, ignored: Collection[int] = ()) -> tuple[list[int], list[str]]:
+        """The values that are classes, ascending, and the name of each; background and `ignored` ones are none."""
+        names = self.names(named, ignored)
         classes = sorted(
             value
-            for value in found | listed
-            if not _is_background(names.get(value, ""))
-            and not (value in ignored and value not in listed)
-            and (value != 0 or value in listed)
+            for value in self._found() | names.keys()
+            if not _is_background(names.get(value, "")) and not (value in ignored and value not in names) and (value != 0 or value in names)
         )
         return classes, [names.get(value) or self._unnamed(value) for value in classes]
+
+    def shown(self, value: int) -> str:
+        """A value in words, as class lists write it: `7`, or `255,0,0` for a colour."""
+        return f"{value >> 16},{value >> 8 & 0xFF},{value & 0xFF}" if self.colour else str(value)
+
+    def _found(self) -> set[int]:
+        return set().union(*self.values.values()) if self.values else set()
 
     def _unnamed(self, value: int) -> str:
         return f"class_{value:06x}" if self.colour else f"class_{value}"
@@ -134,6 +143,23 @@ def warn_of_unknown(value: int, masks: int, findings: Findings) -> None:
         f"On {masks:,} mask{'' if masks == 1 else 's'} pixels of value {value} are taken for places of no known class: "
         "they are neither learnt nor judged.",
         f"Nothing needs to be done; if {value} is a class, name it in a classes.txt (such as “{value} cat”) and import again.",
+    )
+
+
+_SHOWN_VALUES = 5
+
+
+def note_unlisted(scanned: Scanned, mask: str, values: Collection[int], file: str, findings: Findings) -> None:
+    """Say that pixels of a mask have `values` that its class list `file` does not name."""
+    listed = [scanned.shown(value) for value in sorted(values)]
+    more = f" and {len(listed) - _SHOWN_VALUES:,} more" if len(listed) > _SHOWN_VALUES else ""
+    what = "colour" if scanned.colour else "value"
+    findings.error(
+        "unknown-class",
+        mask,
+        f"Pixels of the {what}{'' if len(listed) == 1 else 's'} {('; ' if scanned.colour else ', ').join(listed[:_SHOWN_VALUES])}{more} are of "
+        f"no class that {file} names: they are neither learnt nor judged.",
+        f"Draw these places anew, or name the {what} in {file}, such as “{f'cat,{listed[0]}' if scanned.colour else f'{listed[0]} cat'}”.",
     )
 
 
@@ -236,6 +262,7 @@ def read_class_names(source: Source) -> ClassNames:
             continue
         named = _parse_json(text) if path.lower().endswith(".json") else _parse_lines(text, PurePosixPath(path).suffix.lower() == ".csv")
         if named.by_value or named.by_colour:
+            named.file = path
             return named
     return ClassNames()
 

@@ -582,6 +582,44 @@ def test_class_lists_as_people_write_them(home: Any, write: Any, picture: Pictur
     assert home.finding(dataset, "ignored-pixels").message.startswith("On 1 mask pixels of value 255 ")
 
 
+@pytest.mark.parametrize("text", ["1 disc\n2 star\n3 bolt\n", "disc\nstar\nbolt\n", "background\ndisc\nstar\nbolt\n"])
+def test_a_value_that_the_class_list_does_not_name_is_no_class(home: Any, write: Any, picture: Picture, text: str) -> None:
+    values, stray, only = np.zeros((24, 32)), np.zeros((24, 32)), np.zeros((24, 32))
+    values[:5], values[10:20, 10:20], stray[:5], stray[20:], only[:2], only[2:4] = 1, 3, 2, 77, 78, 77
+    files = {f"images/{name}.png": picture(number) for number, name in enumerate("abc")}
+    files |= {"masks/a.png": png(values), "masks/b.png": png(stray), "masks/c.png": png(only), "classes.txt": text}
+    dataset = home.bring(write(files))
+    assert dataset.annotation_sets[0].classes == ["disc", "star", "bolt"]
+    assert {path: [(label, masks.area(rle, 32, 24)) for label, rle in found] for path, found in said(home, dataset, "regions").items()} == {
+        "images/a.png": [("disc", 160), ("bolt", 100)],
+        "images/b.png": [("star", 160)],
+    }
+    assert home.records(dataset)[1].value["ignored"] == masks.encode(stray == 77)
+    found = [one for one in home.findings(dataset) if one.code == "unknown-class"]
+    assert [(one.severity, one.file) for one in found] == [("error", "masks/b.png"), ("error", "masks/c.png")]
+    assert "Pixels of the value 77 are of no class that classes.txt names" in found[0].message and "“77 cat”" in found[0].remedy
+    assert "Pixels of the values 77, 78 are" in found[1].message
+    assert home.finding(dataset, "nothing-usable").file == "images/c.png"
+
+
+def test_a_colour_that_the_class_list_does_not_name_is_no_class(home: Any, write: Any, picture: Picture) -> None:
+    colours = np.zeros((24, 32, 3), np.uint8)
+    colours[:5], colours[20:] = (255, 0, 0), (9, 8, 7)
+    files = {"images/a.png": picture(1), "masks/a.png": png(colours), "classes.txt": "cat,255,0,0\ndog,0,0,255\n"}
+    dataset = home.bring(write(files))
+    assert sorted(dataset.annotation_sets[0].classes) == ["cat", "dog"]
+    found = home.finding(dataset, "unknown-class")
+    assert found.file == "masks/a.png" and "the colour 9,8,7 are of no class" in found.message and "“cat,9,8,7”" in found.remedy
+
+
+def test_a_list_of_colours_names_no_grey_values(home: Any, write: Any, picture: Picture) -> None:
+    values = np.zeros((24, 32))
+    values[:5] = 1
+    files = {"images/a.png": picture(1), "masks/a.png": png(values), "classes.txt": "cat,255,0,0\ndog,0,0,255\n"}
+    dataset = home.bring(write(files))
+    assert dataset.annotation_sets[0].classes == ["class_1"] and home.finding(dataset, "no-class-names")
+
+
 @pytest.mark.parametrize(
     ("others", "names", "ignored"),
     [
