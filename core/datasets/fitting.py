@@ -337,6 +337,10 @@ class MaskSizeError(ValueError):
     """A mask picture that is not as large as its image; says how large it is."""
 
 
+class BlurredMaskError(ValueError):
+    """A mask picture of several values or colours that was saved as JPEG, after which nobody can tell which they were."""
+
+
 def open_mask(source: Source, path: str, sizes: Container[tuple[int, int]] | None = None) -> Image.Image:
     """A mask picture, decoded: where `sizes` (width, height) are given, only if it has one of these.
 
@@ -344,20 +348,25 @@ def open_mask(source: Source, path: str, sizes: Container[tuple[int, int]] | Non
 
     Raises:
         MaskSizeError: when it has another size.
+        BlurredMaskError: when it is a JPEG of several values.
         OSError, ValueError, KeyError, SyntaxError: when it cannot be decoded.
     """
-    picture: Image.Image = Image.open(BytesIO(source.read(path, MOST_BYTES)), formats=("PNG", "TIFF", "BMP", "GIF", "JPEG"))
-    if sizes is not None and picture.size not in sizes:
-        raise MaskSizeError(f"{picture.width} × {picture.height} px")
-    if picture.width * picture.height > 400_000_000:
-        raise ValueError(f"it has {picture.width} × {picture.height} px")
-    picture.load()
+    data = source.read(path, MOST_BYTES)
+    try:
+        picture: Image.Image = Image.open(BytesIO(data), formats=("PNG", "TIFF", "BMP", "GIF", "JPEG"))
+        if sizes is not None and picture.size not in sizes:
+            raise MaskSizeError(f"{picture.width} × {picture.height} px")
+        if picture.width * picture.height > 400_000_000:
+            raise ValueError(f"it has {picture.width} × {picture.height} px")
+        picture.load()
+    except (OSError, SyntaxError) as error:  # Pillow speaks of objects of Python and of the parts of its files
+        raise OSError("it is no picture that can be read, or it is cut off") from error
     if picture.format != "JPEG":
         return picture
     grey = picture.convert("L")
     counts = grey.histogram()
     if sum(counts[:_NEAR]) + sum(counts[-_NEAR:]) < _CLEAR * sum(counts):
-        raise ValueError("JPEG has blurred its values; save it as PNG")
+        raise BlurredMaskError("JPEG does not keep values and colours exactly, so it can hold one class only, as black and white")
     return grey.point([0] * 128 + [255] * 128)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from core.datasets.findings import Findings
 from core.datasets.formats import class_folders, coco, csv_tables, images_only, label_csv, labelme, mask_folders, voc, yolo
+from core.datasets.formats.mask_values import SAVE_AS_PNG
 from core.datasets.formats.texts import unreadable_json
 from core.datasets.json_stream import JsonStreamError, check
 from core.datasets.parsed import Parsed
@@ -45,7 +46,7 @@ def find_reader(source: Source, name: str = "") -> Reader:
 
     Raises:
         InvalidInputError: for a name that is no format.
-        BadDataError: when no reader knows the source, or it would pass for images without labels because a JSON file is broken.
+        BadDataError: when no reader knows the source, or it would pass for images without labels because what says something of them is broken.
     """
     names = ", ".join(reader.name for reader in READERS)
     if name:
@@ -56,7 +57,7 @@ def find_reader(source: Source, name: str = "") -> Reader:
         raise InvalidInputError(f"There is no dataset format “{name[:60]}”.", f"There are: {names}.")
     for reader in READERS:
         if reader.name == images_only.NAME:
-            _refuse_broken_json(source)
+            _refuse_what_was_meant_to_say_something(source)
         if reader.detect(source):
             return reader
     if not source.members:
@@ -69,20 +70,21 @@ def find_reader(source: Source, name: str = "") -> Reader:
 _MOST_JSON_LOOKED_INTO = 50
 
 
-def _refuse_broken_json(source: Source) -> None:
-    """Where nothing says anything of the images, a JSON file that cannot be read may be what did.
+def _refuse_what_was_meant_to_say_something(source: Source) -> None:
+    """Where nothing says anything of the images, a JSON file that cannot be read may be what did, or masks that were saved as JPEG.
 
     Raises:
         BadDataError: naming the first such file.
     """
+    spare = f"If it says nothing of the images, take it out, or name the format “{images_only.NAME}”."
     files = sorted((path for path in source.members if path.lower().endswith(".json")), key=lambda path: (path.count("/"), path))
     for path in files[:_MOST_JSON_LOOKED_INTO]:
         try:
             with source.open(path) as file:
                 check(file)
         except (JsonStreamError, OSError) as error:
-            remedy = (
-                f"Check that it was copied whole. If it says nothing of the images, take it out, or name the format “{images_only.NAME}”."
-            )
             what = unreadable_json(path, error) + " Nothing else says what the images show."
-            raise BadDataError(what, remedy) from error
+            raise BadDataError(what, f"Check that it was copied whole. {spare}") from error
+    if mask := mask_folders.blurred_mask(source):
+        what = f"{mask} seems to be a mask, but JPEG does not keep values and colours exactly. Nothing else says what the images show."
+        raise BadDataError(what, f"{SAVE_AS_PNG} {spare}")

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from PIL import Image
 
 from core.datasets.findings import Findings
-from core.datasets.fitting import open_mask
+from core.datasets.fitting import BlurredMaskError, open_mask
 from core.datasets.formats.mask_values import (
     note_unlisted,
     read_class_names,
@@ -59,7 +59,13 @@ def _pairs(source: Source) -> tuple[dict[str, str], list[str], list[str]]:
             and _MASK_SUFFIX.search(stem := PurePosixPath(path).stem)
             and _MASK_SUFFIX.sub("", stem) in stems
         ]
-    masks = masks or [path for path in inside if path.lower().endswith(_JPEG_TYPES)]
+    jpegs = [path for path in inside if path.lower().endswith(_JPEG_TYPES)]
+    if masks and jpegs:
+        # A folder of masks may hold the images as well. A JPEG there is a mask if an image outside has its name, and no other mask.
+        outside = {match_key(PurePosixPath(path).stem) for path in set(all_images).difference(inside)}
+        have = {match_key(PurePosixPath(path).stem) for path in masks}
+        jpegs = [path for path in jpegs if match_key(PurePosixPath(path).stem) in outside - have]
+    masks = masks + jpegs
     taken = set(masks)
     images = [path for path in all_images if path not in taken]
     by_stem: dict[str, list[str]] = {}
@@ -103,6 +109,20 @@ def detect(source: Source) -> bool:
         if few and mask_picture.size in ((width, height), (height, width)):
             return True
     return False
+
+
+def blurred_mask(source: Source) -> str:
+    """A JPEG that lies where the mask of an image would and is as large, but holds more values than JPEG can keep; empty where there is none."""
+    for image, mask in sorted(_pairs(source)[0].items())[:_SAMPLE]:
+        try:
+            with source.open(image) as file:
+                width, height = Image.open(file).size
+            open_mask(source, mask, {(width, height), (height, width)})
+        except BlurredMaskError:
+            return mask
+        except (OSError, ValueError, KeyError, SyntaxError):
+            continue
+    return ""
 
 
 def read(source: Source, settings: Settings, findings: Findings) -> Parsed:

@@ -47,6 +47,8 @@ _LIST_FILE = re.compile(
 
 _LABEL_MAP_LINE = re.compile(r"^(.+):(\d{1,3}),(\d{1,3}),(\d{1,3}):[^:]*:[^:]*$")  # as CVAT writes them: label:color_rgb:parts:actions
 
+SAVE_AS_PNG = "Save it as a PNG whose values or colours are the classes."
+
 _NUMBER = re.compile(r"(?<![\w.-])\d{1,5}(?![\w.-])")
 _EDGES = re.compile(r"[\s,;:=]+$|^[\s,;:]+")
 
@@ -177,9 +179,7 @@ def scan_masks(source: Source, paths: Iterable[str], findings: Findings) -> Scan
     palette: dict[int, int] = {}
     for path, (mode, found, own_palette) in zip(order, looked, strict=True):
         if isinstance(found, str):
-            findings.error(
-                "damaged-mask", path, f"The mask cannot be used: {found}.", "Save it as a PNG whose values or colours are the classes."
-            )
+            findings.error("damaged-mask", path, f"The mask cannot be used: {found}.", SAVE_AS_PNG)
             continue
         if colour and mode != "colour":
             found = frozenset(own_palette.get(value, value * 0x010101) for value in found)

@@ -723,6 +723,48 @@ def test_mask_findings(home: Any, write: Any, picture: Picture) -> None:
     assert list(said(home, dataset, "regions")) == ["images/a.png"]
 
 
+def jpeg_mask(*greys: int) -> bytes:
+    out = BytesIO()
+    Image.fromarray(np.repeat(np.array(greys, np.uint8), 24 * 32 // len(greys)).reshape(24, 32)).save(out, "JPEG")
+    return out.getvalue()
+
+
+def test_a_mask_among_others_that_cannot_be_used_says_why(home: Any, write: Any, picture: Picture) -> None:
+    values = np.zeros((24, 32))
+    values[:5] = 1
+    cut = png(values)[:20]
+    files = {f"images/{name}.png": picture(number) for number, name in enumerate("abcde")}
+    files |= {"masks/a.png": png(values), "masks/b.jpg": jpeg_mask(0, 80, 160), "masks/c.png": cut, "masks/d.png": b"no picture"}
+    files |= {"masks/e.jpg": jpeg_mask(0, 255)}  # of one class it can be told
+    dataset = home.bring(write(files))
+    found = {finding.file: f"{finding.code} {finding.message} {finding.remedy}" for finding in home.findings(dataset)}
+    assert found["masks/b.jpg"] == (
+        "damaged-mask The mask cannot be used: JPEG does not keep values and colours exactly, so it can hold one class only, as black and white. "
+        "Save it as a PNG whose values or colours are the classes."
+    )
+    for broken in ("masks/c.png", "masks/d.png"):
+        assert found[broken].startswith("damaged-mask The mask cannot be used: it is no picture that can be read, or it is cut off.")
+    assert not [text for text in found.values() if "object at" in text or "this image's name" in text]
+    assert sorted(said(home, dataset, "regions")) == ["images/a.png", "images/e.png"]
+
+
+def test_jpegs_beside_their_masks_are_images(home: Any, write: Any, picture: Picture) -> None:
+    values = np.zeros((24, 32))
+    values[:5] = 1
+    files = {f"annotations/{name}.jpg": picture(number, suffix="JPEG") for number, name in enumerate("ab")}
+    dataset = home.bring(
+        write(files | {f"annotations/{name}.png": png(values) for name in "ab"} | {"notes/c.jpg": picture(3, suffix="JPEG")})
+    )
+    assert sorted(said(home, dataset, "regions")) == ["annotations/a.jpg", "annotations/b.jpg"]
+
+
+def test_masks_that_were_all_saved_as_jpeg_do_not_pass_for_images(home: Any, write: Any, picture: Picture) -> None:
+    source = write({"images/a.png": picture(1), "masks/a.jpg": jpeg_mask(0, 80, 160)})
+    with pytest.raises(BadDataError, match=r"^masks/a.jpg seems to be a mask, but JPEG does not keep"):
+        home.bring(source)
+    assert home.bring(source, format="images").image_count == 2
+
+
 # ---------------------------------------------------------------- images alone
 
 
