@@ -79,6 +79,7 @@ def fit(
     for place, (raw, parsed_set) in enumerate(zip(image.values, sets, strict=True)):
         ignored = image.ignored[place] if image.ignored else ()
         areas = image.areas[place] if image.areas else ()
+        ids = image.ids[place] if image.ids else ()
         if raw is None:
             values.append(None)
         elif parsed_set.kind is AnnotationKind.SINGLE_LABEL:
@@ -88,12 +89,12 @@ def fit(
         else:
             frame = frame or _frame(image, sets, stored, findings)
             if parsed_set.kind is AnnotationKind.BOXES:
-                boxes, kept = _boxes(raw, parsed_set, image, frame, findings)
-                others, _ = _boxes(ignored, parsed_set, image, frame, findings)
+                boxes, kept = _boxes(raw, ids, parsed_set, image, frame, findings)
+                others, _ = _boxes(ignored, (), parsed_set, image, frame, findings)
                 own = [width * height for _, _, _, width, height in boxes]
                 values.append({"boxes": boxes, **_areas(areas, kept, own, frame), **({"ignored": others} if others else {})})
             else:
-                values.append(_masks(source, raw, ignored, areas, parsed_set, image, frame, findings))
+                values.append(_masks(source, raw, ids, ignored, areas, parsed_set, image, frame, findings))
     return values
 
 
@@ -146,8 +147,13 @@ def _areas(given: Sequence[float], kept: Sequence[int], own: Sequence[float], fr
     return {} if all(math.isclose(one, area, rel_tol=1e-6) for one, area in zip(told, own, strict=True)) else {"areas": told}
 
 
+def _of(ids: Sequence[int | str | None], place: int) -> str:
+    """Which annotation of the source an object is, where that has a name for it: in a file of one line its line tells nothing."""
+    return f" of the annotation {str(ids[place])[:40]}" if ids and ids[place] is not None else ""
+
+
 def _boxes(
-    raw: RawValue, parsed_set: ParsedSet, image: ParsedImage, frame: Frame, findings: list[Finding]
+    raw: RawValue, ids: Sequence[int | str | None], parsed_set: ParsedSet, image: ParsedImage, frame: Frame, findings: list[Finding]
 ) -> tuple[list[list[Any]], list[int]]:
     """The boxes that can be used, and the place of each in `raw`."""
     boxes: list[list[Any]] = []
@@ -157,7 +163,7 @@ def _boxes(
     for place, (number, x, y, width, height, line) in enumerate(raw):
         if parsed_set.normalised:
             x, y, width, height = x * frame.width, y * frame.height, width * frame.width, height * frame.height
-        what = f"The {parsed_set.classes[number]} box on {image.path}"
+        what = f"The {parsed_set.classes[number]} box{_of(ids, place)} on {image.path}"
         if not all(map(math.isfinite, (x, y, width, height))) or width <= 0 or height <= 0:
             findings.append(Finding("error", "box-without-area", file, f"{what} has no area.", "Draw it anew, or take it out.", line))
             continue
@@ -188,6 +194,7 @@ class _MaskError(Exception):
 def _masks(
     source: Source,
     raw: RawValue,
+    ids: Sequence[int | str | None],
     ignored: RawValue,
     areas: Sequence[float],
     parsed_set: ParsedSet,
@@ -197,10 +204,10 @@ def _masks(
 ) -> dict[str, Any] | None:
     pictures: dict[str, np.ndarray] = {}
     failed: set[str] = set()
-    found, kept = _outlines(source, raw, parsed_set, image, frame, findings, pictures, failed)
+    found, kept = _outlines(source, raw, ids, parsed_set, image, frame, findings, pictures, failed)
     if failed and not found:
         return None  # a mask file that cannot be used says nothing; "no objects" would be a claim
-    others, _ = _outlines(source, ignored, parsed_set, image, frame, findings, pictures, failed)
+    others, _ = _outlines(source, ignored, (), parsed_set, image, frame, findings, pictures, failed)
     size = (frame.stored_width, frame.stored_height)
     if parsed_set.kind is AnnotationKind.INSTANCES:
         told = _areas(areas, kept, [masks.area(rle, *size) for _, rle in found] if any(areas) else [], frame)
@@ -214,6 +221,7 @@ def _masks(
 def _outlines(
     source: Source,
     raw: RawValue,
+    ids: Sequence[int | str | None],
     parsed_set: ParsedSet,
     image: ParsedImage,
     frame: Frame,
@@ -242,15 +250,14 @@ def _outlines(
             if masks.area(rle, frame.stored_width, frame.stored_height) == 0:
                 if number == NO_CLASS:
                     continue  # a thin border may vanish where the image is scaled down
-                raise _MaskError("mask-without-area", f"The {label} mask on {image.path} covers no pixel.", "Draw it anew, or take it out.")
+                raise _MaskError("mask-without-area", "The {label} mask{of} on {image} covers no pixel.", "Draw it anew, or take it out.")
         except _MaskError as error:
             if isinstance(geometry, MaskFile):
                 failed.add(file)
-            findings.append(
-                Finding(
-                    "error", error.code, file, error.message.replace("{label}", label).replace("{image}", image.path), error.remedy, line
-                )
-            )
+            message = error.message
+            for name, text in (("{of}", _of(ids, place)), ("{label}", label), ("{image}", image.path)):
+                message = message.replace(name, text)
+            findings.append(Finding("error", error.code, file, message, error.remedy, line))
             continue
         found.append([number, rle])
         kept.append(place)
@@ -285,7 +292,7 @@ def _encoded(source: Source, geometry: Geometry, parsed_set: ParsedSet, frame: F
             return masks.from_polygons(rings, *size)
         except ValueError as error:
             raise _MaskError(
-                "bad-polygon", f"The {{label}} polygon on {{image}} cannot be used: {error}.", "Draw it anew, or take it out."
+                "bad-polygon", f"The {{label}} polygon{{of}} on {{image}} cannot be used: {error}.", "Draw it anew, or take it out."
             ) from error
     if isinstance(geometry, Rle):
         return _from_rle(geometry, frame, size)
@@ -302,13 +309,13 @@ def _from_rle(geometry: Rle, frame: Frame, size: tuple[int, int]) -> str:
     if given != (frame.width, frame.height) and given != shown and not same_shape:
         raise _MaskError(
             "mask-size",
-            f"The {{label}} mask is {given[0]} × {given[1]} px, {{image}} {frame.width} × {frame.height} px.",
+            f"The {{label}} mask{{of}} is {given[0]} × {given[1]} px, {{image}} {frame.width} × {frame.height} px.",
             "Make the mask as large as its image.",
         )
     try:
         rle = masks.from_counts(geometry.counts, *given)
     except ValueError as error:
-        raise _MaskError("bad-mask", f"The {{label}} mask on {{image}} cannot be used: {error}.", "Write it anew.") from error
+        raise _MaskError("bad-mask", f"The {{label}} mask{{of}} on {{image}} cannot be used: {error}.", "Write it anew.") from error
     already_upright = frame.orientation > 4 and given == shown and given != (frame.width, frame.height)
     transpose = None if already_upright else TRANSPOSE.get(frame.orientation)
     if transpose is None and given == size:

@@ -87,6 +87,8 @@ class ParsedImage:
     ignored: list[RawValue] = field(default_factory=list)
     # Of each set, or empty: the area of each box or object as the source tells it, in pixels of the source image; 0 where it does not.
     areas: list[list[float]] = field(default_factory=list)
+    # Of each set, or empty: the id of each box or object in the source, by which findings name it; None where it has none.
+    ids: list[list[int | str | None]] = field(default_factory=list)
 
 
 @dataclass(slots=True)

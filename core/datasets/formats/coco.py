@@ -91,6 +91,8 @@ class _Objects:
     masks: list[tuple[int, Geometry, int]] = field(default_factory=list)
     box_areas: list[float] = field(default_factory=list)  # of the objects that have boxes, 0 where none is given
     mask_areas: list[float] = field(default_factory=list)
+    box_ids: list[int | str | None] = field(default_factory=list)
+    mask_ids: list[int | str | None] = field(default_factory=list)
     crowd_boxes: list[tuple[int, float, float, float, float, int]] = field(default_factory=list)
     crowd_masks: list[tuple[int, Geometry, int]] = field(default_factory=list)
 
@@ -191,7 +193,8 @@ class _Reading:
                 line,
             )
             mask = None
-        by_image.setdefault(image, []).append(_Entry(category, box, mask, number, line, _area(element.get("area")), crowd))
+        known_as = number if isinstance(number, (int, str)) else None
+        by_image.setdefault(image, []).append(_Entry(category, box, mask, known_as, line, _area(element.get("area")), crowd))
 
     def _categories(self, file: str, categories: list[dict[str, Any]], by_image: dict[Any, list[Any]]) -> dict[Any, int]:
         used = Counter(entry.category for entries in by_image.values() for entry in entries)
@@ -274,10 +277,12 @@ class _Reading:
             return
         if box is not None:
             objects.box_areas.append(entry.area)
+            objects.box_ids.append(entry.number)
         if mask is not None:
             self.with_mask += 1
             objects.masks.append((number, mask, entry.line))
             objects.mask_areas.append(entry.area)
+            objects.mask_ids.append(entry.number)
         else:
             self.without_mask += 1
 
@@ -325,6 +330,7 @@ class _Reading:
                 image.ignored = [objects.crowd_boxes, objects.crowd_masks][: len(sets)]
             if any(objects.box_areas) or any(objects.mask_areas):
                 image.areas = [objects.box_areas, objects.mask_areas][: len(sets)]
+            image.ids = [objects.box_ids, objects.mask_ids][: len(sets)]
         return Parsed(NAME, sets, list(self.images.values()))
 
 

@@ -232,6 +232,30 @@ def test_each_bad_annotation_is_named(home: Any, write: Any, picture: Picture, a
 
 
 @pytest.mark.parametrize(
+    ("bad", "said_of_it"),
+    [
+        ({"bbox": (1, 2, 0, 8)}, ["The cat box of the annotation 17 on a.png has no area."]),
+        ({"bbox": (90, 2, 3, 8)}, ["The cat box of the annotation 17 on a.png lies outside"]),
+        ({"bbox": (30, 2, 9, 8)}, ["The cat box of the annotation 17 on a.png sticks out"]),
+        ({"segmentation": [[1, 1, 2, 2]]}, ["The cat polygon of the annotation 17 on a.png cannot be used: no polygon has three points."]),
+        ({"segmentation": {"size": [24, 32], "counts": [5]}}, ["The cat mask of the annotation 17 on a.png cannot be used"]),
+        ({"segmentation": {"size": [4, 32], "counts": [128]}}, ["The cat mask of the annotation 17 is 32 × 4 px, a.png 32 × 24 px."]),
+        ({"segmentation": [[40, 40, 50, 40, 50, 50]]}, ["The cat mask of the annotation 17 on a.png covers no pixel."]),
+        ({"bbox": [], "segmentation": []}, ["The annotation 17 has neither box nor mask."]),
+    ],
+)
+def test_what_is_wrong_with_an_annotation_names_it(
+    home: Any, write: Any, picture: Picture, bad: dict[str, Any], said_of_it: list[str]
+) -> None:
+    """Most of these files are one line, which tells nothing."""
+    shown = [[1, 1, 9, 1, 9, 9]]
+    annotations = [entry(3, segmentation=shown), {**entry(17), **bad}, entry(20, segmentation=shown)]
+    dataset = home.bring(write({"a.png": picture(1), "all.json": coco([A], annotations)}))
+    messages = [one.message for one in home.findings(dataset) if "class" not in one.code and one.file == "all.json"]
+    assert [message[: len(start)] for message, start in zip(messages, said_of_it, strict=True)] == said_of_it
+
+
+@pytest.mark.parametrize(
     "text",
     ['{"images": [', '{"images": [], "annotations": []}', '{"images": [{"id": 1, "file_name": "b.png"}]}', '{"images": ' + "[" * 100_000],
 )
