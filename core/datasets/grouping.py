@@ -48,7 +48,7 @@ def apply_groups(parsed: Parsed, source: Source, pattern: re.Pattern[str] | None
         findings.warning(
             "no-group",
             "",
-            f"{unmatched:,} of {len(parsed.images):,} images do not match the group pattern; each stands alone.",
+            f"{unmatched:,} of {len(parsed.images):,} images {'does' if unmatched == 1 else 'do'} not match the group pattern; each stands alone.",
             "Check the pattern.",
         )
 

@@ -249,13 +249,14 @@ class _Reading:
                     )
                     continue
                 self._object(file, path, numbers[entry.category], entry)
-        for number in by_image:
+        for number, entries in by_image.items():
+            annotations = "annotation is" if len(entries) == 1 else "annotations are"
             self.findings.error(
                 "unknown-image",
                 file,
-                f"{len(by_image[number])} annotations are of the image {_shown(number)}, which is not listed.",
+                f"{len(entries):,} {annotations} of the image {_shown(number)}, which is not listed.",
                 "Add it to images.",
-                by_image[number][0].line,
+                entries[0].line,
             )
 
     def _object(self, file: str, path: str, number: int, entry: _Entry) -> None:
@@ -317,11 +318,12 @@ class _Reading:
         if self.with_mask:
             sets.append(ParsedSet("instances", AnnotationKind.INSTANCES, self.classes.names))
             if self.without_mask:
+                objects_have = "object has" if self.without_mask == 1 else "objects have"
                 self.findings.warning(
                     "object-without-mask",
                     "",
-                    f"{self.without_mask:,} objects have a box but no mask; only the set of boxes has them.",
-                    "Draw their masks.",
+                    f"{self.without_mask:,} {objects_have} a box but no mask; only the set of boxes holds {'it' if self.without_mask == 1 else 'them'}.",
+                    "Draw the masks.",
                 )
         for path, image in self.images.items():
             objects = self.objects.pop(path)

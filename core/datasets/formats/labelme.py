@@ -184,10 +184,10 @@ class _Reading:
             found = _mask(shape["mask"], points[0], self.images)
             if found is not None:
                 return found
-        self.findings.warning(
+        self.findings.error(
             "shape-not-used",
             file,
-            f"Shape {number} is a {str(kind)[:20]} of {len(points)} points; it is left out.",
+            f"Shape {number} is a {str(kind)[:20]} of {len(points)} point{'' if len(points) == 1 else 's'}; it is left out.",
             "Draw a rectangle or a polygon.",
             line,
         )
@@ -206,10 +206,11 @@ class _Reading:
         if any(self.boxes.values()):
             without_mask = sum(map(len, self.boxes.values()))
             if any_objects:
+                objects_have, them = ("object has", "it") if without_mask == 1 else ("objects have", "them")
                 self.findings.warning(
                     "object-without-mask",
                     "",
-                    f"{without_mask:,} objects have a rectangle but no outline; only the set of boxes has them.",
+                    f"{without_mask:,} {objects_have} a rectangle but no outline; only the set of boxes holds {them}.",
                     "Draw their outlines.",
                 )
             # An outlined object is one for boxes as well: without it, its place would count as background.

@@ -118,7 +118,7 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
         findings.warning(
             "image-without-annotation",
             "",
-            f"{unlisted:,} images have no annotation and are left out.",
+            f"{unlisted:,} {'image has no annotation and is' if unlisted == 1 else 'images have no annotation and are'} not part of the dataset.",
             "Add an XML file without objects for empty images.",
         )
     return Parsed(NAME, sets, [parsed_images[path] for path in sorted(listed, key=natural_key)])

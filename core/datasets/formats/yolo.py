@@ -339,7 +339,7 @@ def _parsed(
             findings.warning(
                 "object-without-mask",
                 "",
-                f"{boxes:,} objects have a box but no polygon; only the set of boxes has them.",
+                f"{boxes:,} {'object has' if boxes == 1 else 'objects have'} a box but no polygon; only the set of boxes holds {'it' if boxes == 1 else 'them'}.",
                 "Draw their outlines.",
             )
     without = sum(1 for image in images.values() if image not in label_of)

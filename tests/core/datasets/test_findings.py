@@ -111,7 +111,7 @@ def test_the_same_image_on_both_sides_of_a_split(home: Any, write: Any, picture:
 
 def test_images_outside_the_group_pattern(home: Any, write: Any, picture: Picture) -> None:
     dataset = home.bring(write(images(picture, "cat/p1-1.png", "cat/p1-2.png", "cat/other.png")), group_pattern=r"p(\d+)-")
-    assert home.finding(dataset, "no-group").message.startswith("1 of 3 images")
+    assert home.finding(dataset, "no-group").message.startswith("1 of 3 images does not match")
 
 
 def test_boxes_on_an_image_that_exif_turns_by_nobody_knows_whom(home: Any, write: Any, picture: Picture) -> None:

@@ -231,6 +231,15 @@ def test_each_bad_annotation_is_named(home: Any, write: Any, picture: Picture, a
     assert said(home, dataset, "boxes")["a.png"][0] == ("cat", 1, 2, 10, 8)
 
 
+@pytest.mark.parametrize(("many", "said_of_them"), [(1, "1 annotation is of the image 999"), (2, "2 annotations are of the image 999")])
+def test_annotations_of_images_that_are_not_listed(home: Any, write: Any, picture: Picture, many: int, said_of_them: str) -> None:
+    annotations = [entry(1, segmentation=[[1, 1, 9, 1, 9, 9]]), entry(2), *(entry(3 + number, image=999) for number in range(many))]
+    dataset = home.bring(write({"a.png": picture(1), "all.json": coco([A], annotations)}))
+    assert home.finding(dataset, "unknown-image").message == f"{said_of_them}, which is not listed."
+    held = home.finding(dataset, "object-without-mask").message
+    assert held == "1 object has a box but no mask; only the set of boxes holds it."
+
+
 @pytest.mark.parametrize(
     ("bad", "said_of_it"),
     [
@@ -494,7 +503,7 @@ def test_voc_findings(home: Any, write: Any, picture: Picture) -> None:
     assert found["lost.xml"] == "missing-image"
     assert home.codes(dataset).count("bad-entry") == 2
     assert home.codes(dataset).count("box-outside") == 1
-    assert home.finding(dataset, "image-without-annotation").message.startswith("1 ")
+    assert home.finding(dataset, "image-without-annotation").message == "1 image has no annotation and is not part of the dataset."
 
 
 # ---------------------------------------------------------------- LabelMe
@@ -529,7 +538,10 @@ def test_labelme_rectangles_polygons_and_groups(home: Any, write: Any, picture: 
     dataset = home.bring(write({"a.png": picture(1), "a.json": labelme("a.png", shapes)}))
     assert said(home, dataset, "boxes")["a.png"] == [("cat", 4, 2, 16, 10), ("dog", 2, 2, 8, 8), ("dog", 12, 2, 12, 8)]
     assert [masks.area(rle, 32, 24) for _, rle in said(home, dataset, "instances")["a.png"]] == [64, 64]
-    assert home.finding(dataset, "shape-not-used").file == "a.json"
+    unused = home.finding(dataset, "shape-not-used")
+    assert (unused.severity, unused.file, unused.message) == ("error", "a.json", "Shape 5 is a line of 2 points; it is left out.")
+    held = home.finding(dataset, "object-without-mask").message
+    assert held == "1 object has a rectangle but no outline; only the set of boxes holds it."
 
 
 def test_labelme_flags_and_images_inside_the_file(home: Any, write: Any, picture: Picture) -> None:
