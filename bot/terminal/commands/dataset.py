@@ -12,11 +12,14 @@ from bot.terminal.commands.runtime import Runtime, WorkspaceOption
 from core.datasets import listing
 from core.datasets.facts import dataset_json, finding_json
 from core.datasets.findings import findings_csv
+from core.datasets.formats import READERS
 from core.datasets.importing import import_dataset
 from core.datasets.storing import StrictError
 from core.db.tables import Dataset
 from core.vocabulary import TaskType
 from core.wizard.steps.step import count
+
+FORMATS = ", ".join(reader.name for reader in READERS)
 
 app = typer.Typer(help="Datasets: import, look at, export, combine, rename, delete.", no_args_is_help=True)
 dataset_work.register(app)
@@ -26,7 +29,9 @@ dataset_work.register(app)
 def import_command(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A folder, a zip or tar, or a URL such as s3://bucket/folder.")],
     name: Annotated[str, typer.Option("--name", help="Name of the new dataset.")],
-    format_name: Annotated[str, typer.Option("--format", help="Format of the source; default: found out by itself.")] = "",
+    format_name: Annotated[
+        str, typer.Option("--format", help=f"Format of the source, one of {FORMATS}; default: found out by itself.")
+    ] = "",
     strict: Annotated[bool, typer.Option("--strict", help="Refuse the whole source if anything in it would be left out.")] = False,
     group_pattern: Annotated[
         str, typer.Option("--group-pattern", help="Regular expression over paths: images that agree in it stay on one side of a split.")

@@ -9,7 +9,7 @@ from bot.messages import metric_rows
 from bot.terminal.commands.batch_test import print_batch_test, print_classes
 from bot.terminal.commands.light_work import done_by_light_worker, need_light_worker
 from bot.terminal.commands.model_predict import predict
-from bot.terminal.commands.output import JsonOption, confirm_deletion, print_facts, print_json, print_table, say
+from bot.terminal.commands.output import JsonOption, OldAnnotationsOption, confirm_deletion, print_facts, print_json, print_table, say
 from bot.terminal.commands.prediction_files import copy_out
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption
 from core.datasets.listing import find_dataset
@@ -114,9 +114,10 @@ def delete(
 def test(
     model: str,
     dataset: Annotated[str, typer.Option(help="The dataset whose annotations are the truth, by name or id.")],
-    annotations: Annotated[str, typer.Option(help="Its annotation set, by name or id; without it the first one that fits.")] = "",
+    annotation_set: Annotated[str, typer.Option(help="Its annotation set, by name or id; without it the first one that fits.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder for the pictures and report.json.")] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for it.")] = 3600,
+    annotations: OldAnnotationsOption = "",
     as_json: JsonOption = False,
     workspace: WorkspaceOption = "",
 ) -> None:
@@ -131,7 +132,7 @@ def test(
     if out is not None and out.exists() and not out.is_dir():
         raise NotFoundError(f"{out} is no folder.", "Give a folder for --out.")
     need_light_worker(runtime, "tests are")
-    payload = {"model_id": found.id, "dataset_id": chosen.id, "annotation_set_id": annotations}
+    payload = {"model_id": found.id, "dataset_id": chosen.id, "annotation_set_id": annotation_set or annotations}
     result = done_by_light_worker(runtime, "batch-test", payload, timeout)
     keys = {f"{name}.png": key for name, key in result.pop("pictures").items()} | {"report.json": result.pop("report_key")}
     if out is not None:

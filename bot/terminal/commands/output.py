@@ -17,6 +17,9 @@ PIPED_WIDTH = 1000  # characters; whoever reads a file or a pipe wants whole nam
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
+# What `--annotation-set` was called in `task create` and `model test`; scripts go on calling it so.
+OldAnnotationsOption = Annotated[str, typer.Option("--annotations", hidden=True)]
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 

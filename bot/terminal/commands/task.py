@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from bot.messages import duration
-from bot.terminal.commands.output import JsonOption, confirm_deletion, print_json, print_table, say
+from bot.terminal.commands.output import JsonOption, OldAnnotationsOption, confirm_deletion, print_json, print_table, say
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption
 from bot.terminal.commands.task_choices import choose_dataset, flow_of, hyperparameters_of, task_type_of
 from bot.terminal.commands.task_created import print_created, say_queued, warn_of_one_class, warn_of_scratch
@@ -21,6 +21,7 @@ from core.events import Noticed, Progress
 from core.models.listing import find_model, report_key
 from core.tasks.actions import remove_task, rename_task, stop_task
 from core.tasks.creation import create_task
+from core.tasks.hyperparameters import FIELDS
 from core.tasks.listing import find_task, job_json, list_tasks, task_json, tasks_json
 from core.tasks.states import State
 from core.tuning.search import SEARCH_FIELDS, fields_of
@@ -35,6 +36,9 @@ app = typer.Typer(help="Training tasks: create, list, show, report, stop, rename
 
 POLL_SECONDS = 0.5
 
+# After a backspace click leaves lines as they are.
+HYPERPARAMETERS = "\b\nHyperparameters that --set takes:\n" + "\n".join(f"  {name}: {field.range_text}" for name, field in FIELDS.items())
+
 
 class Sort(StrEnum):
     """What a list of tasks is sorted by."""
@@ -43,7 +47,7 @@ class Sort(StrEnum):
     FINISHED = "finished"
 
 
-@app.command()
+@app.command(epilog=HYPERPARAMETERS)
 def create(
     dataset: Annotated[str, typer.Option(help="Name or id of the dataset.")],
     name: Annotated[str, typer.Option(help="Name of the task, up to 100 characters.")],
@@ -53,7 +57,7 @@ def create(
     flow: Annotated[Flow | None, typer.Option(help="general, unless --preset or --model say otherwise.")] = None,
     preset: Annotated[str, typer.Option(help="The prepared application, with --flow specialized.")] = "",
     model: Annotated[str, typer.Option(help="The model to retrain, with --flow retraining.")] = "",
-    annotations: Annotated[str, typer.Option(help="Name or id of the annotation set, where several fit.")] = "",
+    annotation_set: Annotated[str, typer.Option(help="Name, kind or id of the annotation set, where several fit.")] = "",
     network: Annotated[str, typer.Option(help="Network; without it one is suggested.")] = "",
     pretraining: Annotated[str, typer.Option(help="Pre-training; the best weights at hand unless given; none trains from scratch.")] = "",
     data_type: Annotated[
@@ -71,12 +75,13 @@ def create(
         list[str] | None,
         typer.Option(
             "--set",
-            help="Hyperparameter as key=value, such as epochs=20; may be repeated, and of one key the last counts. learning_rate, "
+            help="Hyperparameter as key=value, such as epochs=20, of those listed below; may be repeated, and of one key the last counts. learning_rate, "
             "weight_decay and momentum take up to six values with --tuning grid (learning_rate=0.001,0.01), lowest..highest with random and "
             "population (learning_rate=1e-5..1e-2), which also take jobs=8 to jobs=48.",
         ),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the task has ended.")] = False,
+    annotations: OldAnnotationsOption = "",
     as_json: JsonOption = False,
     workspace: WorkspaceOption = "",
 ) -> None:
@@ -113,7 +118,7 @@ def create(
             spec = catalogue.find_spec(network, pretraining, runtime.settings)
             choices.network, choices.pretraining = spec.network, spec.pretraining
         context = StepContext(session, runtime.settings, runtime.actor, choices)
-        choose_dataset(context, dataset, annotations)
+        choose_dataset(context, dataset, annotation_set or annotations)
         return create_task(session, runtime.settings, compose(context))
 
     task = written(runtime.database, queued)

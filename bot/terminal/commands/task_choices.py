@@ -86,7 +86,7 @@ def task_type_of(
     return settled
 
 
-def choose_dataset(context: StepContext, name: str, annotations: str) -> None:
+def choose_dataset(context: StepContext, name: str, annotation_set: str) -> None:
     """Take up the dataset and the one annotation set of it that fits.
 
     Raises:
@@ -96,13 +96,12 @@ def choose_dataset(context: StepContext, name: str, annotations: str) -> None:
     if why := nothing_to_learn(dataset, context.task_type):
         raise ConflictError(why, "Choose another dataset or task type.")
     fitting = learnable_sets(dataset, context.task_type)
-    matching = [item for item in fitting if annotations in (item.id, item.name)] if annotations else fitting
+    matching = [item for item in fitting if annotation_set in (item.id, item.name)] if annotation_set else fitting
+    matching = matching or [item for item in fitting if item.kind == annotation_set]
     if len(matching) != 1:
-        what = (
-            f"“{dataset.name}” has several annotation sets that fit."
-            if not annotations
-            else f"“{dataset.name}” has no fitting annotation set “{annotations[:60]}”."
-        )
-        raise InvalidInputError(what, "Give --annotations with one of: " + ", ".join(f"{item.name} ({item.id})" for item in fitting) + ".")
+        called = f" “{annotation_set[:60]}”" if annotation_set else ""
+        what = f"“{dataset.name}” has {'several annotation sets' if matching else 'no annotation set'}{called} that {'fit' if matching else 'fits'}."
+        choices = ", ".join(f"{item.name} ({item.id})" for item in fitting)
+        raise InvalidInputError(what, f"Give --annotation-set with one of: {choices}.")
     context.choices.dataset_id, context.choices.annotation_set_id = dataset.id, matching[0].id
     context.forget_dataset()

@@ -16,11 +16,13 @@ from sqlalchemy import select
 
 from bot.terminal.commands.app import main
 from core.access import Actor
+from core.datasets.formats import READERS
 from core.db.session import Database
 from core.db.tables import AnnotationSet, Job, Model, Task
 from core.events import Noticed, Progress
 from core.settings import Settings
 from core.tasks.creation import create_task
+from core.tasks.hyperparameters import FIELDS
 from core.tasks.journal import add_event
 from core.tasks.lifecycle import claim_job, fail_job, hand_back, record_event
 from core.vocabulary import Tuning
@@ -71,6 +73,36 @@ def test_a_dataset_that_shows_nothing_is_refused_in_words(run: Any, add_dataset:
     run(*create())
     with database.read() as session:
         assert session.scalar(select(Task.annotation_set_id)) == pets.annotation_sets[1].id
+
+
+def test_an_annotation_set_is_named_everywhere_in_one_way(run: Any, add_dataset: Any, database: Database) -> None:
+    """By name, id or kind; the name that the option had before still does."""
+    pets = add_dataset("pets", "single-label", "single-label", "boxes")
+    first, second, _ = pets.annotation_sets
+    several = run(*create(), rc=2).stderr
+    assert "“pets” has several annotation sets that fit. Give --annotation-set with one of: single-label 0" in " ".join(several.split())
+    assert "several annotation sets “single-label” that fit" in run(*create("--annotation-set", "single-label"), rc=2).stderr
+    assert "no annotation set “boxes” that fits" in run(*create("--annotation-set", "boxes"), rc=2).stderr
+    for option, given in (("--annotation-set", first.name), ("--annotation-set", second.id), ("--annotations", second.name)):
+        run(*create(option, given))
+    with database.read() as session:
+        assert list(session.scalars(select(Task.annotation_set_id).order_by(Task.created_at))) == [first.id, second.id, second.id]
+    add_dataset("cells", "single-label", "boxes")
+    run(*create("--dataset", "cells", "--annotation-set", "single-label"))
+
+
+@pytest.mark.parametrize(
+    ("noun", "command", "expected"),
+    [
+        ("task", "create", [*FIELDS, "epochs: an integer from 1 to 200", "--annotation-set"]),
+        ("model", "test", ["--annotation-set"]),
+        ("dataset", "import", [reader.name for reader in READERS]),
+    ],
+)
+def test_help_says_what_may_be_given(run: Any, noun: str, command: str, expected: list[str]) -> None:
+    shown = " ".join(run(command, "--help", noun=noun).stdout.split()).replace("class- folders", "class-folders")
+    assert [text for text in expected if text not in shown] == []
+    assert "--annotations" not in shown
 
 
 def test_a_grid_of_lists(run: Any, add_dataset: Any, database: Database) -> None:
