@@ -6,7 +6,8 @@ talks to its platform. A failing chat never fails a training: the notifier tries
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -80,6 +81,7 @@ class Notifier:
     links: Links = NO_LINKS
     _threads: dict[tuple[str, str], _Thread] = field(default_factory=dict)
     _light: dict[str, _LightThread] = field(default_factory=dict)
+    _visits: dict[tuple[str, str], Delivery] = field(default_factory=dict)  # threads of this process only, never in the database
 
     def __post_init__(self) -> None:
         self._curves = LiveCurves(self.storage)
@@ -93,6 +95,7 @@ class Notifier:
                     select(Delivery.task_id, Delivery.place).where(Delivery.face == poster.face, Delivery.done.is_(False))
                 ).all()
             wanted = [task_id for task_id, place in rows if poster.wants(Place.from_json(place))]
+            wanted = list(dict.fromkeys([*wanted, *(task_id for face, task_id in self._visits if face == poster.face)]))
             jobs = self._light_jobs(poster)
             share = _share(poster, len(wanted), jobs)
             for task_id in wanted:
@@ -108,6 +111,23 @@ class Notifier:
             self._tell_light_jobs(poster, jobs, share)
             any_open = any_open or bool(jobs)
         return any_open
+
+    @contextmanager
+    def visit(self, poster: Poster, place: Place, task_id: str) -> Iterator[None]:
+        """Within the block `place` is told of a task from now on, also where its thread is elsewhere, or where it has none."""
+        key = (poster.face, task_id)
+        with self.database.read() as session:
+            delivery, task = session.get(Delivery, (task_id, poster.face)), session.get(Task, task_id)
+        told = delivery is not None and not delivery.done and poster.wants(Place.from_json(delivery.place))
+        if task is not None and not told:
+            self._visits[key] = Delivery(
+                task_id=task_id, face=poster.face, place=place.to_json(), cursor=task.event_count, progress_message="", done=False
+            )
+        try:
+            yield
+        finally:
+            if self._visits.pop(key, None) is not None:
+                self._threads.pop(key, None)
 
     def run(self, stop: threading.Event, seconds: float = 1.0) -> None:
         """Tick until `stop` is set, while no other process does; faults of the database are logged and outlasted."""
@@ -128,7 +148,7 @@ class Notifier:
     def _tell(self, poster: Poster, task_id: str, share: float) -> None:
         thread = self._threads.setdefault((poster.face, task_id), _Thread())
         with self.database.read() as session:
-            delivery, task = session.get(Delivery, (task_id, poster.face)), session.get(Task, task_id)
+            delivery, task = self._delivery(session, poster.face, task_id), session.get(Task, task_id)
             if delivery is None or task is None:  # deleted meanwhile
                 return
             place = Place.from_json(delivery.place)
@@ -299,7 +319,7 @@ class Notifier:
         posted_at: datetime | None = None,
     ) -> None:
         with self.database.write() as session:
-            delivery = session.get(Delivery, (task_id, face))
+            delivery = self._delivery(session, face, task_id)
             if delivery is None:  # the task was deleted meanwhile
                 return
             if cursor is not None:
@@ -307,6 +327,11 @@ class Notifier:
             delivery.done = delivery.done or done
             if message_id:
                 delivery.progress_message, delivery.progress_posted_at = message_id, posted_at
+        if done:
+            self._visits.pop((face, task_id), None)
+
+    def _delivery(self, session: Session, face: str, task_id: str) -> Delivery | None:
+        return self._visits.get((face, task_id)) or session.get(Delivery, (task_id, face))
 
     def _close(self, face: str, task_id: str) -> None:
         self._save(face, task_id, done=True)

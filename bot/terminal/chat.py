@@ -176,25 +176,30 @@ class Chat:
         return lambda menu, query, offset, limit: self.conversation.options(self.actor, screen.draft_id, menu.action, query, offset, limit)
 
     def follow(self, task_id: str) -> None:
-        """Show a task's thread until it ends; Ctrl-C asks what to do."""
+        """Show a task's thread until it ends, wherever it was started; Ctrl-C asks what to do."""
         self.console.print("Ctrl-C: leave it running, or stop it.", style="dim")
-        while True:
-            try:
-                follow(self.notifier, self.poster, lambda: not self._ended(task_id))
-                self.news()
-                self.offer_buttons()
-                return
-            except KeyboardInterrupt:
+        with self.notifier.visit(self.poster, self.poster.place, task_id):
+            while self._interrupted(task_id):
                 try:
                     chosen = choose("And now?", [Choice(text, value) for value, text in STOP_CHOICES.items()])
                 except (KeyboardInterrupt, EOFError):
                     return
-            if chosen == "leave":
-                self.console.print("It goes on training. /tasks shows it.", style="dim")
-                return
-            if chosen in ("keep", "discard"):
-                with self.conversation.database.write() as session:
-                    stop_task(session, self.actor, find_task(session, self.actor.workspace, task_id), str(chosen))
+                if chosen == "leave":
+                    self.console.print("It goes on training. /tasks shows it.", style="dim")
+                    return
+                if chosen in ("keep", "discard"):
+                    with self.conversation.database.write() as session:
+                        stop_task(session, self.actor, find_task(session, self.actor.workspace, task_id), str(chosen))
+            self.news()
+        self.offer_buttons()
+
+    def _interrupted(self, task_id: str) -> bool:
+        """Follow a task; whether that was interrupted before its end."""
+        try:
+            follow(self.notifier, self.poster, lambda: not self._ended(task_id))
+        except KeyboardInterrupt:
+            return not self._ended(task_id)
+        return False
 
     def _ended(self, task_id: str) -> bool:
         with self.conversation.database.read() as session:
