@@ -275,7 +275,7 @@ def test_show_lists_every_job_and_one_job_its_epochs(
     shown = run("show", "Pets")
     rows = [line.split() for line in shown.stdout.splitlines() if line[:1].isdigit()]
     assert [(row[0], row[-1]) for row in rows] == [("1", "0.1000"), ("2", "0.5000"), ("3", "0.9000"), ("4", "0.6000"), ("5", "0.7000")]
-    assert rows[0][4] == "running" and rows[1][4] == "waiting" and rows[4][4] == "error"
+    assert rows[0][4] == "running" and rows[1][4] == "waiting" and rows[4][4:6] == ["ended", "early"]
     assert "After epoch 1 job 1 went on from job 3's weights with learning rate" in shown.stderr
 
     facts = json.loads(run("show", "Pets", "--json").stdout)
@@ -284,7 +284,7 @@ def test_show_lists_every_job_and_one_job_its_epochs(
         (2, "waiting", 0.5, False),
         (3, "waiting", 0.9, False),
         (4, "waiting", 0.6, False),
-        (5, "error", 0.7, False),
+        (5, "finished", 0.7, True),
     ]
     assert [(copy["number"], copy["source"], copy["epoch"]) for copy in facts["lineage"]] == [(1, 3, 1)]
     assert facts["job_list"][0]["learning_rate"] == facts["lineage"][0]["after"]["learning_rate"]
