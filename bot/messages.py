@@ -26,7 +26,10 @@ PICTURE_NAMES = {
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a task stands right now, beyond its row: place in the queue (1 = next), device, last progress, curves; of a search all its jobs."""
+    """Where a task stands right now, beyond its row: place in the queue (1 = next), device, last progress, curves; of a search all its jobs.
+
+    `held` says whether a worker is at it, `goes_on` where a task that was interrupted will go on.
+    """
 
     place: int = 0
     workers: int | None = None
@@ -34,6 +37,8 @@ class Standing:
     progress: Progress | None = None
     search: Standings | None = None
     curves: Picture | None = None
+    held: bool = True
+    goes_on: str = ""
 
 
 def progress_message(task: Task, standing: Standing) -> Message:
@@ -47,7 +52,8 @@ def progress_message(task: Task, standing: Standing) -> Message:
     if task.state == "running":
         return Message(key, (name, *_now(task, standing)), buttons)
     if task.state == "stopping":
-        return Message(key, (name, *_now(task, standing), Text("Stopping: the worker finishes the step it is at.", Tone.WARNING)))
+        now_ = _now(task, standing) if standing.held or standing.search is not None else ()
+        return Message(key, (name, *now_, Text(f"Stopping: {stopping_text(held=standing.held)}.", Tone.WARNING)))
     return Message(key, (name, Text(f"{ENDINGS[task.state]} {lasted(task)}".strip(), Tone.HINT)))
 
 
@@ -90,12 +96,25 @@ ENDINGS = {"finished": "Finished.", "stopped": "Stopped.", "error": "Ended with 
 
 
 def waiting_text(standing: Standing) -> str:
-    """Where a waiting task stands in the queue, in words."""
+    """Where a waiting task stands in the queue, in words, and where it will go on."""
     if standing.workers == 0:
-        return "Waiting: no training worker is running. It starts as soon as one does (`stationmaster up`)."
+        return f"Waiting: no training worker is running. It {standing.goes_on or 'starts'} as soon as one does (`stationmaster up`)."
+    goes_on = f" It {standing.goes_on}." if standing.goes_on else ""
     if standing.place <= 1:
-        return "Waiting: next in the queue."
-    return f"Waiting: number {standing.place} in the queue."
+        return f"Waiting: next in the queue.{goes_on}"
+    return f"Waiting: number {standing.place} in the queue.{goes_on}"
+
+
+def goes_on_text(epoch: int, ending: str) -> str:
+    """What becomes of an interrupted job that had finished so many epochs: `goes on after epoch 3`."""
+    if ending:
+        return "goes on with making its model"
+    return f"goes on after epoch {epoch}" if epoch else "begins again from the start"
+
+
+def stopping_text(*, held: bool) -> str:
+    """What a stopping task waits for: the worker that holds it, or any that makes its model."""
+    return "the worker finishes the step it is at" if held else "the next free worker makes its model of the best epoch"
 
 
 def _now(task: Task, standing: Standing) -> tuple[Block, ...]:

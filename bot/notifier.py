@@ -29,7 +29,7 @@ from core.events import Failed, Finished, Noticed, Progress, Started, Stopped, f
 from core.process_identity import own_identity
 from core.storage import Storage
 from core.tasks.lease import acquire
-from core.tasks.listing import last_progress, place_in_queue
+from core.tasks.listing import interrupted_job, is_held, last_progress, place_in_queue
 from core.tasks.states import State
 from core.tuning.standings import standings
 from core.wizard.screens import Message
@@ -259,13 +259,16 @@ class Notifier:
     def _standing(self, session: Session, task: Task, thread: _Thread) -> Standing:
         search = standings(session, task) if task.search.get("tuning") else None
         if task.state == State.WAITING:
-            return Standing(place=place_in_queue(session, task), workers=self.workers(), search=search)
+            job = interrupted_job(session, task)
+            goes_on = messages.goes_on_text(job.epoch, job.ending) if job is not None else ""
+            return Standing(place=place_in_queue(session, task), workers=self.workers(), search=search, goes_on=goes_on)
         curves = None
         if task.state == State.RUNNING and search is not None:
             curves = self._curves.of_search(task, search)
         elif task.state == State.RUNNING and thread.progress is not None:
             curves = self._curves.of(session, task, thread.progress.metric_name)
-        return Standing(device=thread.device, progress=thread.progress, search=search, curves=curves)
+        held = task.state != State.STOPPING or is_held(session, task)
+        return Standing(device=thread.device, progress=thread.progress, search=search, curves=curves, held=held)
 
     def _message(self, task: Task, model: Model | None, number: int, event: object, standing: Standing, place: Place) -> Message | None:
         if isinstance(event, Noticed):

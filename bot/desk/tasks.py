@@ -8,13 +8,13 @@ from sqlalchemy.orm import Session
 
 from bot.desk.office import Office, delete_form, page_of, pager, rename_form
 from bot.desk.reply import Attachment, Reply, Request
-from bot.messages import duration, leaderboard_button, metric_rows, model_buttons, task_buttons, task_facts
+from bot.messages import duration, goes_on_text, leaderboard_button, metric_rows, model_buttons, stopping_text, task_buttons, task_facts
 from core.db.tables import Dataset, Job, Task
 from core.errors import InvalidInputError
 from core.models.listing import report_key
 from core.tasks.actions import remove_task, rename_task, stop_task
 from core.tasks.hyperparameters import TrainingPlan
-from core.tasks.listing import Sort, find_task, list_tasks, place_in_queue, task_json
+from core.tasks.listing import Sort, find_task, interrupted_job, is_held, list_tasks, place_in_queue, task_json
 from core.tasks.states import State
 from core.tuning.search import Search
 from core.tuning.standings import standings
@@ -97,11 +97,16 @@ def show(office: Office, request: Request) -> Reply:
         facts = task_json(session, task)
         found = standings(session, task)
         plan = _first_plan(session, task)
-        place = place_in_queue(session, task)
+        place, interrupted = place_in_queue(session, task), interrupted_job(session, task)
+        held = is_held(session, task)
     blocks: list[Block] = [Text(task.name, Tone.HEADING)]
     if task.description:
         blocks.append(Text(task.description))
     rows = [("State", f"waiting, number {place} in the queue" if place else task.state)]
+    if interrupted is not None:
+        rows.append(("When its turn comes", f"it {goes_on_text(interrupted.epoch, interrupted.ending)}"))
+    elif task.state == State.STOPPING:
+        rows.append(("Stopping", stopping_text(held=held)))
     if facts["started_at"]:
         rows += [("Started", f"{task.started_at:%Y-%m-%d %H:%M} UTC"), ("Trained for", duration(facts["seconds"]))]
         rows.append(("Device time", f"{facts['gpu_hours']:.2f} h on {', '.join(facts['devices']) or 'no device yet'}"))
@@ -140,8 +145,8 @@ def stop(office: Office, request: Request) -> Reply:
     """Stop a task; the face has asked whether to keep or discard."""
     with office.database.write() as session:
         task = stop_task(session, request.actor, find_task(session, request.actor.workspace, request.part(0)), request.part(1))
-        waiting = task.state == State.STOPPING
-    words = f"“{task.name}” is stopping; its thread says when it has." if waiting else f"“{task.name}” is stopped."
+        waiting, held = task.state == State.STOPPING, is_held(session, task)
+    words = f"“{task.name}” is stopping: {stopping_text(held=held)}." if waiting else f"“{task.name}” is stopped."
     return Reply((Text(words),), private=True)
 
 

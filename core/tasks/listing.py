@@ -118,10 +118,24 @@ def place_in_queue(session: Session, task: Task) -> int:
     return 1 + len(before)
 
 
+def is_held(session: Session, task: Task) -> bool:
+    """Whether a worker is at any of the task's jobs."""
+    return session.scalar(select(Job.id).where(Job.task_id == task.id, Job.state.in_(ACTIVE)).limit(1)) is not None
+
+
+def interrupted_job(session: Session, task: Task) -> Job | None:
+    """The job of a task of one that waits again, after its worker was lost or handed it back; None of any other task."""
+    if State(task.state) != State.WAITING or task.started_at is None:
+        return None
+    jobs = session.scalars(select(Job).where(Job.task_id == task.id)).all()
+    return jobs[0] if len(jobs) == 1 else None
+
+
 def task_json(session: Session, task: Task, *, with_jobs: bool = False) -> dict[str, Any]:
     """A task's facts, for scripts.
 
-    `with_jobs` lists every training job under `job_list`, while it runs with its `progress`; tells the task's `seconds_left`; what was `noticed`
+    `with_jobs` lists every training job under `job_list`, while it runs with its `progress`, and with its `ending` (finished, stopped) where only
+    the task's model is left to be made; tells the task's `seconds_left`; what was `noticed`
     of the jobs, each with its `job`'s number; and a population's copies under `lineage`.
     """
     facts = tasks_json(session, [task])[0]
@@ -214,6 +228,7 @@ def _job_facts(session: Session, job: Job) -> dict[str, Any]:
         "number": job.number,
         "id": job.id,
         "state": job.state,
+        "ending": job.ending,
         "attempts": job.attempts,
         "epoch": job.epoch,
         "planned_epochs": job.plan.get("epochs"),

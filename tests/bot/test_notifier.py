@@ -23,7 +23,7 @@ from core.storage import Storage
 from core.tasks.actions import stop_task
 from core.tasks.creation import create_task
 from core.tasks.hyperparameters import TrainingPlan
-from core.tasks.lifecycle import NewModel, claim_job, complete_task, fail_job, finish_job, record_event
+from core.tasks.lifecycle import NewModel, claim_job, complete_task, fail_job, finish_job, hand_back, record_epoch, record_event
 from core.tasks.light import claim_light_job, fail_light_job, heartbeat_light_job, submit_light_job
 from core.wizard.screens import Facts, Message, Picture, ProgressBar, Text
 
@@ -300,6 +300,22 @@ def test_stopping_is_said_until_it_is_true(thread: Thread, clock: Clock, ada: Ac
     thread.notifier.tick()
     assert "Stopping" in thread.channel.texts()[0]
     assert "task:stop" not in {button.action for button in next(iter(thread.channel.posts.values())).buttons}
+
+
+def test_an_interrupted_training_says_where_it_goes_on_and_who_makes_its_model(thread: Thread, clock: Clock, ada: Actor) -> None:
+    thread.claim()
+    told = progress(3, 0.3, epoch_ended=True)
+    with thread.database.write() as session:
+        record_epoch(session, thread.job.id, 1, 3, {}, score=0.5, metrics={"accuracy": 0.5}, is_best=True, event=told, sequence=1)
+        hand_back(session, thread.job.id, 1)
+    thread.notifier.tick()
+    assert thread.channel.texts()[0].endswith("Waiting: next in the queue. It goes on after epoch 3.")
+    with thread.database.write() as session:
+        stop_task(session, ada, session.get_one(Task, thread.task.id), "keep")
+    clock.passes(5)
+    thread.notifier.tick()
+    assert thread.channel.texts()[0].endswith("Stopping: the next free worker makes its model of the best epoch.")
+    assert "epoch 3 of" not in thread.channel.texts()[0], "nobody is at it"
 
 
 def test_a_task_taken_out_of_the_queue_is_told_as_stopped(thread: Thread, ada: Actor) -> None:

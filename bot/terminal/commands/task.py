@@ -9,7 +9,7 @@ import typer
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from bot.messages import duration
+from bot.messages import duration, stopping_text
 from bot.terminal.commands.output import JsonOption, OldAnnotationsOption, confirm_deletion, print_json, print_table, say
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption
 from bot.terminal.commands.task_choices import choose_dataset, flow_of, hyperparameters_of, task_type_of
@@ -22,7 +22,7 @@ from core.models.listing import find_model, report_key
 from core.tasks.actions import remove_task, rename_task, stop_task
 from core.tasks.creation import create_task
 from core.tasks.hyperparameters import FIELDS
-from core.tasks.listing import find_task, job_json, list_tasks, task_json, tasks_json
+from core.tasks.listing import find_task, is_held, job_json, list_tasks, task_json, tasks_json
 from core.tasks.states import State
 from core.tuning.search import SEARCH_FIELDS, fields_of
 from core.vocabulary import DataType, Flow, TaskType, Tuning
@@ -204,11 +204,11 @@ def stop(
     runtime = Runtime.load(workspace)
     with runtime.database.write() as session:
         found = stop_task(session, runtime.actor, find_task(session, runtime.workspace, task, only=True), "discard" if discard else "keep")
-        facts = task_json(session, found)
+        facts, held = task_json(session, found), is_held(session, found)
     if as_json:
         print_json(facts)
     else:
-        say(f"“{found.name}” is {found.state}." + (" Its worker finishes the step it is at." if found.state == State.STOPPING else ""))
+        say(f"“{found.name}” is {found.state}" + (f": {stopping_text(held=held)}." if found.state == State.STOPPING else "."))
 
 
 @app.command()

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from bot.curves import drawn_curves
-from bot.messages import duration, left_text, metric_rows, percent, progress_text, started_text
+from bot.messages import duration, goes_on_text, left_text, metric_rows, percent, progress_text, started_text, stopping_text
 from bot.terminal.commands.output import print_facts, print_table, say
 from bot.terminal.commands.runtime import Runtime
 from core.db.tables import Epoch, Job, Task
@@ -27,6 +27,7 @@ from core.wizard.review import plan_facts, search_facts
 from core.wizard.screens import Facts
 
 SHOWN_COPIES = 10  # of a population, in words
+_WAITS = "waits for a worker; "
 SHOWN_NOTICES = 5  # of a task's jobs
 EPOCH_COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("number", "Epoch", str),
@@ -80,17 +81,27 @@ def print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
 
 
 def _how_far(facts: dict[str, Any]) -> list[tuple[str, object]]:
-    """Of a running task how far it is, in the words of its thread."""
-    if State(facts["state"]) not in ACTIVE or "job_list" not in facts:
-        return []
-    jobs = facts["job_list"]
+    """Of a task that runs, or was interrupted, how far it is, in the words of its thread."""
+    jobs = facts.get("job_list", ())
     if len(jobs) == 1:
-        return [("Progress", _job_progress(jobs[0]))]
-    return [("Progress", f"{facts['epoch']} of {facts['planned_epochs']} epochs of all jobs{left_text(facts['seconds_left'])}")]
+        return [("Progress", progress)] if (progress := _job_progress(jobs[0])) else []
+    state = State(facts["state"])
+    if state.ended or not jobs or not facts["started_at"]:
+        return []
+    if state == State.STOPPING and not facts["jobs"]["running"]:
+        return [("Progress", _WAITS + stopping_text(held=False))]
+    done = f"{facts['epoch']} of {facts['planned_epochs']} epochs of all jobs{left_text(facts['seconds_left'])}"
+    return [("Progress", _WAITS + done if state == State.WAITING else done)]
 
 
 def _job_progress(job: dict[str, Any]) -> str:
-    return progress_text(Progress(**job["progress"])) if job["progress"] else started_text(job["device"])
+    """How far a job is; empty before it began and after its end."""
+    if State(job["state"]) in ACTIVE:
+        return progress_text(Progress(**job["progress"])) if job["progress"] else started_text(job["device"])
+    if job["state"] != State.WAITING or not job["attempts"]:
+        return ""
+    stops = job["ending"] == State.STOPPED
+    return _WAITS + (stopping_text(held=False) if stops else goes_on_text(job["epoch"], job["ending"]))
 
 
 def _print_jobs(jobs: list[dict[str, Any]], lineage: list[dict[str, Any]]) -> None:
@@ -127,8 +138,8 @@ def print_job(facts: dict[str, Any]) -> None:
         ("State", "finished, ended early" if facts["ended_early"] else facts["state"]),
         ("Epochs", f"{facts['epoch']} of {facts['planned_epochs']}"),
     ]
-    if State(facts["state"]) in ACTIVE:
-        rows.append(("Progress", _job_progress(facts)))
+    if progress := _job_progress(facts):
+        rows.append(("Progress", progress))
     if epochs:
         best = epochs[facts["best_epoch"] - 1]
         rows.append(("Best epoch", f"{best['number']}, score {percent(best['score'])}"))

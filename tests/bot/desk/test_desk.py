@@ -15,12 +15,13 @@ from bot.desk.reply import Upload
 from bot.messages import model_buttons, task_buttons
 from core.access import Actor, Place
 from core.db.session import Database
-from core.db.tables import Dataset, DatasetFinding, LightJob, Model, Task
+from core.db.tables import Dataset, DatasetFinding, Job, LightJob, Model, Task
 from core.errors import ConflictError, InvalidInputError, NotAllowedError, NotFoundError
 from core.settings import Settings
 from core.storage import Storage
 from core.tasks.creation import create_task
 from core.tasks.hyperparameters import TrainingPlan
+from core.tasks.lifecycle import claim_job, hand_back
 from core.wizard.screens import Facts, Text
 
 
@@ -99,6 +100,19 @@ def test_tasks_are_wanted_by_state_and_order(desk: Desk, ada: Actor, place: Plac
 def test_hyperparameters_come_as_a_file(desk: Desk, ada: Actor, place: Place, task: Task) -> None:
     reply = desk.press(ada, place, "task:hyperparameters", task.id)
     assert json.loads(reply.files[0].data)["jobs"][0]["epochs"] == 7
+
+
+def test_stop_of_what_no_worker_holds_says_who_makes_the_model(
+    desk: Desk, database: Database, ada: Actor, place: Place, task: Task
+) -> None:
+    with database.write() as session:
+        job = session.scalars(select(Job)).one()
+        claim_job(session, job.id, 1, worker="w", device="CPU")
+        job.score, job.epoch = 0.5, 3
+        hand_back(session, job.id, 1)
+    assert "it goes on after epoch 3" in words(desk.press(ada, place, "task:show", task.id))
+    stopped = words(desk.press(ada, place, "task:stop", f"{task.id} keep"))
+    assert "is stopping: the next free worker makes its model of the best epoch." in stopped
 
 
 def test_a_report_that_was_never_drawn_is_not_called_lost(

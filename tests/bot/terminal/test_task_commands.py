@@ -22,9 +22,9 @@ from core.db.tables import AnnotationSet, Job, Model, Task
 from core.events import Noticed, Progress
 from core.settings import Settings
 from core.tasks.creation import create_task
-from core.tasks.hyperparameters import FIELDS
+from core.tasks.hyperparameters import FIELDS, TrainingPlan
 from core.tasks.journal import add_event
-from core.tasks.lifecycle import claim_job, fail_job, hand_back, record_event
+from core.tasks.lifecycle import claim_job, fail_job, hand_back, record_epoch, record_event
 from core.vocabulary import Tuning
 
 
@@ -391,3 +391,56 @@ def test_a_retraining_and_its_model_say_what_they_were_retrained_from(
     assert told() == ["a deleted model"] * 3
     for shown in (run("show", "Pets"), run("show", "New pets", noun="model")):
         assert "Retrained from a deleted model" in " ".join(shown.stdout.split())
+
+
+@pytest.fixture
+def interrupted(add_dataset: Any, database: Database, settings: Settings, ada: Actor) -> Callable[..., Task]:
+    """A training whose worker handed it back after so many epochs; a younger one waits beside it."""
+
+    def make(epochs: int) -> Task:
+        with database.write() as session:
+            task = create_task(session, settings, training_of(add_dataset("pets"), name="Pets", plans=[TrainingPlan(epochs=10)]))
+            job = session.scalars(select(Job)).one()
+            claim_job(session, job.id, 1, worker="w", device="CPU, 1 core")
+            for number in range(1, epochs + 1):
+                told = Progress(
+                    epoch=number, epochs=10, step=1, steps=1, fraction=number / 10, loss=1, learning_rate=0.1, images_per_second=9
+                )
+                record_epoch(
+                    session,
+                    job.id,
+                    1,
+                    number,
+                    {"score": 0.5, "val_loss": 1.0},
+                    score=0.5,
+                    metrics={"accuracy": 0.5},
+                    is_best=True,
+                    event=told,
+                    sequence=number,
+                )
+            hand_back(session, job.id, 1)
+        return task
+
+    return make
+
+
+def test_an_interrupted_training_says_that_it_waits_and_where_it_goes_on(run: Any, interrupted: Any) -> None:
+    interrupted(3)
+    shown = " ".join(run("show", "Pets").stdout.split())
+    assert "Progress waits for a worker; goes on after epoch 3" in shown
+    assert "Progress waits for a worker; goes on after epoch 3" in " ".join(run("show", "Pets", "--job", "1").stdout.split())
+
+
+def test_stop_of_what_no_worker_holds_says_who_makes_the_model(run: Any, interrupted: Any) -> None:
+    interrupted(3)
+    assert "“Pets” is stopping: the next free worker makes its model of the best epoch." in run("stop", "Pets").stderr
+    shown = " ".join(run("show", "Pets").stdout.split())
+    assert "Progress waits for a worker; the next free worker makes its model of the best epoch" in shown
+    assert "preparing" not in shown
+    assert "“Pets” is stopped." in run("stop", "Pets", "--discard").stderr
+
+
+@pytest.mark.parametrize(("epochs", "more"), [(0, ()), (3, ("--discard",))], ids=["no epoch", "discard"])
+def test_stop_of_what_leaves_no_model_is_at_once(run: Any, interrupted: Any, epochs: int, more: tuple[str, ...]) -> None:
+    interrupted(epochs)
+    assert json.loads(run("stop", "Pets", "--json", *more).stdout)["state"] == "stopped"
