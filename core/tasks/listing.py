@@ -135,8 +135,8 @@ def task_json(session: Session, task: Task, *, with_jobs: bool = False) -> dict[
     """A task's facts, for scripts.
 
     `with_jobs` lists every training job under `job_list`, while it runs with its `progress`, and with its `ending` (finished, stopped) where only
-    the task's model is left to be made; tells the task's `seconds_left`; what was `noticed`
-    of the jobs, each with its `job`'s number; and a population's copies under `lineage`.
+    the task's model is left to be made; tells the task's `seconds_left`; what was `noticed`,
+    each with its `job`'s number, null where it concerns the task, such as the loss of a worker; and a population's copies under `lineage`.
     """
     facts = tasks_json(session, [task])[0]
     if with_jobs:
@@ -190,8 +190,8 @@ def job_json(session: Session, task: Task, number: int) -> dict[str, Any]:
 
 
 def _noticed(session: Session, where: ColumnElement[bool]) -> list[dict[str, Any]]:
-    """What was noticed, the oldest first: the job's number and a message with its remedy."""
-    query = select(Job.number, Event.payload).join(Job, Job.id == Event.job_id).where(where, Event.kind == Noticed.kind)
+    """What was noticed, the oldest first: the job's number, None where it concerns the task, and a message with its remedy."""
+    query = select(Job.number, Event.payload).outerjoin(Job, Job.id == Event.job_id).where(where, Event.kind == Noticed.kind)
     return [
         {"job": row.number, "message": f"{row.payload['message']} {row.payload.get('remedy', '')}".strip()}
         for row in session.execute(query.order_by(Event.number))

@@ -28,7 +28,7 @@ from core.wizard.screens import Facts
 
 SHOWN_COPIES = 10  # of a population, in words
 _WAITS = "waits for a worker; "
-SHOWN_NOTICES = 5  # of a task's jobs
+SHOWN_NOTICES = 5  # of a task
 EPOCH_COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("number", "Epoch", str),
     ("train_loss", "Training loss", lambda value: f"{value:.4g}"),
@@ -70,10 +70,12 @@ def print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
     if facts.get("error"):
         rows += [("Error", facts["error"]), ("What to do", facts["error_remedy"])]
     told = facts.get("noticed", ())
-    rows += [(f"Noticed of job {one['job']}" if jobs["total"] > 1 else "Noticed", one["message"]) for one in told[-SHOWN_NOTICES:]]
+    rows += [
+        (f"Noticed of job {one['job']}" if jobs["total"] > 1 and one["job"] else "Noticed", one["message"]) for one in told[-SHOWN_NOTICES:]
+    ]
     print_facts(rows)
     if len(told) > SHOWN_NOTICES:
-        say(f"{len(told)} things were noticed, the last {SHOWN_NOTICES} are shown; --job shows all of one job, --json those of all.")
+        say(f"{len(told)} things were noticed, the last {SHOWN_NOTICES} are shown; --json tells them all.")
     if facts.get("job_list"):
         _print_blocks(search_facts(TrainingPlan.model_validate(facts["job_list"][0]["plan"]), Search.from_json(facts["search"])))
     if len(facts.get("job_list", ())) > 1:

@@ -24,7 +24,7 @@ from core.settings import Settings
 from core.tasks.creation import create_task
 from core.tasks.hyperparameters import FIELDS, TrainingPlan
 from core.tasks.journal import add_event
-from core.tasks.lifecycle import claim_job, fail_job, hand_back, record_epoch, record_event
+from core.tasks.lifecycle import claim_job, fail_job, hand_back, lose_job, record_epoch, record_event
 from core.vocabulary import Tuning
 
 
@@ -444,3 +444,14 @@ def test_stop_of_what_no_worker_holds_says_who_makes_the_model(run: Any, interru
 def test_stop_of_what_leaves_no_model_is_at_once(run: Any, interrupted: Any, epochs: int, more: tuple[str, ...]) -> None:
     interrupted(epochs)
     assert json.loads(run("stop", "Pets", "--json", *more).stdout)["state"] == "stopped"
+
+
+def test_show_tells_of_a_lost_worker(run: Any, add_dataset: Any, database: Database, settings: Settings) -> None:
+    with database.write() as session:
+        create_task(session, settings, training_of(add_dataset("pets"), name="Pets"))
+        job = session.scalars(select(Job)).one()
+        claim_job(session, job.id, 1, worker="w", device="CPU")
+        lose_job(session, settings, job.id, 1, "its process is gone")
+    told = "The worker was lost (its process is gone). The training goes on from epoch 0 on the next free worker."
+    assert f"Noticed {told}" in " ".join(run("show", "Pets").stdout.split())
+    assert json.loads(run("show", "Pets", "--json").stdout)["noticed"] == [{"job": None, "message": told}]
