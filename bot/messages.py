@@ -1,10 +1,8 @@
 """Task states and events in words, pictures and buttons: the neutral messages of a task's thread, the same for every face."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-from core.clock import now
 from core.db.tables import Task
 from core.events import Failed, Finished, Noticed, Progress, Stopped
 from core.tasks.hyperparameters import FIELDS, value_text
@@ -28,7 +26,8 @@ PICTURE_NAMES = {
 class Standing:
     """Where a task stands right now, beyond its row: place in the queue (1 = next), device, last progress, curves; of a search all its jobs.
 
-    `held` says whether a worker is at it, `goes_on` where a task that was interrupted will go on.
+    `held` says whether a worker is at it, `goes_on` where a task that was interrupted will go on, `seconds`
+    how long one that has ended has trained.
     """
 
     place: int = 0
@@ -39,6 +38,7 @@ class Standing:
     curves: Picture | None = None
     held: bool = True
     goes_on: str = ""
+    seconds: float = 0.0
 
 
 def progress_message(task: Task, standing: Standing) -> Message:
@@ -54,7 +54,9 @@ def progress_message(task: Task, standing: Standing) -> Message:
     if task.state == "stopping":
         now_ = _now(task, standing) if standing.held or standing.search is not None else ()
         return Message(key, (name, *now_, Text(f"Stopping: {stopping_text(held=standing.held)}.", Tone.WARNING)))
-    return Message(key, (name, Text(f"{ENDINGS[task.state]} {lasted(task)}".strip(), Tone.HINT)))
+    return Message(
+        key, (name, Text(f"{ENDINGS[task.state]} {lasted(standing.seconds, searched=standing.search is not None)}".strip(), Tone.HINT))
+    )
 
 
 def task_buttons(task: Task, *, searched: bool = False) -> tuple[Button, ...]:
@@ -215,12 +217,18 @@ def notice_message(task: Task, number: int, event: Noticed) -> Message:
 
 
 def finished_message(
-    task: Task, number: int, event: Finished | Stopped, model_name: str, model_place: str, search: Standings | None = None
+    task: Task,
+    number: int,
+    event: Finished | Stopped,
+    model_name: str,
+    model_place: str,
+    search: Standings | None = None,
+    seconds: float = 0.0,
 ) -> Message:
-    """The result: metrics against the baseline, of a search how its jobs fared, pictures, and where the model lies."""
+    """The result after so many `seconds` of training: metrics against the baseline, of a search how its jobs fared, pictures, and where the model lies."""
     blocks: list[Block] = []
     if isinstance(event, Finished):
-        blocks.append(Text(f"“{task.name}” is trained. {lasted(task)}".strip(), Tone.GOOD))
+        blocks.append(Text(f"“{task.name}” is trained. {lasted(seconds, searched=search is not None)}".strip(), Tone.GOOD))
         line = f"“{task.name}” is trained"
     elif event.model_id:
         blocks.append(Text(f"“{task.name}” was stopped; its best model so far was kept.", Tone.GOOD))
@@ -308,12 +316,9 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def lasted(task: Task) -> str:
-    """How long a task trained, as a sentence; empty when it never ran."""
-    if task.started_at is None:
-        return ""
-    end: datetime = task.finished_at or now()
-    return f"It took {duration((end - task.started_at).total_seconds())}."
+def lasted(seconds: float, *, searched: bool) -> str:
+    """How long a task has trained, or a search lasted, as a sentence; empty when it never ran."""
+    return f"It took {duration(seconds)}{' from start to end' if searched else ''}." if seconds else ""
 
 
 def task_facts(task: Task, dataset_name: str, source_model: str | None = None) -> Facts:

@@ -29,7 +29,7 @@ from core.events import Failed, Finished, Noticed, Progress, Started, Stopped, f
 from core.process_identity import own_identity
 from core.storage import Storage
 from core.tasks.lease import acquire
-from core.tasks.listing import interrupted_job, is_held, last_progress, place_in_queue
+from core.tasks.listing import interrupted_job, is_held, last_progress, place_in_queue, seconds_of
 from core.tasks.states import State
 from core.tuning.standings import standings
 from core.wizard.screens import Message
@@ -262,13 +262,14 @@ class Notifier:
             job = interrupted_job(session, task)
             goes_on = messages.goes_on_text(job.epoch, job.ending) if job is not None else ""
             return Standing(place=place_in_queue(session, task), workers=self.workers(), search=search, goes_on=goes_on)
+        seconds = seconds_of(session, task) if State(task.state).ended else 0.0
         curves = None
         if task.state == State.RUNNING and search is not None:
             curves = self._curves.of_search(task, search)
         elif task.state == State.RUNNING and thread.progress is not None:
             curves = self._curves.of(session, task, thread.progress.metric_name)
         held = task.state != State.STOPPING or is_held(session, task)
-        return Standing(device=thread.device, progress=thread.progress, search=search, curves=curves, held=held)
+        return Standing(device=thread.device, progress=thread.progress, search=search, curves=curves, held=held, seconds=seconds)
 
     def _message(self, task: Task, model: Model | None, number: int, event: object, standing: Standing, place: Place) -> Message | None:
         if isinstance(event, Noticed):
@@ -276,7 +277,7 @@ class Notifier:
         if isinstance(event, (Finished, Stopped)):
             # A path of the host's tells only those something who sit there.
             lies_at = self._model_place(model) if place.at_the_host else ""
-            return messages.finished_message(task, number, event, model.name if model else "", lies_at, standing.search)
+            return messages.finished_message(task, number, event, model.name if model else "", lies_at, standing.search, standing.seconds)
         if isinstance(event, Failed):
             return messages.failed_message(task, number, event, standing.search)
         return None

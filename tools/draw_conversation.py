@@ -178,7 +178,7 @@ def thread(runtime: Runtime, drawer: Drawer, name: str) -> list[str]:
         number, finished = next((event.number, Finished(**event.payload)) for event in events if event.kind == Finished.kind)
     load = drawer.shelf.load
     drawer.shelf.load = lambda picture: curves if picture.key == "curves of then" else load(picture)
-    result = finished_message(task, number, finished, model.name, f"~/.stationmaster/storage/{model.key}")
+    result = finished_message(task, number, finished, model.name, f"~/.stationmaster/storage/{model.key}", seconds=job.device_seconds)
     task.state = "running"
     now = Standing(device="2 CPU cores", progress=half, curves=Picture("Curves so far", key="curves of then"))
     return [drawer.message(progress_message(task, now)), drawer.message(result)]

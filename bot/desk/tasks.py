@@ -108,7 +108,8 @@ def show(office: Office, request: Request) -> Reply:
     elif task.state == State.STOPPING:
         rows.append(("Stopping", stopping_text(held=held)))
     if facts["started_at"]:
-        rows += [("Started", f"{task.started_at:%Y-%m-%d %H:%M} UTC"), ("Trained for", duration(facts["seconds"]))]
+        lasted = "Trained for" if len(found.jobs) == 1 else "From start to end" if facts["finished_at"] else "Since its start"
+        rows += [("Started", f"{task.started_at:%Y-%m-%d %H:%M} UTC"), (lasted, duration(facts["seconds"]))]
         rows.append(("Device time", f"{facts['gpu_hours']:.2f} h on {', '.join(facts['devices']) or 'no device yet'}"))
     if len(found.jobs) > 1:
         rows.append((f"{len(found.jobs)} training jobs", found.counts))

@@ -23,6 +23,7 @@ from core.tasks.states import State
 from core.tuning.lineage import descents
 from core.tuning.search import values_of
 from core.tuning.standings import standings
+from core.zoo.devices import count_in
 
 Sort = Literal["created", "finished"]
 
@@ -131,9 +132,18 @@ def interrupted_job(session: Session, task: Task) -> Job | None:
     return jobs[0] if len(jobs) == 1 else None
 
 
+def seconds_of(session: Session, task: Task) -> float:
+    """How long a task has trained, as `task_json` tells it under `seconds`."""
+    columns = (Job.device_seconds, Job.device)
+    return _seconds(task, session.execute(select(*columns).where(Job.task_id == task.id)).all())
+
+
 def task_json(session: Session, task: Task, *, with_jobs: bool = False) -> dict[str, Any]:
     """A task's facts, for scripts.
 
+    `seconds` is the time on workers, all attempts together, where the task has one training job, so that what it waited for a worker after a
+    loss or a restart does not count; where it has several, side by side or not, the time from its start to its end, or until now.
+    `gpu_hours` is the time on devices, each counted.
     `with_jobs` lists every training job under `job_list`, while it runs with its `progress`, and with its `ending` (finished, stopped) where only
     the task's model is left to be made; tells the task's `seconds_left`; what was `noticed`,
     each with its `job`'s number, null where it concerns the task, such as the loss of a worker; and a population's copies under `lineage`.
@@ -254,7 +264,6 @@ def _facts(task: Task, jobs: Sequence[Any], dataset: str, source: str | None) ->
     if not ended:
         best = max((job for job in jobs if job.score is not None), key=lambda job: job.score, default=None)
         metrics = best.metrics if best is not None else {}
-    end = task.finished_at or (None if ended else now())
     epochs = sum(int(job.plan.get("epochs", 0)) for job in jobs)
     return {
         "id": task.id,
@@ -271,7 +280,7 @@ def _facts(task: Task, jobs: Sequence[Any], dataset: str, source: str | None) ->
             "failed": states[State.ERROR],
         },
         "model_id": task.model_id,
-        "seconds": round((end - task.started_at).total_seconds(), 3) if task.started_at and end else 0.0,
+        "seconds": _seconds(task, jobs),
         "attempts": max((job.attempts for job in jobs), default=0),
         "flow": task.flow,
         "task_type": task.task_type,
@@ -298,6 +307,13 @@ def _facts(task: Task, jobs: Sequence[Any], dataset: str, source: str | None) ->
         "started_at": _iso(task.started_at),
         "finished_at": _iso(task.finished_at),
     }
+
+
+def _seconds(task: Task, jobs: Sequence[Any]) -> float:
+    if len(jobs) == 1:
+        return round(float(jobs[0].device_seconds) / count_in(jobs[0].device), 3)
+    end = task.finished_at or (None if State(task.state).ended else now())
+    return round((end - task.started_at).total_seconds(), 3) if task.started_at and end else 0.0
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -37,6 +37,12 @@ def host_device(devices_per_job: int = 1) -> DeviceFacts:
     return DeviceFacts("cpu", usable_memory(), usable_cores(), 1, "CPU")
 
 
+def count_in(name: str) -> int:
+    """How many devices together a job was trained on, by the name of what it was trained on: 2 of `2 × NVIDIA H200`."""
+    number, together, _ = name.partition(" × ")
+    return int(number) if together and number.isdecimal() else 1
+
+
 def show(session: Session, worker: str, device: DeviceFacts) -> None:
     """A gpu worker, by its identity, says what it trains on; said again every minute, and forgotten a day after the last time."""
     session.merge(

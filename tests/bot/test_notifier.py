@@ -23,7 +23,7 @@ from core.storage import Storage
 from core.tasks.actions import stop_task
 from core.tasks.creation import create_task
 from core.tasks.hyperparameters import TrainingPlan
-from core.tasks.lifecycle import NewModel, claim_job, complete_task, fail_job, finish_job, hand_back, record_epoch, record_event
+from core.tasks.lifecycle import NewModel, claim_job, complete_task, fail_job, finish_job, hand_back, heartbeat, record_epoch, record_event
 from core.tasks.light import claim_light_job, fail_light_job, heartbeat_light_job, submit_light_job
 from core.wizard.screens import Facts, Message, Picture, ProgressBar, Text
 
@@ -280,6 +280,17 @@ def test_a_channel_that_is_gone_is_given_up(thread: Thread) -> None:
     assert not thread.notifier.tick()
     with thread.database.read() as session:
         assert session.get_one(Delivery, (thread.task.id, "slack")).done
+
+
+def test_the_result_tells_the_time_on_the_worker(thread: Thread) -> None:
+    thread.claim()
+    with thread.database.write() as session:
+        heartbeat(session, thread.job.id, 1, device_seconds=600.0)
+        session.get_one(Task, thread.task.id).started_at = now() - timedelta(hours=5)  # it waited long after a loss
+    thread.finish()
+    thread.notifier.tick()
+    assert "“Pets” is trained. It took 10 min." in thread.channel.texts()[1]
+    assert "Finished. It took 10 min." in thread.channel.texts()[0]
 
 
 def test_a_failure_says_what_happened_and_what_to_do_and_no_trace(thread: Thread) -> None:

@@ -61,7 +61,9 @@ def print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
     ]
     rows += _how_far(facts)
     if facts.get("seconds"):
-        rows.append(("Training took" if facts["finished_at"] else "Training so far", duration(facts["seconds"])))
+        ended, searched = bool(facts["finished_at"]), jobs["total"] > 1
+        names = {(True, False): "Training took", (False, False): "Training so far", (True, True): "From start to end"}
+        rows.append((names.get((ended, searched), "Since its start"), duration(facts["seconds"])))
     if facts.get("model_id"):
         rows.append(("Model", facts["model_id"]))
         key = _model_key(runtime, facts["model_id"])

@@ -24,7 +24,7 @@ from core.settings import Settings
 from core.tasks.creation import create_task
 from core.tasks.hyperparameters import FIELDS, TrainingPlan
 from core.tasks.journal import add_event
-from core.tasks.lifecycle import claim_job, fail_job, hand_back, lose_job, record_epoch, record_event
+from core.tasks.lifecycle import claim_job, fail_job, hand_back, heartbeat, lose_job, record_epoch, record_event
 from core.vocabulary import Tuning
 
 
@@ -335,6 +335,7 @@ def test_of_a_running_task_it_is_shown_how_far_it_is(run: Any, add_dataset: Any,
     assert (facts["seconds_left"], facts["job_list"][0]["progress"]) == (None, None)
     with database.write() as session:
         record_event(session, job.id, 1, Progress(3, 20, 1, 2, 0.125, 0.5, 0.1, 9.0, seconds_left=240.0), sequence=1)
+        heartbeat(session, job.id, 1, device_seconds=50.0)
     for more in ((), ("--job", "1")):
         assert "Progress 12% · epoch 3 of 20, about 4 min left" in " ".join(run(*words, *more).stdout.split())
     whole = run(*words).stdout
@@ -349,7 +350,7 @@ def test_of_a_running_task_it_is_shown_how_far_it_is(run: Any, add_dataset: Any,
     with database.write() as session:
         fail_job(session, job.id, 2, "It diverged.", "Lower it.")
     ended = run(*words).stdout
-    assert "Training took" in ended and "Progress" not in ended
+    assert "Training took 50 s" in " ".join(ended.split()) and "Progress" not in ended
     assert json.loads(run(*words, "--job", "1", "--json").stdout)["progress"] is None
 
 

@@ -11,7 +11,7 @@ from core.clock import now
 from core.db.session import Database
 from core.db.tables import Job, Outbox, Task
 from core.errors import NotFoundError
-from core.tasks.lifecycle import NewModel, claim_job, complete_task, finish_job
+from core.tasks.lifecycle import NewModel, claim_job, complete_task, finish_job, hand_back
 from core.tasks.listing import find_task, job_json, list_tasks, place_in_queue, task_json
 from core.tasks.states import State
 
@@ -89,6 +89,25 @@ def test_places_in_the_queue(database: Database, make_task: MakeTask, jobs_of: J
     assert places == [0, 2, 3], "it runs; after the queued one; then the same person's small task before their large one's third job"
 
 
+@pytest.mark.parametrize(("device", "seconds"), [("CPU, 1 core", 98.0), ("2 × NVIDIA H200", 49.0)])
+def test_a_training_took_the_time_on_its_worker(
+    database: Database, make_task: MakeTask, jobs_of: JobsOf, device: str, seconds: float
+) -> None:
+    task = make_task()
+    (job,) = jobs_of(task)
+    with database.write() as session:
+        claim_job(session, job.id, 1, worker="w", device=device)
+        hand_back(session, job.id, 1, device_seconds=40.0)
+        session.get_one(Task, task.id).started_at = now() - timedelta(seconds=485)  # it waited long for its next worker
+    with database.write() as session:
+        claim_job(session, job.id, 2, worker="w", device=device)
+        finish_job(session, job.id, 2, score=0.5, metrics={"accuracy": 0.5}, device_seconds=98.0)
+        complete_task(session, job.id, 2, NewModel("models/x", ["cat"]))
+    with database.read() as session:
+        facts = task_json(session, session.get_one(Task, task.id))
+    assert (facts["seconds"], facts["gpu_hours"]) == (seconds, round(98 / 3600, 5))
+
+
 def test_facts_for_scripts(database: Database, make_task: MakeTask, jobs_of: JobsOf) -> None:
     task = make_task(2)
     jobs = jobs_of(task)
@@ -123,6 +142,6 @@ def test_facts_for_scripts(database: Database, make_task: MakeTask, jobs_of: Job
         "dataset": "cells",
     }
     assert ended["jobs"] == {"total": 2, "waiting": 0, "running": 0, "finished": 2, "stopped": 0, "failed": 0}
-    assert ended["seconds"] > 0
+    assert 0 < ended["seconds"] < 1800, "of several jobs side by side, from the first one's start to the end"
     assert [job["state"] for job in ended["job_list"]] == ["finished", "finished"]
     assert (one["number"], one["score"], one["epochs"]) == (2, 0.7, [])
