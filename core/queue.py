@@ -134,8 +134,8 @@ def parse_rq_job_id(text: str) -> tuple[str, int] | None:
     return (job_id, int(generation)) if separator and generation.isdecimal() else None
 
 
-def enqueue(redis: "Redis", settings: Settings, queue: QueueName, job_id: str, generation: int) -> bool:
-    """Put a job's generation on the queue; False where the queue has it already. Raises RedisError."""
+def enqueue(redis: "Redis", settings: Settings, queue: QueueName, job_id: str, generation: int, *, at_front: bool = False) -> bool:
+    """Put a job's generation on the queue, behind all others or `at_front`; False where the queue has it already. Raises RedisError."""
     # JSON, not pickle: whoever can write to Redis must not be able to run code.
     target = Queue(rq_name(settings, queue), connection=redis, serializer=JSONSerializer)
     try:
@@ -148,6 +148,7 @@ def enqueue(redis: "Redis", settings: Settings, queue: QueueName, job_id: str, g
             failure_ttl=FAILURE_SECONDS,
             description=f"{queue} job {job_id}, generation {generation}",
             unique=True,
+            at_front=at_front,
         )
     except DuplicateJobError:
         return False

@@ -15,12 +15,13 @@ from core.tasks.states import State
 
 @dataclass(frozen=True)
 class Backlog:
-    """`waiting` not yet handed to the queue; `people` and `tasks` count what runs or is in the queue; `dispatched` waits in it."""
+    """`waiting` not yet handed to the queue; `people` and `tasks` count what runs or is in the queue; `dispatched` waits in it, and is `queued` of people."""
 
     waiting: list[Group]
     people: Counter[str]
     tasks: Counter[str]
     dispatched: Counter[str]  # by task
+    queued: Counter[str]  # by person
 
 
 def load_backlog(session: Session, queue: QueueName) -> Backlog:
@@ -30,16 +31,28 @@ def load_backlog(session: Session, queue: QueueName) -> Backlog:
         .where(Outbox.queue == queue)
         .group_by(Outbox.person, Outbox.task_id)
     )
-    waiting = [Group(person, task_id, first, count) for person, task_id, first, count in rows]
     people: Counter[str] = Counter()
     tasks: Counter[str] = Counter()
     dispatched: Counter[str] = Counter()
+    queued: Counter[str] = Counter()
     for workspace, created_by, task_id, state, count in session.execute(_busy(queue)):
         people[fair_name(workspace, created_by)] += count
         tasks[task_id] += count
         if state == State.WAITING:
             dispatched[task_id] += count
-    return Backlog(waiting, people, tasks, dispatched)
+            queued[fair_name(workspace, created_by)] += count
+    stopped_short = interrupted(session) if queue == "gpu" else set()
+    waiting = [Group(person, task, first, count, task in stopped_short and not tasks[task]) for person, task, first, count in rows]
+    return Backlog(waiting, people, tasks, dispatched, queued)
+
+
+def interrupted(session: Session) -> set[str]:
+    """The tasks that had begun and wait again: their worker was lost or handed them back. One that is stopped has its model to be made.
+
+    Between two slices of a population a task counts as running: it is not among them.
+    """
+    query = select(Task.id).join(Outbox, Outbox.task_id == Task.id).where(Outbox.queue == "gpu", Task.started_at.is_not(None))
+    return set(session.scalars(query.where(Task.state.in_((State.WAITING, State.STOPPING)))))
 
 
 def has_outbox_row(model: type[Job] | type[LightJob]) -> ColumnElement[bool]:

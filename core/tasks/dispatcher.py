@@ -1,5 +1,6 @@
 """Moves what waits in the outbox to the queue: one job ahead for each worker, in fair order, so that nobody is shut out.
 
+What was interrupted keeps its place: it goes on before the younger tasks of the same person, also before one that is ahead in the queue.
 A worker asks for more the moment it takes a job, so that one ahead keeps it busy; each more would be hours that a newcomer waits for.
 
 A crash at any point does no harm: before a row is enqueued it is still in the outbox; after that, enqueueing it again under the
@@ -20,7 +21,7 @@ from core.db.tables import Job, LightJob, Outbox
 from core.errors import UnavailableError
 from core.queue import QUEUES, QueueName, connect, enqueue, queue_length, reachable, worker_count
 from core.settings import Settings
-from core.tasks.backlog import load_backlog
+from core.tasks.backlog import interrupted, load_backlog
 from core.tasks.fairness import Group, fair_order
 from core.tasks.states import State
 
@@ -36,7 +37,7 @@ def dispatch(database: Database, redis: "Redis", settings: Settings, queue: Queu
     Raises:
         UnavailableError: when the database or the queue is away.
     """
-    total = 0
+    total = _resume(database, redis, settings) if queue == "gpu" else 0
     while True:
         with database.read() as session:
             if session.scalar(select(Outbox.id).where(Outbox.queue == queue).limit(1)) is None:
@@ -59,6 +60,28 @@ def dispatch(database: Database, redis: "Redis", settings: Settings, queue: Queu
             session.execute(done, execution_options={"synchronize_session": False})
         if len(wanted) == len(rows):  # all the room there was is filled, or nothing waits any more
             return total
+
+
+def _resume(database: Database, redis: "Redis", settings: Settings) -> int:
+    """Put interrupted tasks before what is queued, where all of that is the same person's; returns how many.
+
+    Everything is then done in the order in which it would have been without the interruption. Where somebody else's job is queued, their turn
+    is their due, and the interrupted task waits for its person's next one.
+    """
+    with database.read() as session:
+        if not interrupted(session):
+            return 0
+        backlog = load_backlog(session, "gpu")
+        returning = [group for group in backlog.waiting if group.interrupted and set(backlog.queued) == {group.person}]
+        rows = _rows(session, "gpu", sorted(returning, key=lambda group: group.first))
+        current = _still_waiting(session, "gpu", rows)
+    wanted = [row for row in rows if (row.job_id, row.generation) in current]
+    with reachable():  # the oldest is put there last, and so is the first
+        total = sum(enqueue(redis, settings, "gpu", row.job_id, row.generation, at_front=True) for row in reversed(wanted))
+    with database.write() as session:
+        done = delete(Outbox).where(Outbox.id.in_([row.id for row in wanted]))
+        session.execute(done, execution_options={"synchronize_session": False})
+    return total
 
 
 def nudge(database: Database, settings: Settings) -> bool:

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Group:
-    """Jobs of one task that wait. `first` is the age of the oldest one (an outbox id: smaller is older)."""
+    """Jobs of one task that wait. `first` is the age of the oldest one (an outbox id: smaller is older).
+
+    `interrupted`: the task had begun, and none of its jobs is at work or queued any more.
+    """
 
     person: str
     task_id: str
     first: int
     count: int
+    interrupted: bool = False
 
 
 def fair_order(
@@ -22,7 +26,8 @@ def fair_order(
     """The groups in the order in which they get their next job in, each as often as it has jobs.
 
     Whoever has the fewest jobs running or queued is next; among equals whoever's turn is the longest ago, then the older.
-    The same holds between the tasks of one person. A large task thus never shuts out a small one.
+    The same holds between the tasks of one person, but that those that were interrupted go on before others begin. A large task thus never
+    shuts out a small one.
 
     Args:
         groups: What waits.
@@ -33,22 +38,24 @@ def fair_order(
     turns = dict(last_turn or {})
     turn = max(turns.values(), default=0)
     busy: Counter[str] = Counter(people_busy)
-    tasks: dict[str, list[tuple[int, int, int, int, Group]]] = defaultdict(list)
+    tasks: dict[str, list[tuple[int, bool, int, int, int, Group]]] = defaultdict(list)
     for index, group in enumerate(groups):
-        tasks[group.person].append((tasks_busy.get(group.task_id, 0), turns.get(group.task_id, 0), group.first, index, group))
+        tasks[group.person].append(
+            (tasks_busy.get(group.task_id, 0), not group.interrupted, turns.get(group.task_id, 0), group.first, index, group)
+        )
     left = {group.task_id: group.count for entries in tasks.values() for *_, group in entries}
     for entries in tasks.values():
         heapq.heapify(entries)
-    people = [(busy[person], turns.get(person, 0), entries[0][2], person) for person, entries in tasks.items()]
+    people = [(busy[person], turns.get(person, 0), entries[0][3], person) for person, entries in tasks.items()]
     heapq.heapify(people)
     while people:
         *_, person = heapq.heappop(people)
-        load, _, first, index, group = heapq.heappop(tasks[person])
+        load, *_, first, index, group = heapq.heappop(tasks[person])
         turn += 1
         busy[person] += 1
         left[group.task_id] -= 1
         if left[group.task_id] > 0:
-            heapq.heappush(tasks[person], (load + 1, turn, first, index, group))
+            heapq.heappush(tasks[person], (load + 1, True, turn, first, index, group))
         if tasks[person]:
-            heapq.heappush(people, (busy[person], turn, tasks[person][0][2], person))
+            heapq.heappush(people, (busy[person], turn, tasks[person][0][3], person))
         yield group

@@ -212,3 +212,53 @@ def test_a_task_of_48_jobs_shuts_out_nobody(
     assert taken[5] == "large", "it was queued already"
     assert taken[6:8] == ["somebody's", "own"], "then each of the small ones has its turn"
     assert taken.count("large") == 9
+
+
+def interrupt(database: Database) -> None:
+    """The worker of what runs hands it back."""
+    with database.write() as session:
+        for job in session.scalars(select(Job).where(Job.state == "running")):
+            hand_back(session, job.id, job.generation)
+
+
+def test_what_was_interrupted_goes_on_before_younger_tasks_of_the_same_person(
+    database: Database, make_task: MakeTask, dispatched: Any, take: Any
+) -> None:
+    for name in "abc":
+        make_task(1, name=name)
+    dispatched()
+    take()
+    assert dispatched() == ["b"]
+    interrupt(database)
+    assert dispatched() == ["a", "b"], "as before the interruption"
+    take()
+    assert dispatched() == ["b"]
+    take()
+    assert dispatched() == ["c"]
+
+
+def test_an_interruption_does_not_delay_whoever_is_in_the_queue_already(
+    database: Database, make_task: MakeTask, dispatched: Any, take: Any
+) -> None:
+    for name in "ab":
+        make_task(1, name=name)
+    dispatched()
+    make_task(1, name="c", person="terminal:grace")
+    take()
+    assert dispatched() == ["c"]
+    interrupt(database)
+    assert dispatched() == ["c"]
+    take()
+    assert dispatched() == ["a"], "before the same person's younger task"
+
+
+def test_between_slices_a_population_takes_turns_as_ever(database: Database, make_task: MakeTask, dispatched: Any, take: Any) -> None:
+    make_task(3, name="a")
+    make_task(1, name="b")
+    dispatched()
+    take()
+    assert dispatched() == ["b"]
+    with database.write() as session:
+        job = session.scalars(select(Job).where(Job.state == "running")).one()
+        hand_back(session, job.id, job.generation, between_slices=True)
+    assert dispatched() == ["b"]

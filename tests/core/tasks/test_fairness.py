@@ -1,6 +1,7 @@
 """Who is next, as a pure decision."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -31,12 +32,14 @@ def order(
         # among equals whoever had a turn longest ago
         ([("ada", "a", 1, 1), ("grace", "b", 2, 1)], {}, {}, {"ada": 7, "grace": 6}, "ba"),
         ([("ada", "a", 1, 1), ("ada", "b", 2, 1)], {}, {}, {"a": 7, "b": 6}, "ba"),
+        # of one person's tasks what was interrupted goes on first, however new its row and late its turn; then they take turns again
+        ([("ada", "a", 1, 1), ("ada", "b", 9, 3, True)], {}, {}, {"b": 7}, "babb"),
+        # between people that changes nothing
+        ([("ada", "a", 1, 1), ("ada", "b", 9, 1, True), ("grace", "c", 5, 1)], {"ada": 1}, {}, {"ada": 1}, "cba"),
         ([], {}, {}, {}, ""),
     ],
 )
-def test_order(
-    groups: list[tuple[str, str, int, int]], people: dict[str, int], tasks: dict[str, int], turns: dict[str, int], expected: str
-) -> None:
+def test_order(groups: list[tuple[Any, ...]], people: dict[str, int], tasks: dict[str, int], turns: dict[str, int], expected: str) -> None:
     assert order([Group(*group) for group in groups], people, tasks, turns) == expected
 
 
