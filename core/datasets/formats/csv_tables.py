@@ -46,6 +46,7 @@ class _Layout:
     box: tuple[int, int, int, int] | None = None
     corners: bool = False  # the box's last two numbers are its other corner
     marks: dict[int, str] = field(default_factory=dict)  # class name by column
+    doubtful: tuple[int, ...] = ()  # columns that are mostly, but not clearly, of a class
     split: int | None = None
     group: int | None = None
 
@@ -139,14 +140,20 @@ def _layout(header: list[str], rows: list[list[str]]) -> _Layout | None:
                 break
         return layout
     others = [number for number in range(len(names)) if number not in (image, layout.split, layout.group) and names[number]]
-    marked = {
-        number: class_name(label_csv.legible(header[number]))
-        for number in others
-        if rows and all(number < len(row) and row[number].strip() in _MARKS for row in rows) and any(row[number].strip() for row in rows)
-    }
+    marked, doubtful = {}, []
+    for number in others:
+        marks = sum(1 for row in rows if number < len(row) and row[number].strip() in _MARKS)
+        odd = len(rows) - marks
+        if not any(_cell(row, number) for row in rows):
+            continue
+        # A slip or two in a column of marks make it no other column: the row is refused, and said why.
+        if not odd or (odd <= max(1, len(rows) // 20) and odd * 4 <= marks):
+            marked[number] = class_name(label_csv.legible(header[number]))
+        elif odd < marks:
+            doubtful.append(number)
     if len(marked) < 2:
         return None
-    layout.marks = marked
+    layout.marks, layout.doubtful = marked, tuple(doubtful)
     return layout
 
 
@@ -187,6 +194,8 @@ class _Reading:
         table_split = split_of(file)
         if layout.label is not None and layout.box is None:
             layout = replace(layout, separator=self._separator(source, file, layout.image, layout.label))
+        for column in layout.doubtful:
+            self._leave_out(source, file, column)
         for number, row in islice(label_csv.rows(source, file), 1, None):
             cell = row[layout.image] if layout.image < len(row) else ""
             path = self._images.find(cell, file)
@@ -205,6 +214,19 @@ class _Reading:
                 self._findings.error(
                     "bad-row", file, f"The row cannot be used: {error}.", "Write it as the line of column names says.", number
                 )
+
+    def _leave_out(self, source: Source, file: str, column: int) -> None:
+        """Say which cell shows that a column is not of a class."""
+        lines = label_csv.rows(source, file)
+        _, header = next(lines)
+        number, cell = next((number, _cell(row, column)) for number, row in lines if _cell(row, column) not in _MARKS or column >= len(row))
+        self._findings.warning(
+            "column-left-out",
+            file,
+            f"The column “{label_csv.legible(header[column])[:40]}” is left out: “{label_csv.legible(cell)[:40]}” is neither 0 nor 1.",
+            "If the column is a class, write 0 or 1 in each of its rows. Nothing needs to be done if it is none.",
+            number,
+        )
 
     def _separator(self, source: Source, file: str, image: int, label: int) -> str:
         rows = label_csv.rows(source, file)
@@ -226,7 +248,7 @@ class _Reading:
             for column, name in layout.marks.items():
                 mark = _MARKS.get(_cell(row, column))
                 if mark is None:
-                    raise ValueError(f"“{_cell(row, column)[:40]}” is neither 0 nor 1")
+                    raise ValueError(f"“{_cell(row, column)[:40]}” in the column “{name[:40]}” is neither 0 nor 1")
                 index = self.classes.index(name)
                 if mark:
                     yield index

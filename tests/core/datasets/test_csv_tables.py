@@ -175,3 +175,23 @@ def test_names_of_several_words_stay_whole(home: Any, bring: Any, picture: Pictu
     assert (dataset.annotation_sets[0].kind, sorted(dataset.annotation_sets[0].classes)) == ("single-label", sorted(names))
     if file == "label.csv":
         assert "one label an image" in home.finding(dataset, "header").message
+
+
+def test_a_slip_in_a_column_of_a_class_costs_its_row_not_the_class(home: Any, bring: Any, picture: Picture) -> None:
+    names = [f"{n}.jpg" for n in range(6)]
+    rows = [f"{name},{n % 2},{(n + 1) % 2},{2 if n == 3 else 1}" for n, name in enumerate(names)]
+    dataset = bring(pictures(picture, *names) | {"label.csv": "\n".join(["filename,a,b,c", *rows])})
+    (labels,) = dataset.annotation_sets
+    assert (labels.classes, labels.class_counts) == (["a", "b", "c"], [2, 3, 5])
+    bad = home.finding(dataset, "bad-row")
+    assert (bad.file, bad.line) == ("label.csv", 5) and "“2” in the column “c” is neither 0 nor 1" in bad.message
+
+
+def test_a_column_that_may_be_a_class_is_not_left_out_silently(home: Any, bring: Any, picture: Picture) -> None:
+    names = [f"{n}.jpg" for n in range(3)]
+    rows = ["0.jpg,1,0,0,61", "1.jpg,0,1,1,48", "2.jpg,1,1,2,57"]
+    dataset = bring(pictures(picture, *names) | {"label.csv": "\n".join(["filename,a,b,c,age", *rows])})
+    assert dataset.annotation_sets[0].classes == ["a", "b"]
+    left_out = home.finding(dataset, "column-left-out")  # and none on the age
+    assert (left_out.severity, left_out.file, left_out.line) == ("warning", "label.csv", 4)
+    assert "The column “c” is left out: “2” is neither 0 nor 1." in left_out.message
