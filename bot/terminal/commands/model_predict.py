@@ -9,7 +9,7 @@ import typer
 from bot.terminal.commands.dataset_output import progress
 from bot.terminal.commands.light_work import done_by_light_worker, need_light_worker
 from bot.terminal.commands.output import JsonOption, print_json, print_table, say
-from bot.terminal.commands.prediction_files import keep_pictures, prepare_folder, write_answers
+from bot.terminal.commands.prediction_files import clear_folder, keep_pictures, prepare_folder, write_answers
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption
 from core.datasets.images import is_dicom
 from core.datasets.reading import may_be_dicom
@@ -32,7 +32,10 @@ def predict(
     image: Annotated[Path, typer.Argument(help="The image file to try the model on, or a folder of them; DICOM too.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for a picture of each image (what decided, boxes, masks), mask files, predictions.json and .csv."),
+        typer.Option(
+            help="Folder for a picture of each image (what decided, boxes, masks), mask files, predictions.json and .csv. "
+            "It must be new or empty, or hold an earlier answer alone: that is replaced."
+        ),
     ] = None,
     threshold: Annotated[
         float | None,
@@ -113,6 +116,7 @@ def _predict_files(
     if out is not None:
         folders = {key.rpartition("/")[0] for answer in found for key in (answer.get("picture_key"), answer.get("mask_key")) if key}
         try:
+            clear_folder(out)
             answers = keep_pictures(runtime.storage, answers, out)
         finally:
             for folder in folders:

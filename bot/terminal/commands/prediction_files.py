@@ -9,28 +9,66 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from core.datasets.source import IMAGE_SUFFIXES
+from core.datasets.sources.inventory import is_litter
 from core.errors import InvalidInputError, UnavailableError
 from core.storage import Storage
 
 _FIELDS = ("file", "frame", "label", "confidence", "present", "x", "y", "width", "height", "share", "picture", "mask_file", "error")
+SUFFIXES = {"picture": ".png", "mask_file": ".mask.png"}
 _FORBIDDEN = re.compile(r'[<>:"|?*\\\x00-\x1f]')  # by some file system or other
 
 
 def prepare_folder(out: Path) -> None:
-    """Make the folder, before any work is done for it. Nobody's images are ever written over: it is new, empty, or an earlier answer's.
+    """Make the folder, before any work is done for it. Nobody's images are ever written over: it is new, empty, or holds an earlier answer alone.
 
     Raises:
-        InvalidInputError: when there are other files in it, or it is no folder.
+        InvalidInputError: when there are files in it that no earlier answer names, or it is no folder.
         UnavailableError: when it cannot be made.
     """
     if out.exists() and not out.is_dir():
         raise InvalidInputError(f"{out} is no folder.", "Give a folder for --out.")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()) and not (out / "predictions.json").is_file():
-            raise InvalidInputError(f"{out} holds other files, which could be overwritten.", "Give a new or an empty folder for --out.")
+        earlier = set(_earlier_files(out))
+        files = (path for path in sorted(out.rglob("*")) if not path.is_dir() and not is_litter(path.relative_to(out).as_posix()))
+        other = next((path for path in files if path not in earlier), None)
     except OSError as error:
         raise UnavailableError(f"{out} cannot be written: {error.strerror}.", "Give another --out.") from error
+    if other is not None:
+        raise InvalidInputError(
+            f"{out} holds other files, such as {other.relative_to(out)}, which could be overwritten.",
+            "Give for --out a new or an empty folder, or one with an earlier answer alone: that is replaced.",
+        )
+
+
+def clear_folder(out: Path) -> None:
+    """Take away an earlier answer: the files that its predictions.json names inside the folder, it itself and predictions.csv.
+
+    Raises:
+        UnavailableError: when they cannot be taken away.
+    """
+    try:
+        files = _earlier_files(out)
+        for path in files:
+            path.unlink(missing_ok=True)
+        for folder in sorted({parent for path in files for parent in path.parents if out in parent.parents}, reverse=True):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+    except OSError as error:
+        raise UnavailableError(f"{out} cannot be written: {error.strerror}.", "Give another --out.") from error
+
+
+def _earlier_files(out: Path) -> list[Path]:
+    """What an earlier answer left in the folder, its predictions.json last; nothing where there is none that can be read."""
+    answer = out / "predictions.json"
+    try:
+        images = json.loads(answer.read_text(encoding="utf-8"))["images"]
+        named = [str(image[field]) for image in images for field in SUFFIXES if image.get(field)]
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
+        return []
+    root = out.resolve()
+    inside = [out / name for name in named if (out / name).resolve().is_relative_to(root) and name.endswith(".png")]
+    return [*inside, out / "predictions.csv", answer]
 
 
 class OutputNames:
@@ -56,9 +94,6 @@ class OutputNames:
 def _without_suffix(file: str) -> str:
     path = PurePosixPath(_FORBIDDEN.sub("_", file))
     return str(path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path)
-
-
-SUFFIXES = {"picture": ".png", "mask_file": ".mask.png"}
 
 
 def keep_pictures(storage: Storage, answers: Sequence[dict[str, Any]], out: Path) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from sqlalchemy import select
 from bot.desk.desk import Desk
 from bot.desk.reply import Upload
 from bot.terminal.commands.model_predict import images_in, table_of
-from bot.terminal.commands.prediction_files import OutputNames, keep_pictures, prepare_folder, write_answers
+from bot.terminal.commands.prediction_files import OutputNames, clear_folder, keep_pictures, prepare_folder, write_answers
 from core.access import Actor, Place
 from core.datasets import images as core_images
 from core.datasets import masks
@@ -189,10 +189,39 @@ def test_images_are_never_written_over(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="other files"):
         prepare_folder(tmp_path)
     prepare_folder(tmp_path / "new" / "one")
-    (tmp_path / "new" / "one" / "a.png").write_bytes(b"an answer")
-    (tmp_path / "new" / "one" / "predictions.json").write_text("{}")
-    prepare_folder(tmp_path / "new" / "one")
     assert images_in(tmp_path, without=tmp_path / "new" / "one") == [tmp_path / "a.png"]
+
+
+def test_an_earlier_answer_is_replaced_as_a_whole_and_nothing_else_is(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare_folder(out)
+    for name in ("a.png", "a.mask.png", "sub/b.png"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_bytes(b"an answer")
+    for name in ("mine.png", "notes.txt"):
+        (tmp_path / name).write_bytes(b"mine")
+    images = [
+        {"file": "a.jpg", "picture": "a.png", "mask_file": "a.mask.png"},
+        {"file": "sub/b.jpg", "picture": "sub/b.png"},
+        {"file": "c.jpg", "picture": "../mine.png", "mask_file": str(tmp_path / "notes.txt")},
+        {"file": "d.jpg", "error": "damaged"},
+    ]
+    write_answers({"images": images}, out)
+    (out / ".DS_Store").write_bytes(b"x")
+    prepare_folder(out)
+    assert (out / "a.png").exists(), "until there is a new answer"
+    clear_folder(out)
+    assert [path.name for path in out.iterdir()] == [".DS_Store"]
+    assert (tmp_path / "mine.png").exists() and (tmp_path / "notes.txt").exists()
+
+    write_answers({"images": images[:1]}, out)
+    (out / "holiday.png").write_bytes(b"mine")
+    with pytest.raises(InvalidInputError, match=r"other files, such as holiday\.png"):
+        prepare_folder(out)
+    (out / "predictions.json").write_text("{")
+    (out / "holiday.png").unlink()
+    with pytest.raises(InvalidInputError, match="other files"):  # nobody knows which are an answer's
+        prepare_folder(out)
 
 
 def test_a_batch_that_is_too_large_is_halved(striped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
