@@ -1,6 +1,6 @@
 """From choices to a task: what the wizard's Start and `stationmaster task create` both go through."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.datasets.listing import learnable_sets, nothing_to_learn
@@ -20,7 +20,7 @@ from core.zoo.estimates import NOTHING_YET, learn
 from core.zoo.evidence import Measurement, best_for
 from core.zoo.facts import DatasetFacts, facts_of
 from core.zoo.recipes import auto_plan, manual_plan
-from core.zoo.recommend import Suggestion, describe, most_gmacs, recommend
+from core.zoo.recommend import LARGER_NOT_AT_HAND, Suggestion, describe, most_gmacs, recommend
 from core.zoo.spec import ModelSpec
 
 
@@ -103,6 +103,31 @@ def _measured_reasons(task_type: TaskType, shown: Measurement, measured: list[Me
         f"a linear probe on its frozen features at {shown.image_size} px gets {shown.linear_probe:.1%} {kind}, "
         f"the nearest neighbours {shown.nearest_neighbours:.1%}; the last of them gets {measured[-1].linear_probe:.1%}",
     ]
+
+
+def _as_trained(context: StepContext, spec: ModelSpec, plans: Sequence[TrainingPlan]) -> dict[str, Any]:
+    """The suggestion of the choices, with the size, time and memory of what is really trained where a script gave values of its own."""
+    suggestion, plan = context.choices.suggestion, plans[0]
+    if not context.choices.overrides_recipe or context.evidence:
+        return suggestion
+    devices = workers_device(context.session)
+    found = describe(
+        spec,
+        context.task_type,
+        context.choices.data_type or DataType.OTHER,
+        dataset_facts(context),
+        devices,
+        image_size=plan.image_size,
+        batch_size=plan.batch_size,
+        epochs=plan.epochs,
+        experience=learn(context.session, devices),
+    )
+    reasons = list(found.reasons)
+    if LARGER_NOT_AT_HAND in suggestion["reasons"]:  # that is known of whoever chose among all of them
+        reasons.insert(suggestion["reasons"].index(LARGER_NOT_AT_HAND), LARGER_NOT_AT_HAND)
+    if len(plans) > 1:
+        reasons[-1] += f", for each of the {len(plans)} training jobs"
+    return suggestion | _as_stored(found, reasons, context, plan.image_size)
 
 
 def suggestion_is_current(context: StepContext) -> bool:
@@ -264,7 +289,7 @@ def compose(context: StepContext) -> NewTask:
         annotation_set_id=choices.annotation_set_id,
         network=spec.network,
         pretraining=spec.pretraining,
-        suggestion=choices.suggestion if context.auto_selected else {},
+        suggestion=_as_trained(context, spec, jobs.plans) if context.auto_selected else {},
         tuning=tuning,
         settings={**_in_force(choices, tuning), **choices.search.get(tuning, {})},
         search=jobs.search.to_json() if jobs.search else {"why": jobs.why} if jobs.why else {},

@@ -64,16 +64,27 @@ NOTHING_YET = Experience()
 
 
 def estimate(
-    spec: ModelSpec, facts: DatasetFacts, devices: DeviceFacts, experience: Experience = NOTHING_YET, image_size: int | str = "auto"
+    spec: ModelSpec,
+    facts: DatasetFacts,
+    devices: DeviceFacts,
+    experience: Experience = NOTHING_YET,
+    image_size: int | str = "auto",
+    batch_size: int | str = "auto",
+    epochs: int | None = None,
 ) -> Estimate:
-    """What the family's recipe would take on this device; where memory is short the batch is smaller. `image_size` in pixels, or auto."""
-    side, batch, epochs = (
-        resolve_image_size(spec, facts, image_size, devices.kind),
-        auto_batch_size(spec, facts.training),
-        auto_epochs(spec, facts, devices.kind),
-    )
+    """What a training would take on this device: by the family's recipe, but for what is given.
+
+    `image_size` in pixels, or auto; with a `batch_size` of auto the batch is smaller where memory is short.
+    """
+    side = resolve_image_size(spec, facts, image_size, devices.kind)
+    batch = batch_size if isinstance(batch_size, int) else auto_batch_size(spec, facts.training)
+    epochs = auto_epochs(spec, facts, devices.kind) if epochs is None else epochs
     factor = experience.memory_factor.get(spec.recipe, 1.0)
-    while batch > 1 and memory(spec, side, batch, devices, factor, classes=facts.classes) > devices.memory_bytes * MEMORY_SHARE:
+    while (
+        batch_size == "auto"
+        and batch > 1
+        and memory(spec, side, batch, devices, factor, classes=facts.classes) > devices.memory_bytes * MEMORY_SHARE
+    ):
         batch //= 2
     seconds = training_seconds(spec, side, batch, epochs, facts, devices, experience)
     return Estimate(

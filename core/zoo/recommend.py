@@ -44,6 +44,7 @@ IMAGE_WORDS = {
     DataType.OTHER: "such images",
 }
 PATIENCE_HOURS = 8.0  # a training that takes longer had better be worth it
+LARGER_NOT_AT_HAND = "larger networks would suit this preference, but their pre-trained weights are not at hand here"
 SIZE_WORDS = ("a very small network", "a small network", "a middling network", "a large network", "a very large network")
 
 
@@ -147,11 +148,15 @@ def describe(
     devices: DeviceFacts,
     *,
     image_size: int | str = "auto",
+    batch_size: int | str = "auto",
+    epochs: int | None = None,
     experience: Experience = NOTHING_YET,
 ) -> Suggestion:
-    """What can be said of one entry for a dataset and device, whoever chose it; at an image size of its own where one is given."""
+    """What can be said of one entry for a dataset and device, whoever chose it; of a training with the image size, batch size and epochs that are
+    given.
+    """
     case = _Case(task_type, data_type, spec.instances_only, facts, devices)
-    return _suggestion(0.0, spec, estimate(spec, facts, devices, experience, image_size), case, PREFERENCES[0])
+    return _suggestion(0.0, spec, estimate(spec, facts, devices, experience, image_size, batch_size, epochs), case, PREFERENCES[0])
 
 
 def _candidates(
@@ -246,7 +251,7 @@ def _suggestion(score: float, spec: ModelSpec, found: Estimate, case: _Case, pre
         _pretraining_reason(spec, case),
     ]
     if spec.pretraining != catalogue.NONE and spec.gmacs < case.budgets[preference - 1] / 2 and case.beyond > 2 * spec.gmacs:
-        reasons.append("larger networks would suit this preference, but their pre-trained weights are not at hand here")
+        reasons.append(LARGER_NOT_AT_HAND)
     if spec.accuracy is not None:
         reasons.append(f"published accuracy {100 * spec.accuracy:.1f} % ({spec.accuracy_source.split(';')[0]})")
     if facts.images < FEW_IMAGES:

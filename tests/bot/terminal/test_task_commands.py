@@ -159,6 +159,17 @@ def test_create_says_what_it_trains_and_warns_where_weights_are_missing(run: Any
     assert "Warning" not in suggested.stderr
 
 
+def test_what_is_suggested_is_told_as_it_is_trained(run: Any, add_dataset: Any) -> None:
+    add_dataset("pets", images=400)
+    words = ["create", "--dataset", "pets", "--name", "Pets", "--task-type", "single-label"]
+    values = [word for value in ("epochs=6", "image_size=32", "batch_size=16") for word in ("--set", value)]
+    for tuning in ("manual", "auto"):
+        said = " ".join(run(*words, *values, "--tuning", tuning).stdout.split())
+        assert "an image at 32 px" in said and "at batch 16:" in said and "for 6 epochs" in said
+    said = " ".join(run(*words, *values, "--tuning", "grid", "--set", "learning_rate=0.001,0.01").stdout.split())
+    assert "for 6 epochs" in said and "for each of the 2 training jobs" in said
+
+
 def test_one_class_is_trained_with_a_warning(run: Any, add_dataset: Any) -> None:
     add_dataset("pets", classes=("cat",))
     created = run(*create())
