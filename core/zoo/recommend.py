@@ -268,7 +268,7 @@ def _suggestion(score: float, spec: ModelSpec, found: Estimate, case: _Case, pre
         reasons.append(f"fits the {_memory_text(devices)} at batch {found.batch_size}: needs about {memory}")
     else:
         reasons.append(f"hardly fits the {_memory_text(devices)}: needs about {memory} even at batch {found.batch_size}")
-    learnt = f", as {found.jobs} past {'job' if found.jobs == 1 else 'jobs'} here suggest" if found.jobs else ""
+    learnt = f", as {found.jobs} past {'job here suggests' if found.jobs == 1 else 'jobs here suggest'}" if found.jobs else ""
     reasons.append(f"about {_duration(found.seconds)} for {found.epochs} epochs on {_device_text(devices)}{learnt}")
     return Suggestion(spec, tuple(reasons), score, found.image_size, found.batch_size, found.epochs, found.seconds, found.memory_bytes)
 
@@ -298,7 +298,7 @@ def _memory_text(devices: DeviceFacts) -> str:
 
 def _device_text(devices: DeviceFacts) -> str:
     if devices.kind == "cpu":
-        return f"{devices.cores} CPU cores"
+        return f"{devices.cores} CPU {'core' if devices.cores == 1 else 'cores'}"
     return devices.name or ("a GPU" if devices.kind == "cuda" else "this Mac")
 
 

@@ -1,6 +1,7 @@
 """Advice worth following: for every kind of task, data and preference something that can be built, fits, and is at hand."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from new_tasks import training_of
@@ -17,6 +18,7 @@ from core.vocabulary import AnnotationKind, DataType, TaskType
 from core.zoo import catalogue, weights
 from core.zoo.estimates import Experience, estimate, learn, memory, planned_rate, work
 from core.zoo.facts import DatasetFacts, DeviceFacts, facts_of
+from core.zoo.recipes import RECIPES
 from core.zoo.recommend import PREFERENCES, recommend
 
 LAPTOP = DeviceFacts("cpu", 8_000_000_000, 2)
@@ -261,3 +263,12 @@ def test_the_images_of_a_training_are_those_that_the_source_gives_to_it(database
         divided = split_records(load_records(session, dataset.id, labels.id), AnnotationKind.SINGLE_LABEL, 20, seed=0)
     assert (facts.images, facts.training) == (images, training)
     assert (len(divided.train), len(divided.train) + len(divided.validation)) == (training, images), "as a training divides them"
+
+
+def test_one_core_and_one_past_job_are_told_in_the_singular(settings):
+    facts = DATASETS["12 images"]
+    one_core = replace(LAPTOP, cores=1)
+    found = recommend(
+        TaskType.SINGLE_LABEL, DataType.PHOTO, 1, facts, one_core, settings, experience=Experience(jobs=dict.fromkeys(RECIPES, 1))
+    )[0]
+    assert found.reasons[-1].endswith("on 1 CPU core, as 1 past job here suggests")
