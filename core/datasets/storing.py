@@ -122,7 +122,7 @@ def store_parsed(
         _store_images(database, storage, settings, parsed, source, findings, tally, dataset_id, set_ids, decoders, progress)
         tally.notice_classes(findings)
         if tally.images == 0:
-            first = next(iter(findings), None)
+            first = next((finding for finding in findings if finding.severity == "error"), None) or next(iter(findings), None)
             raise BadDataError(
                 f"No image of {source.name} can be used. {first or ''}".strip(), "Mend what is said above, then import again."
             )

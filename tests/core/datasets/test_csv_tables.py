@@ -195,3 +195,9 @@ def test_a_column_that_may_be_a_class_is_not_left_out_silently(home: Any, bring:
     left_out = home.finding(dataset, "column-left-out")  # and none on the age
     assert (left_out.severity, left_out.file, left_out.line) == ("warning", "label.csv", 4)
     assert "The column “c” is left out: “2” is neither 0 nor 1." in left_out.message
+
+
+def test_labels_that_are_all_empty_are_what_is_wrong(bring: Any, picture: Picture) -> None:
+    with pytest.raises(BadDataError, match=r"No image of source can be used.*No row gives the image a class") as refused:
+        bring(pictures(picture, "a.jpg", "b.jpg") | {"label.csv": "image,label\na.jpg,\nb.jpg,\n"})
+    assert "Nothing needs to be done" not in str(refused.value)
