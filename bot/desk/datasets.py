@@ -1,8 +1,9 @@
 """Datasets at the desk: list, details with examples, import, keep or drop, rename, delete."""
 
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 from bot.desk.office import LIST_LENGTH, Office, delete_form, page_of, pager, rename_form
+from bot.desk.paths import typed_path
 from bot.desk.reply import Attachment, Reply, Request, Upload
 from bot.desk.tasks import require_delete
 from core.datasets.findings import findings_csv
@@ -189,7 +190,7 @@ def _store(office: Office, upload: Upload) -> str:
 def _path_or_uri(source: str) -> str:
     if "://" in source:
         return source
-    path = Path(source).expanduser().absolute()
+    path = typed_path(source).absolute()
     if not path.exists():
         raise InvalidInputError(f"There is no file or folder {path}.", "Give the path of a folder, a zip or a tar, or a URI.")
     return str(path)

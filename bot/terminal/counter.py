@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bot.desk.desk import Desk
+from bot.desk.paths import typed_path
 from bot.desk.reply import Attachment, Reply, Upload
 from bot.terminal.pictures import PictureShelf
 from bot.terminal.prompts import Answer, ask_controls, ask_form, type_text
@@ -93,7 +94,7 @@ class Counter:
     def _uploads(self, action: str) -> tuple[Upload, ...]:
         if action not in UPLOADS:
             return ()
-        path = Path(type_text(UPLOADS[action]).strip()).expanduser()
+        path = typed_path(type_text(UPLOADS[action]))
         if not path.is_file():
             raise InvalidInputError(f"{path} is no file that can be read.", "Give the path of one image file.")
         return (Upload(path.name, path),)
