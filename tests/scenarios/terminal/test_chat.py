@@ -112,6 +112,24 @@ def test_from_train_to_the_model_with_a_terminal_that_closes_in_mid_training(
     assert list((installation.home / "downloads").glob("model-*.zip"))
 
 
+def test_a_training_made_by_a_script_is_followed_to_its_end(
+    installation: Installation, sit_down: Callable[[], Typist], stripes: Path
+) -> None:
+    values = [word for value in ("epochs=60", "image_size=32", "batch_size=8") for word in ("--set", value)]
+    network = ["--network", "tf_efficientnet_lite0", "--pretraining", "none", "--tuning", "manual", *values]
+    made = installation.run("task", "create", "--dataset", "stripes", "--name", "By a script", "--task-type", "single-label", *network)
+    assert made.returncode == 0, made.stderr
+    person = sit_down()
+    person.choose("/tasks")
+    person.choose("[ By a script ]")
+    person.choose("[ Follow its progress ]")
+    person.see("of 60, about", seconds=200)
+    person.see("“By a script” is trained. It took", seconds=200)
+    person.choose("[ Test an image ]")
+    person.type(f"'{stripes / 'down' / '01.png'}'")
+    person.see("on 01.png")
+
+
 def test_a_dataset_with_a_damaged_image_is_kept_or_dropped_by_hand(
     installation: Installation, sit_down: Callable[[], Typist], stripes: Path
 ) -> None:
