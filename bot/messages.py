@@ -1,5 +1,6 @@
 """Task states and events in words, pictures and buttons: the neutral messages of a task's thread, the same for every face."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -285,6 +286,13 @@ def metric_rows(metrics: dict[str, Any]) -> tuple[tuple[str, str], ...]:
             rows.append(("Majority-class baseline", f"{percent(baseline)}: always naming the commonest class"))
         elif isinstance(baseline, (int, float)):
             rows.append((f"Baseline of {in_sentence(title)}", f"{percent(baseline)}: saying the same of every image"))
+    return tuple(rows)
+
+
+def assessment_rows(card: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What a model's card says of its training in words: how its curves read, and what was noticed of the epoch that is the model."""
+    rows = [("Assessment", str(card["reading"]["text"]))] if "reading" in card else []
+    rows += [("Noticed", f"{remark['what']} {remark['remedy']}".strip()) for remark in card.get("remarks", ())]
     return tuple(rows)
 
 

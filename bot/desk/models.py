@@ -6,12 +6,12 @@ import zipfile
 from bot.desk.office import LIST_LENGTH, Office, delete_form, page_of, pager, rename_form
 from bot.desk.reply import Attachment, Reply, Request
 from bot.desk.tasks import require_delete
-from bot.messages import metric_rows, model_buttons, percent
+from bot.messages import assessment_rows, metric_rows, model_buttons, percent
 from core.db.tables import Model
 from core.errors import InvalidInputError
 from core.identifiers import new_id
 from core.models.exporting import ExportFormat, how_it_agrees
-from core.models.listing import delete_model, find_model, list_models, names_of, rename_model
+from core.models.listing import card_of, delete_model, find_model, list_models, names_of, rename_model
 from core.names import first_of
 from core.tasks.light import submit_light_job, wait_light_job
 from core.vocabulary import Flow, TaskType
@@ -55,6 +55,7 @@ def show(office: Office, request: Request) -> Reply:
         Text(model.name, Tone.HEADING),
         Facts(rows),
         Facts(metric_rows(model.metrics), title="Result on its validation images"),
+        *(Text(f"{title}: {words}") for title, words in assessment_rows(card_of(office.storage, model))),
     ]
     buttons: list[Control] = [
         *model_buttons(model.id),
@@ -86,12 +87,16 @@ def test(office: Office, request: Request) -> Reply:
         result = wait_light_job(office.database, job.id, seconds=ANSWER_SECONDS)
     finally:
         office.storage.delete(key)
-    rows = tuple((item["label"], percent(item["confidence"])) for item in result.get("labels", [])[:10])
+    rows = tuple(
+        (item["label"], f"{percent(item['confidence'])}{'' if item.get('present', True) else ', does not count'}")
+        for item in result.get("labels", [])[:10]
+    )
     blocks: list[Block] = [Facts(rows, title=f"“{model.name}” on {upload.name}")] if rows else [Text("Nothing was recognised.")]
     if int(result.get("frames", 1)) > 1:
         blocks.append(Text(f"The file holds {result['frames']:,} pictures; this is the first one.", Tone.HINT))
     if result.get("picture_key"):
-        blocks.append(Picture(f"What “{model.name}” looked at in {upload.name}", key=result["picture_key"]))
+        classifies = model.task_type in (TaskType.SINGLE_LABEL, TaskType.MULTI_LABEL)
+        blocks.append(Picture(f"What “{model.name}” {'looked at' if classifies else 'found'} in {upload.name}", key=result["picture_key"]))
     return Reply(tuple(blocks))
 
 

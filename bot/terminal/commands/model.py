@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bot.messages import metric_rows
+from bot.messages import assessment_rows, metric_rows
 from bot.terminal.commands.batch_test import print_batch_test, print_classes
 from bot.terminal.commands.light_work import done_by_light_worker, need_light_worker
 from bot.terminal.commands.model_predict import predict
@@ -70,8 +70,7 @@ def show(model: str, as_json: JsonOption = False, workspace: WorkspaceOption = "
             *((("Retrained from", facts["parent"]),) if facts["parent"] else ()),
             ("Classes", ", ".join(found.classes)),
             *metric_rows(found.metrics),
-            *([("Assessment", str(card["reading"]["text"]))] if "reading" in card else []),
-            *(("Noticed", f"{remark['what']} {remark['remedy']}".strip()) for remark in card.get("remarks", [])),
+            *assessment_rows(card),
             ("Created", f"{found.created_at:%Y-%m-%d %H:%M} UTC"),
             ("Lies at", place),
         ]

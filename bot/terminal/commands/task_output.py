@@ -9,13 +9,23 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from bot.curves import drawn_curves
-from bot.messages import duration, goes_on_text, left_text, metric_rows, percent, progress_text, started_text, stopping_text
+from bot.messages import (
+    assessment_rows,
+    duration,
+    goes_on_text,
+    left_text,
+    metric_rows,
+    percent,
+    progress_text,
+    started_text,
+    stopping_text,
+)
 from bot.terminal.commands.output import print_facts, print_table, say
 from bot.terminal.commands.runtime import Runtime
-from core.db.tables import Epoch, Job, Task
+from core.db.tables import Epoch, Job, Model, Task
 from core.errors import ConflictError, InvalidInputError, StationmasterError
 from core.events import Progress
-from core.models.listing import find_model
+from core.models.listing import card_of, find_model
 from core.tasks.hyperparameters import FIELDS, TrainingPlan, value_text
 from core.tasks.journal import ACTIVE
 from core.tasks.states import State
@@ -66,9 +76,9 @@ def print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
         rows.append((names.get((ended, searched), "Since its start"), duration(facts["seconds"])))
     if facts.get("model_id"):
         rows.append(("Model", facts["model_id"]))
-        key = _model_key(runtime, facts["model_id"])
-        if key:
-            rows.append(("Lies at", key))
+        if (model := _model(runtime, facts["model_id"])) is not None:
+            rows.append(("Lies at", str(runtime.storage.local_path(model.key) or model.key)))
+            rows += assessment_rows(card_of(runtime.storage, model))[:1]  # what was noticed follows
     if facts.get("error"):
         rows += [("Error", facts["error"]), ("What to do", facts["error_remedy"])]
     told = facts.get("noticed", ())
@@ -194,11 +204,9 @@ def _local(moment: str) -> str:
     return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M}"
 
 
-def _model_key(runtime: Runtime, model_id: str) -> str:
+def _model(runtime: Runtime, model_id: str) -> Model | None:
     try:
         with runtime.database.read() as session:
-            model = find_model(session, runtime.workspace, model_id)
+            return find_model(session, runtime.workspace, model_id)
     except StationmasterError:
-        return ""
-    local = runtime.storage.local_path(model.key)
-    return str(local) if local is not None else model.key
+        return None

@@ -176,6 +176,24 @@ def test_renaming_a_dataset(desk: Desk, ada: Actor, place: Place, add_dataset, d
         assert session.get_one(Dataset, pets.id).name == "cats and dogs"
 
 
+def test_a_models_details_say_how_its_training_went(desk: Desk, ada: Actor, place: Place, model: Model, storage: Storage) -> None:
+    remark = {"what": "The network never says “cat”.", "remedy": "Add images."}
+    storage.write(f"{model.key}/model_card.json", json.dumps({"reading": {"text": "Both losses fall."}, "remarks": [remark]}).encode())
+    told = words(desk.press(ada, place, "model:show", model.id))
+    assert "Assessment: Both losses fall." in told and "Noticed: The network never says “cat”. Add images." in told
+
+
+def test_of_several_labels_it_is_said_which_do_not_count(
+    desk: Desk, ada: Actor, place: Place, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "x.png"
+    file.write_bytes(b"x")
+    labels = [{"label": "cat", "confidence": 0.3, "present": True}, {"label": "dog", "confidence": 0.839, "present": False}]
+    monkeypatch.setattr("bot.desk.models.wait_light_job", lambda *_, **__: {"labels": labels})
+    told = words(desk.press(ada, place, "model:test", model.id, uploads=(Upload("x.png", file),)))
+    assert "83.9 %, does not count" in told and "30.0 %," not in told
+
+
 def test_an_upload_is_stored_and_its_import_queued_once_committed(
     desk: Desk, ada: Actor, place: Place, tmp_path: Path, database: Database, storage: Storage
 ) -> None:
