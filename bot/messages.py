@@ -53,8 +53,8 @@ def progress_message(task: Task, standing: Standing) -> Message:
     if task.state == "running":
         return Message(key, (name, *_now(task, standing)), buttons)
     if task.state == "stopping":
-        now_ = _now(task, standing) if standing.held or standing.search is not None else ()
-        return Message(key, (name, *now_, Text(f"Stopping: {stopping_text(held=standing.held)}.", Tone.WARNING)))
+        stands = _now(task, standing) if standing.held or standing.search is not None else ()
+        return Message(key, (name, *stands, Text(f"Stopping: {stopping_text(held=standing.held)}.", Tone.WARNING)))
     return Message(
         key, (name, Text(f"{ENDINGS[task.state]} {lasted(standing.seconds, searched=standing.search is not None)}".strip(), Tone.HINT))
     )

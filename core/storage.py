@@ -37,7 +37,7 @@ def _answered(method: Callable[Arguments, Result]) -> Callable[Arguments, Result
     def asking(*arguments: Arguments.args, **more: Arguments.kwargs) -> Result:
         try:
             return method(*arguments, **more)
-        except (OSError, ValueError, NotImplementedError, StationmasterError):
+        except (OSError, StationmasterError, ValueError, TypeError, LookupError, AttributeError, AssertionError, NotImplementedError):
             raise
         except Exception as error:
             storage = cast("Storage", arguments[0])

@@ -202,12 +202,11 @@ def _complete(
     seconds = link.device_seconds
 
     def over() -> bool:
-        link.asked()  # raises where the job has been taken over
-        return PAUSE.is_set()
+        return link.asked() is not Ask.STOP_DISCARD and PAUSE.is_set()  # what is discarded ends at the next try
 
     def make() -> str | None:
-        lacking: list[tuple[str, str]] = []
-        model = None if link.asked() is Ask.STOP_DISCARD else _written(workplace, completion, outcome, key, generation, lacking)
+        discarded = link.asked() is Ask.STOP_DISCARD
+        model, lacking = (None, []) if discarded else _written(workplace, completion, outcome, key, generation)
 
         def end(session: Session) -> str | None:
             for what, remedy in lacking:
@@ -250,10 +249,9 @@ def _written(
     outcome: TrainingResult,
     key: str,
     generation: int,
-    lacking: list[tuple[str, str]],
-) -> NewModel:
-    """The model of the task's best job, complete in its folder, or nothing there; `lacking` is given what it lacks, with remedies."""
-    storage = workplace.storage
+) -> tuple[NewModel, list[tuple[str, str]]]:
+    """The model of the task's best job, complete in its folder, or nothing there; and in words what it lacks, each with a remedy."""
+    storage, lacking = workplace.storage, list[tuple[str, str]]()
 
     def lacks(what: str, remedy: str) -> None:
         lacking.append((what, remedy))
@@ -265,7 +263,7 @@ def _written(
     except Exception:
         _delete(storage, key)  # it may be for want of room that it failed
         raise
-    return NewModel(key, best.classes, size, report)
+    return NewModel(key, best.classes, size, report), lacking
 
 
 def _is_kept(workplace: Workplace, key: str) -> bool:

@@ -52,7 +52,7 @@ class Patience:
         Raises:
             Exception: what `work` raised last, where that does not pass, the time is up, or it is `over`.
         """
-        deadline, told = time.monotonic() + self._seconds, False
+        deadline: float | None = None  # from the first failure on: the work itself may take long
 
         def ended() -> bool:
             return over() or self._over()
@@ -61,11 +61,11 @@ class Patience:
             try:
                 return work()
             except Exception as error:
-                if is_database_away(error) or not may_pass(error) or time.monotonic() > deadline or ended():
+                if is_database_away(error) or not may_pass(error) or (deadline and time.monotonic() > deadline) or ended():
                     raise
                 logger.warning("%s: %s", what, error)
-                if not told:
-                    told = True
+                if deadline is None:
+                    deadline = time.monotonic() + self._seconds
                     why = error.what if isinstance(error, UnavailableError) else f"The storage fails ({type(error).__name__})."
                     hours = round(self._seconds / 3600)
                     patience = f"It is tried again for {hours} hour{'s' if hours != 1 else ''}; then {self._then}."

@@ -10,8 +10,6 @@ _LARGEST_ELEMENT = 256 << 20  # characters of one element, or of one value that 
 _BLANK = " \t\n\r"
 _DECODER = json.JSONDecoder()
 _CUT_OFF = "it ends before it is complete, so it has been cut off"
-
-
 _WORDS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
 
 
@@ -21,6 +19,10 @@ class JsonStreamError(ValueError):
     def __init__(self, what: str, line: int | None = None) -> None:
         super().__init__(what)
         self.line = line
+
+
+class TooLongError(JsonStreamError):
+    """A value that is too long to be looked at as a whole; it may be sound."""
 
 
 class _Text:
@@ -56,7 +58,7 @@ class _Text:
         self.buffer = self.buffer[self.position :] + chunk
         self.position = self._counted = 0
         if len(self.buffer) > _LARGEST_ELEMENT:
-            raise JsonStreamError(f"one value is longer than {_LARGEST_ELEMENT:,} characters")
+            raise TooLongError(f"one value is longer than {_LARGEST_ELEMENT:,} characters")
         return True
 
     def peek(self) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from core.access import Actor, require_owner
 from core.db.session import Database
 from core.db.tables import Model, Task
-from core.errors import ConflictError, NotFoundError
+from core.errors import ConflictError, NotFoundError, UnavailableError
 from core.names import SHOWN_NAMESAKES, clean_name, first_of, refuse_namesakes
 from core.storage import Storage
 from core.tasks.states import State
@@ -43,10 +43,10 @@ def find_model(session: Session, workspace: str, name_or_id: str, *, only: bool 
 
 
 def card_of(storage: Storage, model: Model) -> dict[str, Any]:
-    """What the model's card tells; nothing where its files are gone or damaged."""
+    """What the model's card tells; nothing where its files are gone, damaged, or out of reach."""
     try:
         card = json.loads(storage.read(f"{model.key}/model_card.json"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError, UnavailableError):
         return {}
     return card if isinstance(card, dict) else {}
 

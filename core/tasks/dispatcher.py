@@ -66,21 +66,30 @@ def _resume(database: Database, redis: "Redis", settings: Settings) -> int:
     """Put interrupted tasks before what is queued, where all of that is the same person's; returns how many.
 
     Everything is then done in the order in which it would have been without the interruption. Where somebody else's job is queued, their turn
-    is their due, and the interrupted task waits for its person's next one.
+    is their due, and the interrupted task waits for its person's next one. As many are put there as there are workers, counting those that were
+    put there before: for more a newcomer would have to wait.
     """
     with database.read() as session:
         if not interrupted(session):
             return 0
         backlog = load_backlog(session, "gpu")
         returning = [group for group in backlog.waiting if group.interrupted and set(backlog.queued) == {group.person}]
-        rows = _rows(session, "gpu", sorted(returning, key=lambda group: group.first))
-        current = _still_waiting(session, "gpu", rows)
-    wanted = [row for row in rows if (row.job_id, row.generation) in current]
-    with reachable():  # the oldest is put there last, and so is the first
+        oldest = sorted(returning, key=lambda group: group.first)
+    if not oldest:
+        return 0
+    with reachable():
+        workers = max(1, worker_count(redis, settings, "gpu"))
+        room = 2 * workers - queue_length(redis, settings, "gpu")  # what is one ahead for each of them, and what comes before it
+        with database.read() as session:
+            rows = _rows(session, "gpu", oldest[: max(0, room)])
+            current = _still_waiting(session, "gpu", rows)
+        wanted = [row for row in rows if (row.job_id, row.generation) in current]
+        # The oldest is put there last, and so is the first.
         total = sum(enqueue(redis, settings, "gpu", row.job_id, row.generation, at_front=True) for row in reversed(wanted))
-    with database.write() as session:
-        done = delete(Outbox).where(Outbox.id.in_([row.id for row in wanted]))
-        session.execute(done, execution_options={"synchronize_session": False})
+    if rows:
+        with database.write() as session:
+            done = delete(Outbox).where(Outbox.id.in_([row.id for row in rows]))
+            session.execute(done, execution_options={"synchronize_session": False})
     return total
 
 

@@ -25,7 +25,7 @@ from core.storage import Storage
 from core.tasks import lease
 from core.tasks.dispatcher import dispatch
 from core.tasks.reconcile import reconcile
-from core.tasks.sweeping import sweep_checkpoints, sweep_predictions
+from core.tasks.sweeping import sweep_ended, sweep_predictions
 from core.wizard.conversation import expire_drafts
 
 logger = logging.getLogger(__name__)
@@ -50,8 +50,8 @@ def _sweep_datasets(database: Database, settings: Settings) -> None:
     sweep(database, Storage.of(settings), settings)
 
 
-def _sweep_checkpoints(database: Database, settings: Settings) -> None:
-    sweep_checkpoints(database, Storage.of(settings))
+def _sweep_ended(database: Database, settings: Settings) -> None:
+    sweep_ended(database, Storage.of(settings))
 
 
 def _sweep_predictions(_database: Database, settings: Settings) -> None:
@@ -62,7 +62,7 @@ def _sweep_predictions(_database: Database, settings: Settings) -> None:
 CHORES: list[Chore] = [
     Chore("expire drafts", 600, expire_drafts),
     Chore("sweep what imports left", 600, _sweep_datasets),
-    Chore("sweep checkpoints", 600, _sweep_checkpoints),
+    Chore("sweep what ended tasks have left", 600, _sweep_ended),
     Chore("sweep results of tests", 3600, _sweep_predictions),
 ]
 

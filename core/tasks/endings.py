@@ -86,7 +86,9 @@ def cut_short(session: Session, task: Task, job: Job, what: str, remedy: str) ->
     job.error, job.error_remedy = what, remedy
     if job.score is None:
         return State.ERROR
-    if session.scalar(select(func.count()).select_from(Job).where(Job.task_id == task.id)) == 1:  # of one of several `_end` tells
+    if (
+        not task.stop_mode and session.scalar(select(func.count()).select_from(Job).where(Job.task_id == task.id)) == 1
+    ):  # of one of several `_end` tells
         add_event(session, task.id, Noticed(f"{what} It ended early: the best epoch is kept.", remedy))
     return State.FINISHED
 

@@ -1,6 +1,7 @@
-"""Taking away what has had its time: checkpoints of tasks that have ended, and what tests of models gave.
+"""Taking away what has had its time: what tasks that have ended leave of checkpoints and of models that were never finished, and what tests
+of models gave.
 
-Whoever ends a task takes its checkpoints away, unless it is killed or there was no worker at all.
+Whoever ends a task takes these away, unless it is killed or there was no worker at all.
 """
 
 from datetime import timedelta
@@ -26,7 +27,7 @@ def models_of(task_id: str) -> str:
     return f"models/{task_id}"
 
 
-def sweep_checkpoints(database: Database, storage: Storage) -> int:
+def sweep_ended(database: Database, storage: Storage) -> int:
     """Delete what tasks that ended within the last day have left of checkpoints, and of models of which none is kept; how many folders."""
     with database.read() as session:
         ended = session.scalars(select(Task.id).where(Task.finished_at > now() - _LATELY)).all()

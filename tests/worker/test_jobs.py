@@ -149,12 +149,14 @@ def test_a_model_tells_the_numbers_of_the_epoch_that_it_is(bench: Any, monkeypat
     assert "the best epoch is kept" in remark["message"]
 
 
-def test_a_stop_before_anything_could_be_written_is_a_stop(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("mode", ["keep", "discard"])
+def test_a_stop_before_anything_could_be_written_is_a_stop(bench: Any, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     def full(*_: Any) -> None:
         with bench.database.write() as session:
             job = session.scalars(select(Job)).one()
             task = session.get_one(Task, job.task_id)
-            stop_task(session, Actor(task.workspace, task.created_by, ""), task, "discard")
+            stop_task(session, Actor(task.workspace, task.created_by, ""), task, mode)
         raise UnavailableError("There is no space left.", "Free some.")
 
     monkeypatch.setattr(checkpoint, "_save", full)

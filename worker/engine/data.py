@@ -21,6 +21,7 @@ from core.storage import Storage
 from worker.engine.cache import PreparationCancelledError, cached_array, identity_of
 from worker.engine.entries import Made
 from worker.engine.errors import UnreadableImageError
+from worker.waiting import Patience
 
 Pixels = NDArray[np.uint8]
 
@@ -88,12 +89,17 @@ def _decoded(record: Record, size: int, storage: Storage) -> Pixels:
         raise UnreadableImageError(record.path, str(error) or type(error).__name__) from error
 
 
-def decoded_anew(records: Sequence[Record], size: int, storage: Storage) -> Made:
+def decoded_anew(records: Sequence[Record], size: int, storage: Storage, patience: Patience) -> Made:
     """The same pixels as `cached_pixels` gives, decoded whenever they are asked for: of sets for which the cache has no room.
 
-    Asking raises UnreadableImageError for an image that is gone or damaged.
+    Asking waits with `patience` for a storage that does not answer, and raises UnreadableImageError for an image that is gone or damaged.
     """
-    return Made(np.ones(len(records), np.int64), (size, size, 3), lambda row: _decoded(records[row], size, storage)[None])
+
+    def make(row: int) -> Pixels:
+        pixels: Pixels = patience.until_it_passes(lambda: _decoded(records[row], size, storage), "The images cannot be read")
+        return pixels[None]
+
+    return Made(np.ones(len(records), np.int64), (size, size, 3), make)
 
 
 def with_all_cores(count: int, work: Callable[[int], None], cancelled: Callable[[], bool]) -> None:

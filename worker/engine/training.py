@@ -71,8 +71,8 @@ def train(
     """
     plan, team = job.plan, team or Team()
 
-    def over() -> bool:
-        return link.asked() in (Ask.PAUSE, Ask.STOP_DISCARD)
+    def over() -> bool:  # a search that has seen enough still counts the epoch that waits to be written
+        return link.asked() not in (Ask.GO_ON, Ask.ENOUGH)
 
     patience = Patience(link.waits, over)
     checkpoints = CheckpointFolder(storage, job.checkpoint_folder, job.generation, patience, link.asked)
@@ -121,7 +121,7 @@ def train(
             built = partial(build_objective, job, records, validation, device, settings, cancelled)
             objective = patience.until_it_passes(built, "The masks cannot be kept")
             told = link if saved is None else None
-            decoded = partial(pixels_of, records, fingerprint, plan.image_size, storage, settings, cancelled, told)
+            decoded = partial(pixels_of, records, fingerprint, plan.image_size, storage, settings, cancelled, patience, told)
             pixels = patience.until_it_passes(decoded, "The images cannot be read")
     except PreparationCancelledError:
         return TrainingResult(link.asked())
@@ -287,14 +287,18 @@ def pixels_of(
     storage: Storage,
     settings: Settings,
     cancelled: Callable[[], bool],
+    patience: Patience,
     told: JobLink | None,
 ) -> Entries:
-    """The images from the cache, or where it has no room for them decoded as the training goes; `told` hears of that. Raises as `cached_pixels`."""
+    """The images from the cache, or where it has no room for them decoded as the training goes, with `patience`; `told` hears of that.
+
+    Raises as `cached_pixels`.
+    """
     try:
         return Kept(cached_pixels(records, fingerprint, size, storage=storage, settings=settings, cancelled=cancelled))
     except NoRoomError as error:
         logger.info("%s", error.what)
-        pixels = decoded_anew(records, size, storage)
+        pixels = decoded_anew(records, size, storage, patience)
         if told is not None:
             told.noticed(
                 f"The images take {pixels.nbytes / 1e9:.1f} GB once decoded, for which this host's cache has no room: "

@@ -174,7 +174,10 @@ def region(name: str, covered: np.ndarray, size: tuple[int, int], masks: Path | 
 
 
 def pixels_at(mask: np.ndarray, size: tuple[int, int]) -> int:
-    """How many pixels a mask, [height, width], covers where it is stretched to `size`, width and height, by nearest neighbours."""
+    """How many pixels a mask, [height, width], covers where it is stretched to `size`, width and height, by nearest neighbours.
+
+    As in the bot, of which this script must have nothing.
+    """
     across, down = (
         # Which pixel each comes from, as Pillow has it.
         np.bincount(np.asarray(Image.fromarray(np.arange(given, dtype=np.int32)[None]).resize((wanted, 1), Image.Resampling.NEAREST))[0])

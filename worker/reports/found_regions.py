@@ -62,7 +62,10 @@ def drawing_of(image: Image.Image, objects: Sequence[dict[str, Any]], classes: S
 
 
 def pixels_at(mask: NDArray[np.bool_], size: tuple[int, int]) -> int:
-    """How many pixels a mask, [height, width], covers where it is stretched to `size`, width and height, by nearest neighbours."""
+    """How many pixels a mask, [height, width], covers where it is stretched to `size`, width and height, by nearest neighbours.
+
+    The script of an export, which stands alone, has the same.
+    """
     across, down = (
         # Which pixel each comes from, as Pillow has it.
         np.bincount(np.asarray(Image.fromarray(np.arange(given, dtype=np.int32)[None]).resize((wanted, 1), Image.Resampling.NEAREST))[0])

@@ -299,22 +299,7 @@ def _said(model: LoadedModel, pictures: Sequence[StoredImage], thresholds: Seque
             logits = model.network(images)
             labels = [find_regions(one, size, classes, exclusive=model.exclusive) for one, size in zip(logits, sizes, strict=True)]
     else:
-        several = model.task_type is TaskType.MULTI_LABEL
-
-        def said_of(logits: torch.Tensor) -> list[list[dict[str, Any]]]:
-            return [find_labels(one, classes, several=several, thresholds=thresholds) for one in logits.float().cpu()]
-
-        def explained(logits: torch.Tensor) -> torch.Tensor:
-            rows = [[classes.index(one["label"]) for one in _explained(found)] for found in said_of(logits)]
-            most = max(map(len, rows))
-            return torch.tensor([row + row[:1] * (most - len(row)) for row in rows], device=logits.device)
-
-        if draw:
-            logits, heats = activation_maps(model.network, images, explained)
-        else:
-            with torch.inference_mode():
-                logits = model.network(images)
-        labels = said_of(logits)
+        labels, heats = _labels(model, images, thresholds, draw=draw)
     said = [
         _Said({"labels": found, "width": width, "height": height}, None, None) for found, (width, height) in zip(labels, sizes, strict=True)
     ]
@@ -347,6 +332,27 @@ def _in_the_file(said: _Said, picture: StoredImage) -> _Said:
     return said._replace(answer=said.answer | {"labels": labels, "width": width, "height": height})
 
 
+def _labels(
+    model: LoadedModel, images: torch.Tensor, thresholds: Sequence[float], *, draw: bool
+) -> tuple[list[list[dict[str, Any]]], list[Maps]]:
+    """What a classifier says of each image, and if it is to be drawn the maps of what `_explained` picks of that, in its order."""
+    several = model.task_type is TaskType.MULTI_LABEL
+    labels: list[list[dict[str, Any]]] = []
+
+    def say(logits: torch.Tensor) -> torch.Tensor:
+        labels.extend(find_labels(one, model.classes, several=several, thresholds=thresholds) for one in logits.float().cpu())
+        rows = [[model.classes.index(one["label"]) for one in _explained(found)] for found in labels]
+        most = max(map(len, rows))  # images of which less is explained have their first class again, and again
+        return torch.tensor([row + row[:1] * (most - len(row)) for row in rows], device=logits.device)
+
+    if not draw:
+        with torch.inference_mode():
+            say(model.network(images))
+        return labels, [[] for _ in labels]
+    _, maps = activation_maps(model.network, images, say)
+    return labels, [heats[: len(_explained(found))] for heats, found in zip(maps, labels, strict=True)]
+
+
 def _explained(labels: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
     """The labels of an image of which it is shown where the evidence lies: those that count, the surest of them; where none does, the surest."""
     return [one for one in labels if one.get("present")][:_MOST_MAPS] or labels[:1]
@@ -361,6 +367,6 @@ def _drawn(model: LoadedModel, picture: StoredImage, answer: dict[str, Any], map
         if model.task_type is TaskType.OBJECT_SEGMENTATION:
             regions = [(classes.index(one["label"]) + 1, one["mask"]) for one in labels]
             return _Said(answer, drawing_of_regions(opened, labels, classes), numbered(regions, size, source))
-        shown = zip(_explained(labels), maps, strict=False)  # where others of its batch have more, the rest are the first one's again
+        shown = zip(_explained(labels), maps, strict=True)
         heats = [Heat(one["label"], one["confidence"], map_, one.get("present", True)) for one, map_ in shown if map_ is not None]
         return _Said(answer, heat_over(opened, heats) if heats else None, None)

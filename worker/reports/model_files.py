@@ -28,7 +28,7 @@ from core.vocabulary import TaskType
 from worker.engine.checkpoint import Best, newest
 from worker.engine.data import decode
 from worker.engine.training import read_records
-from worker.engine.watch import Unlearnt
+from worker.engine.watch import Unlearnt, lower_rate
 from worker.link import TrainingJob, TrainingResult
 from worker.objectives.classification import single_label_score
 from worker.reports import pictures
@@ -89,6 +89,7 @@ def write_model(
         baseline=baseline,
         planned_epochs=job.plan.epochs,
         validation_images=len(best.details["rows"]),
+        lower=lower_rate(job.plan),
         unlearnt=Unlearnt(*saved.state["state"].get("unlearnt", ())),
     )
     judging = (records[row] for row in best.details["rows"].tolist())

@@ -33,11 +33,13 @@ def read_curves(
     baseline: float | None,
     planned_epochs: int,
     validation_images: int,
+    lower: float,
     unlearnt: Unlearnt = _UNKNOWN,
 ) -> Reading:
     """Read the curves of a training.
 
-    `history` holds per epoch train_loss, val_loss and score; `unlearnt` is what the training began from. The thresholds are this project's
+    `history` holds per epoch train_loss, val_loss and score; `unlearnt` is what the training began from, `lower` the learning
+    rate to try where the plan's was much too high. The thresholds are this project's
     own: a loss that has exploded counts as come down where a tenth and more of the unlearnt one is learnt; a best score as chance when most
     epochs' are no better than the baseline, and it is not three standard errors above it; a validation loss as risen when it ends a twentieth
     of where it began above its lowest while the score fell by more than a hundredth since, or a quarter of its lowest and of the training loss
@@ -47,11 +49,11 @@ def read_curves(
     took more than a fifth. A detector's loss is lowest before it finds anything: there the score alone tells what was learnt.
     """
     training = [float(point["train_loss"]) for point in history]
-    exploded = any(exploding(history[:number], loss, 0, unlearnt) for number, loss in enumerate(training))
+    exploded = any(exploding(history[:number], loss, lower, unlearnt) for number, loss in enumerate(training))
     if exploded and not _came_down(history, baseline, unlearnt):
         return Reading(
             "exploding",
-            "The loss explodes instead of falling: the learning rate is much too high. Try a tenth of it.",
+            f"The loss explodes instead of falling: the learning rate is much too high. Try {lower:.1g}.",
         )
     score = score_name.replace("_", " ")
     if by_chance := _chance(history, score, baseline, validation_images):
@@ -75,7 +77,9 @@ def _came_down(history: Sequence[dict[str, Any]], baseline: float | None, unlear
 def _chance(history: Sequence[dict[str, Any]], score: str, baseline: float | None, images: int) -> Reading | None:
     """Of a training that has learnt nothing: among many epochs one is the best by chance, the more so the fewer images judge."""
     scores = [float(point["score"]) for point in history]
-    if baseline is None or not 0 < baseline < 0.98 or len(scores) < 6 or statistics.median(scores) > baseline + 0.02 * (1 - baseline):
+    if score != "accuracy" or baseline is None or not 0 < baseline < 0.98:  # of which alone the error is known
+        return None
+    if len(scores) < 6 or statistics.median(scores) > baseline + 0.02 * (1 - baseline):
         return None
     best, error = max(scores), math.sqrt(baseline * (1 - baseline) / images)
     if not baseline + 0.02 < best < baseline + 3 * error:

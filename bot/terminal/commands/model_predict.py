@@ -9,7 +9,7 @@ import typer
 from bot.terminal.commands.dataset_output import progress
 from bot.terminal.commands.light_work import done_by_light_worker, need_light_worker
 from bot.terminal.commands.output import JsonOption, print_json, print_table, say
-from bot.terminal.commands.prediction_files import clear_folder, keep_pictures, prepare_folder, write_answers
+from bot.terminal.commands.prediction_files import clear_folder, copy_out, named_files, prepare_folder, write_answers
 from bot.terminal.commands.runtime import Runtime, WorkspaceOption
 from core.datasets.images import is_dicom
 from core.datasets.reading import may_be_dicom
@@ -117,11 +117,13 @@ def _predict_files(
         folders = {key.rpartition("/")[0] for answer in found for key in (answer.get("picture_key"), answer.get("mask_key")) if key}
         try:
             clear_folder(out)
-            answers = keep_pictures(runtime.storage, answers, out)
+            answers, kept = named_files(answers)
+            write_answers({"model_id": model.id, "model": model.name, "classes": model.classes, "images": answers}, out)
+            for name, key in kept.items():
+                copy_out(runtime.storage, key, out / name)
         finally:
             for folder in folders:
                 runtime.storage.delete(folder)
-        write_answers({"model_id": model.id, "model": model.name, "classes": model.classes, "images": answers}, out)
     if as_json:
         print_json({"model_id": model.id, "model": model.name, "images": [_with_whole_paths(answer, out) for answer in answers]})
     else:

@@ -60,14 +60,15 @@ def clear_folder(out: Path) -> None:
 
 def _earlier_files(out: Path) -> list[Path]:
     """What an earlier answer left in the folder, its predictions.json last; nothing where there is none that can be read."""
-    answer = out / "predictions.json"
+    answer, root = out / "predictions.json", out.resolve()
     try:
-        images = json.loads(answer.read_text(encoding="utf-8"))["images"]
-        named = [str(image[field]) for image in images for field in SUFFIXES if image.get(field)]
+        document = json.loads(answer.read_text(encoding="utf-8"))
+        if not {"model_id", "model", "classes"} <= set(document):  # somebody else's file of that name
+            return []
+        named = [str(image[field]) for image in document["images"] for field in SUFFIXES if image.get(field)]
+        inside = [out / name for name in named if (out / name).resolve().is_relative_to(root) and name.endswith(".png")]
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
         return []
-    root = out.resolve()
-    inside = [out / name for name in named if (out / name).resolve().is_relative_to(root) and name.endswith(".png")]
     return [*inside, out / "predictions.csv", answer]
 
 
@@ -96,14 +97,10 @@ def _without_suffix(file: str) -> str:
     return str(path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path)
 
 
-def keep_pictures(storage: Storage, answers: Sequence[dict[str, Any]], out: Path) -> list[dict[str, Any]]:
-    """Bring pictures and mask files from the storage into the folder `out`; the answers with their paths in it instead of storage keys.
-
-    Raises:
-        UnavailableError: when they cannot be written.
-    """
+def named_files(answers: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """The answers with paths in a folder instead of storage keys, and by these paths the keys of the pictures and mask files that belong there."""
     names = OutputNames([answer["file"] for answer in answers])
-    kept = []
+    kept, files = [], dict[str, str]()
     for answer in answers:
         keys = {"picture": answer.get("picture_key"), "mask_file": answer.get("mask_key")}
         told = {field: value for field, value in answer.items() if field not in ("picture_key", "mask_key")}
@@ -112,13 +109,15 @@ def keep_pictures(storage: Storage, answers: Sequence[dict[str, Any]], out: Path
             for field, key in keys.items():
                 if key is not None:
                     told[field] = f"{name}{SUFFIXES[field]}"
-                    copy_out(storage, key, out / told[field])
+                    files[told[field]] = key
         kept.append(told)
-    return kept
+    return kept, files
 
 
 def write_answers(document: dict[str, Any], out: Path) -> None:
     """Write predictions.json, which holds everything, and predictions.csv with a line per label or object.
+
+    Before the files that they name are brought: whatever happens then, it is known that these belong to the answer.
 
     Raises:
         UnavailableError: when they cannot be written.

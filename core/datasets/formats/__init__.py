@@ -11,7 +11,7 @@ from core.datasets.findings import Findings
 from core.datasets.formats import class_folders, coco, csv_tables, images_only, label_csv, labelme, mask_folders, voc, yolo
 from core.datasets.formats.mask_values import SAVE_AS_PNG
 from core.datasets.formats.texts import unreadable_json
-from core.datasets.json_stream import JsonStreamError, check
+from core.datasets.json_stream import JsonStreamError, TooLongError, check
 from core.datasets.parsed import Parsed
 from core.datasets.source import Source
 from core.errors import BadDataError, InvalidInputError
@@ -32,6 +32,7 @@ def _is_label_csv(source: Source) -> bool:
     return label_csv.detect(source) and not csv_tables.is_named(source, label_csv.find_files(source)[0])
 
 
+_MOST_JSON_LOOKED_INTO = 50
 READERS: tuple[Reader, ...] = (
     Reader(label_csv.NAME, _is_label_csv, label_csv.read),
     *(
@@ -67,9 +68,6 @@ def find_reader(source: Source, name: str = "") -> Reader:
     )
 
 
-_MOST_JSON_LOOKED_INTO = 50
-
-
 def _refuse_what_was_meant_to_say_something(source: Source) -> None:
     """Where nothing says anything of the images, a JSON file that cannot be read may be what did, or masks that were saved as JPEG.
 
@@ -82,6 +80,8 @@ def _refuse_what_was_meant_to_say_something(source: Source) -> None:
         try:
             with source.open(path) as file:
                 check(file)
+        except TooLongError:
+            continue
         except (JsonStreamError, OSError) as error:
             what = unreadable_json(path, error) + " Nothing else says what the images show."
             raise BadDataError(what, f"Check that it was copied whole. {spare}") from error

@@ -237,6 +237,25 @@ def test_what_was_interrupted_goes_on_before_younger_tasks_of_the_same_person(
     assert dispatched() == ["c"]
 
 
+def test_of_many_interrupted_tasks_no_more_are_queued_than_workers_take(
+    database: Database, make_task: MakeTask, dispatched: Any, take: Any
+) -> None:
+    """Else whoever comes then would wait for all of them."""
+    for name in "abcd":
+        make_task(1, name=name)
+    for _ in "abc":
+        dispatched()
+        take()
+    assert dispatched() == ["d"]
+    interrupt(database)
+    assert dispatched() == ["a", "d"]
+    make_task(1, name="e", person="terminal:grace")
+    assert dispatched() == ["a", "d"]
+    take()
+    take()
+    assert dispatched()[:1] == ["e"], "her turn before ada's third"
+
+
 def test_an_interruption_does_not_delay_whoever_is_in_the_queue_already(
     database: Database, make_task: MakeTask, dispatched: Any, take: Any
 ) -> None:

@@ -13,7 +13,7 @@ from core.storage import Storage
 from core.tasks import duties
 from core.tasks.actions import stop_task
 from core.tasks.lifecycle import NewModel, claim_job, complete_task, finish_job
-from core.tasks.sweeping import checkpoints_of, models_of, sweep_checkpoints, sweep_predictions
+from core.tasks.sweeping import checkpoints_of, models_of, sweep_ended, sweep_predictions
 
 
 def test_what_ended_tasks_have_left_goes_and_the_rest_stays(
@@ -25,10 +25,10 @@ def test_what_ended_tasks_have_left_goes_and_the_rest_stays(
     storage.write(f"tasks/{stopped.id}/split.json", b"{}")
     with database.write() as session:
         stop_task(session, ada, session.get_one(Task, stopped.id), "discard")
-    assert sweep_checkpoints(database, storage) == 1
+    assert sweep_ended(database, storage) == 1
     assert not storage.exists(checkpoints_of(stopped.id)) and storage.exists(f"tasks/{stopped.id}/split.json")
     assert storage.exists(checkpoints_of(waiting.id))
-    assert sweep_checkpoints(database, storage) == 0
+    assert sweep_ended(database, storage) == 0
 
 
 def test_of_models_that_were_never_finished_nothing_stays(
@@ -44,7 +44,7 @@ def test_of_models_that_were_never_finished_nothing_stays(
         finish_job(session, job_id, 1, score=0.5, metrics={})
         complete_task(session, job_id, 1, NewModel(f"{models_of(trained.id)}/1-x", ["a"]))
         stop_task(session, ada, session.get_one(Task, stopped.id), "discard")
-    assert sweep_checkpoints(database, storage) == 1
+    assert sweep_ended(database, storage) == 1
     assert not storage.exists(models_of(stopped.id))
     assert storage.exists(models_of(trained.id)) and storage.exists(models_of(waiting.id))
 

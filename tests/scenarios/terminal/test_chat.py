@@ -123,7 +123,6 @@ def test_a_training_made_by_a_script_is_followed_to_its_end(
     person.choose("/tasks")
     person.choose("[ By a script ]")
     person.choose("[ Follow its progress ]")
-    person.see("of 60, about", seconds=200)
     person.see("“By a script” is trained. It took", seconds=200)
     person.choose("[ Test an image ]")
     person.type(f"'{stripes / 'down' / '01.png'}'")

@@ -125,7 +125,7 @@ def test_stop(run: Run, discard: tuple[str, ...], kept: bool) -> None:
         (("--set", "epochs"), 2, "key=value"),
         (("--set", "image_size=20"), 2, "Input size (image_size)"),
         (("--dataset", "horses"), 1, "horses"),
-        (("--task-type", "object-detection"), 1, "object-detection"),
+        (("--task-type", "object-detection"), 1, "no annotations for object detection"),
         (("--network", "resnet19"), 2, "resnet18"),
         (("--pretraining", "imagenet-30k"), 2, "imagenet-1k"),
         (("--name", ""), 2, "has no name yet"),

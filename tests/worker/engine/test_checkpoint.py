@@ -199,6 +199,23 @@ def test_whoever_is_to_let_go_does_not_begin_to_wait() -> None:
     assert not said
 
 
+def test_patience_begins_with_the_first_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with the work, which may take longer than that: a large set's images are decoded."""
+    monkeypatch.setattr(waiting, "AGAIN_SECONDS", 0.01)
+    failures = [TimeoutError(), TimeoutError()]
+
+    def slow() -> str:
+        if failures:
+            time.sleep(0.3)
+            raise failures.pop()
+        return "done"
+
+    assert Patience(lambda *_: None, lambda: False, seconds=0.5).until_it_passes(slow, "It cannot be read") == "done"
+    failures += [TimeoutError()] * 9
+    with pytest.raises(TimeoutError):
+        Patience(lambda *_: None, lambda: False, seconds=0.5).until_it_passes(slow, "It cannot be read")
+
+
 def test_a_checkpoint_is_waited_for_where_the_storage_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "AGAIN_SECONDS", 0.05)
     storage, said = Storage(str(tmp_path)), []

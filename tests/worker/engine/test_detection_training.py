@@ -16,6 +16,7 @@ from core.zoo.recipes import RECIPES
 from worker.engine import training
 from worker.engine.checkpoint import newest
 from worker.engine.device import choose_device
+from worker.engine.errors import TooFewImagesError
 from worker.link import Ask
 from worker.reports.inference import predict
 from worker.reports.model_files import write_model
@@ -143,6 +144,11 @@ def test_odd_datasets_train(bench: Any, kind: str, options: dict[str, Any], plan
 
 
 def test_a_batch_without_a_single_object_trains(bench: Any) -> None:
-    dataset = bench.squares(images=8, empty_every=1)
-    result, link = bench.train(job_of(bench, dataset, epochs=1))
-    assert result.score == 0 and math.isfinite(link.epochs[0][1]["val_loss"])
+    dataset = bench.squares(images=8, empty_every=2)
+    result, link = bench.train(job_of(bench, dataset, epochs=1, batch_size=1))
+    assert result.score is not None and math.isfinite(link.epochs[0][1]["train_loss"]) and math.isfinite(link.epochs[0][1]["val_loss"])
+
+
+def test_where_nothing_shows_anything_nothing_is_trained(bench: Any) -> None:
+    with pytest.raises(TooFewImagesError, match="None of the images to train on shows anything"):
+        bench.train(job_of(bench, bench.squares(images=8, empty_every=1), epochs=1))

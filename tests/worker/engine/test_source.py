@@ -18,6 +18,7 @@ from worker.engine.device import Device
 from worker.engine.entries import Entries, Kept, Made
 from worker.engine.errors import UnreadableImageError
 from worker.engine.source import Batch, Source
+from worker.waiting import Patience
 
 CPU = Device(torch.device("cpu"), "CPU", False)
 
@@ -87,7 +88,7 @@ def test_what_the_cache_has_no_room_for_is_decoded_as_it_is_asked_for(bench: Any
     with bench.database.read() as session:
         records = load_records(session, dataset.id, dataset.annotation_sets[0].id)
     pixels = cached_pixels(records, "abc", 24, storage=bench.storage, settings=bench.settings)
-    anew = decoded_anew(records, 24, bench.storage)
+    anew = decoded_anew(records, 24, bench.storage, Patience(lambda *_: None, lambda: True))
     assert anew.nbytes == pixels.nbytes and not anew.at_hand
     batches = batches_of(epoch_order(len(records), 0, 1), 6)
     for rows, batch in zip(batches, Source(anew, None, device).stream(batches), strict=True):

@@ -145,6 +145,7 @@ def test_the_reading_of_curves(verdict: str, train: list[float], val: list[float
         baseline=0.5,
         planned_epochs=len(train),
         validation_images=500,
+        lower=0.01,
     )
     assert reading.verdict == verdict and reading.text
 
@@ -168,6 +169,7 @@ def test_an_explosion_in_the_first_epoch_is_read_before_all_else(
         baseline=0.25,
         planned_epochs=len(train),
         validation_images=500,
+        lower=0.01,
         unlearnt=Unlearnt.of(math.log(4), None),
     )
     assert reading.verdict == verdict and reading.text.startswith("The loss explode"), "said, too, where it has come down"
@@ -191,19 +193,22 @@ def test_an_explosion_in_the_first_epoch_is_read_before_all_else(
 def test_what_did_not_go_well_is_not_called_so(train: list[float], val: list[float], score: list[float], told: str) -> None:
     """Nor a loss near nothing that doubles called overfitting. The numbers are those of a new user's trainings."""
     numbers = history(train_loss=train, val_loss=val, score=score)
-    assert told in read_curves(numbers, score_name="dice", baseline=None, planned_epochs=len(train), validation_images=500).text
+    assert told in read_curves(numbers, score_name="dice", baseline=None, planned_epochs=len(train), validation_images=500, lower=0.01).text
 
 
 @pytest.mark.parametrize(("baseline", "score", "learnt"), [(0.001, 0.02, True), (0.001, 0.0025, False), (0.5, 0.505, False)])
 def test_little_is_much_of_many_classes(baseline: float, score: float, learnt: bool) -> None:
     numbers = history(train_loss=[6.9, 6.7, 6.5], val_loss=[6.9, 6.8, 6.6], score=[baseline, score / 2, score])
-    reading = read_curves(numbers, score_name="accuracy", baseline=baseline, planned_epochs=3, validation_images=500)
+    reading = read_curves(numbers, score_name="accuracy", baseline=baseline, planned_epochs=3, validation_images=500, lower=0.01)
     assert (reading.verdict != "not-learning") == learnt
 
 
 def test_a_training_below_its_baseline_did_not_go_well() -> None:
     numbers = history(train_loss=[1, 0.5, 0.3], val_loss=[1, 0.8, 0.7], score=[0, 0, 0])
-    assert read_curves(numbers, score_name="accuracy", baseline=1.0, planned_epochs=3, validation_images=500).verdict == "not-learning"
+    assert (
+        read_curves(numbers, score_name="accuracy", baseline=1.0, planned_epochs=3, validation_images=500, lower=0.01).verdict
+        == "not-learning"
+    )
 
 
 def test_what_smoothed_labels_do_to_the_validation_loss_is_not_called_overfitting() -> None:
@@ -212,7 +217,7 @@ def test_what_smoothed_labels_do_to_the_validation_loss_is_not_called_overfittin
     train = [0.584, 0.246, 0.127, 0.1, 0.09, 0.07, 0.06, 0.055, 0.052, 0.052]
     score = [0.49, 0.88, 0.97, 0.97, 0.95, 0.97, 0.97, 0.97, 0.97, 0.97]
     numbers = history(train_loss=train, val_loss=val, score=score)
-    reading = read_curves(numbers, score_name="accuracy", baseline=0.5, planned_epochs=10, validation_images=80)
+    reading = read_curves(numbers, score_name="accuracy", baseline=0.5, planned_epochs=10, validation_images=80, lower=0.01)
     assert reading.verdict == "fine" and "by heart" not in reading.text
 
 
@@ -222,20 +227,20 @@ def test_the_best_of_many_epochs_of_guessing_is_called_chance() -> None:
     numbers = history(
         train_loss=[0.7 / (epoch + 1) for epoch in range(12)], val_loss=[0.7 + epoch / 20 for epoch in range(12)], score=score
     )
-    reading = read_curves(numbers, score_name="accuracy", baseline=0.5, planned_epochs=12, validation_images=40)
+    reading = read_curves(numbers, score_name="accuracy", baseline=0.5, planned_epochs=12, validation_images=40, lower=0.01)
     assert reading.verdict == "not-learning" and "62.5 % of accuracy is likely chance" in reading.text
-    learnt = read_curves(numbers, score_name="accuracy", baseline=0.5, planned_epochs=12, validation_images=4000)
+    learnt = read_curves(numbers, score_name="accuracy", baseline=0.5, planned_epochs=12, validation_images=4000, lower=0.01)
     assert "chance" not in learnt.text, "so many images do not say 62.5 % by chance"
 
 
 def test_the_training_loss_of_a_few_small_batches_jumps_by_itself() -> None:
     numbers = history(train_loss=[2, 1, 3, 1.2, 4, 1.1], val_loss=[1.0, 0.8, 0.6, 0.3, 0.29, 0.28], score=[0.5, 0.6, 0.8, 0.94, 0.95, 0.95])
-    assert read_curves(numbers, score_name="accuracy", baseline=0.5, planned_epochs=6, validation_images=500).verdict == "fine"
+    assert read_curves(numbers, score_name="accuracy", baseline=0.5, planned_epochs=6, validation_images=500, lower=0.01).verdict == "fine"
 
 
 def test_a_training_that_was_ended_while_it_got_better_is_not_said_to_have_settled() -> None:
     numbers = history(train_loss=[0.5, 0.3, 0.2, 0.1], val_loss=[0.5, 0.3, 0.2, 0.13], score=[0.4, 0.6, 0.8, 0.9])
-    reading = read_curves(numbers, score_name="accuracy", baseline=0.2, planned_epochs=60, validation_images=500)
+    reading = read_curves(numbers, score_name="accuracy", baseline=0.2, planned_epochs=60, validation_images=500, lower=0.01)
     assert "still rising when the training ended, after 4 of 60 epochs" in reading.text
 
 

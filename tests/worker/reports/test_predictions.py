@@ -19,7 +19,7 @@ from sqlalchemy import select
 from bot.desk.desk import Desk
 from bot.desk.reply import Upload
 from bot.terminal.commands.model_predict import images_in, table_of
-from bot.terminal.commands.prediction_files import OutputNames, clear_folder, keep_pictures, prepare_folder, write_answers
+from bot.terminal.commands.prediction_files import OutputNames, clear_folder, copy_out, named_files, prepare_folder, write_answers
 from core.access import Actor, Place
 from core.datasets import images as core_images
 from core.datasets import masks
@@ -103,8 +103,10 @@ def test_a_folder_s_pictures_and_masks(bench: Any, tmp_path: Path, kind: str, mo
         assert ("picture_key" in answer) == ("picture_key" in alone)
 
     out = tmp_path / "out"
-    told = keep_pictures(bench.storage, answers, out)
+    told, kept = named_files(answers)
     write_answers({"classes": dataset.annotation_sets[0].classes, "images": told}, out)
+    for name, key in kept.items():
+        copy_out(bench.storage, key, out / name)
     assert json.loads((out / "predictions.json").read_text())["images"] == told
     with (out / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -206,7 +208,8 @@ def test_an_earlier_answer_is_replaced_as_a_whole_and_nothing_else_is(tmp_path: 
         {"file": "c.jpg", "picture": "../mine.png", "mask_file": str(tmp_path / "notes.txt")},
         {"file": "d.jpg", "error": "damaged"},
     ]
-    write_answers({"images": images}, out)
+    about = {"model_id": "m", "model": "Pets", "classes": ["cat"]}
+    write_answers({**about, "images": images}, out)
     (out / ".DS_Store").write_bytes(b"x")
     prepare_folder(out)
     assert (out / "a.png").exists(), "until there is a new answer"
@@ -214,7 +217,8 @@ def test_an_earlier_answer_is_replaced_as_a_whole_and_nothing_else_is(tmp_path: 
     assert [path.name for path in out.iterdir()] == [".DS_Store"]
     assert (tmp_path / "mine.png").exists() and (tmp_path / "notes.txt").exists()
 
-    write_answers({"images": images[:1]}, out)
+    write_answers({**about, "images": images[:1]}, out)
+    prepare_folder(out)  # also where the files that it names were never brought
     (out / "holiday.png").write_bytes(b"mine")
     with pytest.raises(InvalidInputError, match=r"other files, such as holiday\.png"):
         prepare_folder(out)
@@ -222,6 +226,10 @@ def test_an_earlier_answer_is_replaced_as_a_whole_and_nothing_else_is(tmp_path: 
     (out / "holiday.png").unlink()
     with pytest.raises(InvalidInputError, match="other files"):  # nobody knows which are an answer's
         prepare_folder(out)
+    for strange in ({"images": []}, [1], {**about, "images": [{"picture": "\0.png"}]}):
+        (out / "predictions.json").write_text(json.dumps(strange))
+        with pytest.raises(InvalidInputError, match="other files"):  # somebody else's file of that name
+            prepare_folder(out)
 
 
 def test_a_batch_that_is_too_large_is_halved(striped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
