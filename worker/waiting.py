@@ -40,7 +40,9 @@ class Patience:
         seconds: float = 3600.0,
         then: str = "the training ends with the best epoch it has had",
     ) -> None:
-        """`waits` is told what is waited for, with a remedy. `over` is asked twice a second, and true ends the waiting. `then` is said to follow after so many `seconds`.
+        """`waits` is told what is waited for, with a remedy. `over` is asked twice a second, and true ends the waiting.
+
+        What `then` says is told to follow after so many `seconds` from the first failure on.
 
         Any thread may call both; they may raise, FencedError for one, and that ends it, too.
         """

@@ -15,7 +15,9 @@ from core.tasks.states import State
 
 @dataclass(frozen=True)
 class Backlog:
-    """`waiting` not yet handed to the queue; `people` and `tasks` count what runs or is in the queue; `dispatched` waits in it, and is `queued` of people."""
+    """`waiting` is not yet handed to the queue; `people` and `tasks` count what runs or is in the queue; what waits there `dispatched` counts by
+    task, `queued` by person.
+    """
 
     waiting: list[Group]
     people: Counter[str]

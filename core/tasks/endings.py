@@ -86,9 +86,8 @@ def cut_short(session: Session, task: Task, job: Job, what: str, remedy: str) ->
     job.error, job.error_remedy = what, remedy
     if job.score is None:
         return State.ERROR
-    if (
-        not task.stop_mode and session.scalar(select(func.count()).select_from(Job).where(Job.task_id == task.id)) == 1
-    ):  # of one of several `_end` tells
+    alone = session.scalar(select(func.count()).select_from(Job).where(Job.task_id == task.id)) == 1  # of one of several `_end` tells
+    if alone and not task.stop_mode:
         add_event(session, task.id, Noticed(f"{what} It ended early: the best epoch is kept.", remedy))
     return State.FINISHED
 

@@ -142,7 +142,8 @@ def task_json(session: Session, task: Task, *, with_jobs: bool = False) -> dict[
     """A task's facts, for scripts.
 
     `seconds` is the time on workers, all attempts together, where the task has one training job, so that what it waited for a worker after a
-    loss or a restart does not count (of attempts on so many devices as the last one had); where it has several, side by side or not, the time from its start to its end, or until now.
+    loss or a restart does not count (of attempts on so many devices as the last one had); where it has several, side by side or not, the time
+    from its start to its end, or until now.
     `gpu_hours` is the time on devices, each counted.
     `with_jobs` lists every training job under `job_list`, while it runs with its `progress`, and with its `ending` (finished, stopped) where only
     the task's model is left to be made; tells the task's `seconds_left`; what was `noticed`,

@@ -14,14 +14,17 @@ from sqlalchemy import select
 from core.access import Actor
 from core.db.tables import Epoch, Event, Job, Model, Task
 from core.errors import UnavailableError
+from core.events import Progress
 from core.tasks.actions import stop_task
 from core.tasks.creation import create_task
 from core.tasks.hyperparameters import TrainingPlan
+from core.tasks.lifecycle import claim_job, record_epoch
 from core.zoo.devices import host_device
 from worker import jobs, waiting
 from worker.database_link import DatabaseLink
 from worker.engine import checkpoint, data, loop, training
 from worker.jobs import _device_name, run_training
+from worker.link import Ask, TrainingResult
 from worker.reports import model_files
 
 
@@ -147,6 +150,19 @@ def test_a_model_tells_the_numbers_of_the_epoch_that_it_is(bench: Any, monkeypat
     assert task.metrics == model.metrics == job.metrics == card["metrics"] and job.score == first.values["score"]
     (remark,) = [payload for payload in said if "may not use a file" in payload["message"]]
     assert "the best epoch is kept" in remark["message"]
+
+
+def test_a_search_that_has_seen_enough_counts_no_epoch_that_was_not_written(bench: Any) -> None:
+    """The model is made of what was: its numbers must not be those of a better epoch that waited for the disk."""
+    with bench.database.write() as session:
+        task = create_task(session, bench.settings, training_of(bench.stripes(per_class=3), plans=[TrainingPlan()]))
+        job_id = session.scalars(select(Job.id).where(Job.task_id == task.id)).one()
+        claim_job(session, job_id, 1, worker="w", device="CPU")
+        event = Progress(1, 2, 1, 1, 0.5, 1.0, 0.1, 9.0, epoch_ended=True)
+        record_epoch(session, job_id, 1, 1, {}, score=0.5, metrics={"accuracy": 0.5}, is_best=True, event=event, sequence=1)
+    link = DatabaseLink(bench.database, bench.settings, task.id, job_id, 1, pause=threading.Event())
+    completion = jobs._end(link, TrainingResult(Ask.ENOUGH, 0.9, {"accuracy": 0.9}), job_id, 1)
+    assert completion is not None and (completion.score, completion.metrics) == (0.5, {"accuracy": 0.5})
 
 
 @pytest.mark.timeout(60)

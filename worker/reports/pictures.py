@@ -143,7 +143,10 @@ def _on_square(image: Image.Image) -> Image.Image:
 
 @dataclass(frozen=True)
 class Heat:
-    """Where the evidence for a label lies, a map [height, width] of 0–1, and the confidence 0–1 in it; `counts` unless it is below the label's threshold."""
+    """Where the evidence for a label lies, a map [height, width] of 0–1, and the confidence 0–1 in it.
+
+    It `counts` unless it is below the label's threshold.
+    """
 
     label: str
     confidence: float
