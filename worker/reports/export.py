@@ -202,7 +202,7 @@ def _torchscript(model: LoadedModel, pictures: Sequence[NDArray[np.uint8]]) -> _
 
         @torch.inference_mode()
         def run(images: NDArray[np.uint8]) -> Sequence[NDArray[Any]]:
-            return _arrays(loaded(torch.from_numpy(images)))
+            return export_objects.arrays(loaded(torch.from_numpy(images)))
 
         return _compared(network, run, model, "TorchScript", data, pictures)
 
@@ -218,10 +218,6 @@ def _ready(model: LoadedModel) -> tuple[nn.Module, Tensor]:
 
 def _outputs(model: LoadedModel) -> list[str]:
     return export_objects.output_names(model) if finds_objects(model) else ["probabilities"]
-
-
-def _arrays(outputs: Any) -> list[NDArray[Any]]:
-    return [tensor.numpy() for tensor in (outputs if isinstance(outputs, tuple) else (outputs,))]
 
 
 def _pictures(model: LoadedModel, examples: Sequence[bytes]) -> list[NDArray[np.uint8]]:
@@ -245,7 +241,7 @@ def _compared(
     finds, side = finds_objects(model), int(model.card["preprocessing"]["size"][0])
     largest, objects, undecided, agrees = 0.0, 0, 0, True
     for images in pictures:
-        expected, found = _arrays(network(torch.from_numpy(images.copy()))), run(images)
+        expected, found = export_objects.arrays(network(torch.from_numpy(images.copy()))), run(images)
         if finds:
             difference = export_objects.largest_difference(expected, found, side, TOLERANCE)
             if difference > TOLERANCE and export_objects.decided_by_rounding(
@@ -259,7 +255,7 @@ def _compared(
             same = found[0].shape == expected[0].shape and all(np.isfinite(answer).all() for answer in (found[0], expected[0]))
             difference = float(np.abs(found[0] - expected[0]).max()) if same else float("inf")
             allowed = (
-                TOLERANCE if difference <= TOLERANCE else min(_ROUNDING * _rounding_error(network, images, expected[0]), _MOST_OF_ROUNDING)
+                TOLERANCE if difference <= TOLERANCE else min(_ROUNDING * _rounding_error(network, images, expected), _MOST_OF_ROUNDING)
             )
         agrees &= difference <= max(allowed, TOLERANCE)
         largest = max(largest, difference)
@@ -276,15 +272,10 @@ def _compared(
     return _Checked(data, largest, objects if finds else None, undecided)
 
 
-def _rounding_error(network: nn.Module, images: NDArray[np.uint8], expected: NDArray[Any]) -> float:
+def _rounding_error(network: nn.Module, images: NDArray[np.uint8], expected: Sequence[NDArray[Any]]) -> float:
     """How far `expected`, what the original gives in single precision, is from what it gives in double; 0 where it cannot compute in that."""
-    try:
-        exact = _arrays(network.double()(torch.from_numpy(images.copy())))[0]
-    except RuntimeError:  # types that do not go together
-        return 0.0
-    finally:
-        network.float()
-    return float(np.abs(exact - expected).max())
+    exact = export_objects.in_double_precision(network, torch.from_numpy(images.copy()))
+    return 0.0 if exact is None else float(np.abs(exact[0] - expected[0]).max())
 
 
 def _packed(model: LoadedModel, onnx: bytes) -> bytes:

@@ -55,7 +55,11 @@ def side_of(spec: ModelSpec) -> int:
 
 
 def plan_of(spec: ModelSpec) -> dict[str, Any]:
-    return {"image_size": side_of(spec), "batch_size": 4, "epochs": 2, "learning_rate": 1e-4, "gradient_clip": 1.0, "ema_decay": 0.5}
+    plan = {"image_size": side_of(spec), "batch_size": 4, "epochs": 2, "learning_rate": 1e-4, "gradient_clip": 1.0, "ema_decay": 0.5}
+    if spec.recipe == "detection-transformer":
+        # They answer from the best of many places. As long as all are equally good, rounding decides, and no export can be compared.
+        return plan | {"epochs": 6, "learning_rate": 1e-3}
+    return plan
 
 
 def images_of(bench: Any, spec: ModelSpec, classes: int) -> tuple[Any, str]:
@@ -73,7 +77,7 @@ def trained(bench: Any, job: TrainingJob, key: str, recording_link: Any) -> dict
     paused, _ = bench.train(job, recording_link(lambda link: Ask.PAUSE if link.events else Ask.GO_ON))  # after the first step
     assert paused.asked is Ask.PAUSE
     result, link = bench.train(replace(job, generation=job.generation + 1))
-    assert [number for number, _ in link.epochs] == [1, 2]
+    assert [number for number, _ in link.epochs] == list(range(1, job.plan.epochs + 1))
     assert all(math.isfinite(values["train_loss"]) and math.isfinite(values["val_loss"]) for _, values in link.epochs)
     write_model(job, result, key, database=bench.database, storage=bench.storage, settings=bench.settings)
     return load_safetensors(bench.storage.read(f"{key}/model.safetensors"))

@@ -18,6 +18,7 @@ from finished_models import stripes_model
 from small_networks import ANCHORLESS_BOXES, BOXES, INSTANCES
 from torch import Tensor, nn
 
+from core.errors import UnavailableError
 from core.models.exporting import ExportFormat, how_it_agrees
 from core.tasks.light import submit_light_job
 from core.vocabulary import TaskType
@@ -145,6 +146,27 @@ def test_a_picture_on_which_rounding_decides_is_told_from_others() -> None:
         expected = [part.numpy() for part in ranking(images)]
         assert decided_by_rounding(ranking, images, expected, 100, 1e-4) is decided
         assert not ranking.mean.any()
+
+
+class Tie(Ranking):
+    """Two places that single precision cannot tell apart, whatever the picture; in double the second is better by the seventeenth digit."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        parts = torch.tensor([0.1, 0.2, 0.3], dtype=self.mean.dtype)
+        x = 50.0 if parts[0] + parts[1] > parts[2] else 0.0
+        return torch.tensor([[x, 0, x + 10, 10]]), torch.tensor([0]), torch.tensor([0.9])
+
+
+def test_a_tie_that_double_precision_would_break_is_decided_by_rounding() -> None:
+    """A network that has learnt nothing finds many places equally good in all pictures: no brightness shows that."""
+    tie, images = Tie(), torch.tensor([[[10, 3]]])
+    expected = [part.numpy() for part in tie(images)]
+    assert expected[0][0, 0] == 0
+    assert decided_by_rounding(tie, images, expected, 100, 1e-4)
+    assert tie.mean.dtype == torch.float32
+    model: Any = SimpleNamespace(task_type=TaskType.OBJECT_DETECTION, gives_instances=False, card={"preprocessing": {"size": [100, 100]}})
+    with pytest.raises(UnavailableError, match="rounding alone decides"):
+        _compared(tie, lambda _: objects((50, 0, 0.9)), model, "ONNX", b"", [np.array([[[10, 3]]], np.uint8)])
 
 
 def test_what_was_left_out_of_a_comparison_is_told() -> None:
