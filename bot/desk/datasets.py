@@ -190,10 +190,7 @@ def _store(office: Office, upload: Upload) -> str:
 def _path_or_uri(source: str) -> str:
     if "://" in source:
         return source
-    path = typed_path(source).absolute()
-    if not path.exists():
-        raise InvalidInputError(f"There is no file or folder {path}.", "Give the path of a folder, a zip or a tar, or a URI.")
-    return str(path)
+    return str(typed_path(source))
 
 
 def _allowed_uri(office: Office, source: str) -> str:

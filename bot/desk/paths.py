@@ -3,26 +3,27 @@
 import shlex
 from pathlib import Path
 
+from core.errors import InvalidInputError
+
 
 def typed_path(text: str) -> Path:
-    """The path that a line means: as it stands where there is such a file or folder, else without the quotes or backslashes that a terminal puts
-    around what is dropped into it.
+    """The file or folder that a line names: as it stands, else without the quotes or backslashes that a terminal puts around what is dropped into it.
+
+    Raises:
+        InvalidInputError: where there is none of that name.
     """
     text = text.strip()
-    if (path := _there(text)) is not None:
-        return path
     try:
         words = shlex.split(text)
     except ValueError:  # a quote that does not end
         words = []
-    dropped = _there(words[0]) if len(words) == 1 else None
-    return dropped if dropped is not None else Path(text)
-
-
-def _there(text: str) -> Path | None:
-    """The file or folder that a text names as it stands; None where there is none, or it cannot be one's name."""
-    try:
-        path = Path(text).expanduser()
-        return path if path.exists() else None
-    except (OSError, RuntimeError, ValueError):  # too long for a name, the home of nobody
-        return None
+    meant = text
+    for name in (text, words[0] if len(words) == 1 else text):
+        try:
+            path = Path(name).expanduser().absolute()
+            if path.exists():
+                return path
+            meant = str(path)
+        except (OSError, RuntimeError, ValueError):  # too long for a name, the home of nobody
+            continue
+    raise InvalidInputError(f"There is no file or folder {meant[:200]}.", "Give the path of what you mean; ~ stands for your home.")

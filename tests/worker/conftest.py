@@ -114,21 +114,27 @@ class Workbench:
                 image.save(self.folder / name / f"direction {label}" / f"{number}.png")
         return self.import_folder(self.folder / name, name)
 
-    def several_labels(self, images: int = 64, side: int = 32) -> Dataset:
-        """Multi-label images: a bright patch in the left half, in the right half, in both or in none."""
+    def several_labels(
+        self, images: int = 64, side: int = 32, classes: int = 2, mode: str = "RGB", size: tuple[int, int] | None = None
+    ) -> Dataset:
+        """Multi-label images: a bright patch in the left half, in the right half, in both or in none; labels beyond the second are not to be seen."""
         random = np.random.default_rng(3)
         folder = self.folder / "several"
         folder.mkdir()
         lines = []
+        width, height = size or (side, side)
         for number in range(images):
-            pixels = random.integers(0, 60, (side, side, 3), dtype=np.uint8)
-            left, right = bool(number & 1), bool(number & 2)
-            if left:
-                pixels[8:24, 2:14] = 230
-            if right:
-                pixels[8:24, 18:30] = 230
-            Image.fromarray(pixels).save(folder / f"{number}.png")
-            lines += [f"{number}.png,left,{int(left)}", f"{number}.png,right,{int(right)}"]
+            pixels = random.integers(0, 60, (height, width, 3), dtype=np.uint8)
+            shown = {"left": bool(number & 1), "right": bool(number & 2)} if classes > 1 else {"left": bool(number & 1)}
+            if shown["left"]:
+                pixels[height // 4 : -height // 4, width // 16 : width // 2 - width // 16] = 230
+            if shown.get("right"):
+                pixels[height // 4 : -height // 4, width // 2 + width // 16 : -width // 16] = 230
+            grey = pixels[..., 0]
+            image = Image.fromarray(grey.astype(np.uint16) * 200) if mode == "I;16" else Image.fromarray(pixels).convert(mode)
+            image.save(folder / f"{number}.png")
+            shown |= {f"other {label}": label % images == number for label in range(classes - 2)}
+            lines += [f"{number}.png,{label},{int(value)}" for label, value in shown.items()]
         (folder / "label.csv").write_text("\n".join(lines) + "\n")
         return self.import_folder(folder, "several")
 

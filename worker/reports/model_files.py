@@ -53,7 +53,10 @@ SCORE_TITLES = {
 _CASES = 8
 _CASE_SIDE = 160  # px
 _MOST_CONFUSED = 100  # classes whose confusion is part of the card: of a thousand it would take 10 MB, which each export carries, too
-_SOFTWARE = ("stationmaster", "torch", "torchvision", "timm", "torchmetrics", "faster-coco-eval", "safetensors", "numpy", "pillow")
+_SOFTWARE = (
+    *("stationmaster", "torch", "torchvision", "timm", "segmentation-models-pytorch", "transformers", "safetensors"),
+    *("torchmetrics", "faster-coco-eval", "numpy", "pillow"),
+)
 
 
 def write_model(

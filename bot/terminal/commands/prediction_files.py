@@ -15,6 +15,7 @@ from core.storage import Storage
 
 _FIELDS = ("file", "frame", "label", "confidence", "present", "x", "y", "width", "height", "share", "picture", "mask_file", "error")
 SUFFIXES = {"picture": ".png", "mask_file": ".mask.png"}
+_PART = "predictions.json.part"  # while it is being written: who waits for the file sees all of it
 _FORBIDDEN = re.compile(r'[<>:"|?*\\\x00-\x1f]')  # by some file system or other
 
 
@@ -60,16 +61,16 @@ def clear_folder(out: Path) -> None:
 
 def _earlier_files(out: Path) -> list[Path]:
     """What an earlier answer left in the folder, its predictions.json last; nothing where there is none that can be read."""
-    answer, root = out / "predictions.json", out.resolve()
+    answer, part, root = out / "predictions.json", out / _PART, out.resolve()
     try:
         document = json.loads(answer.read_text(encoding="utf-8"))
         if not {"model_id", "model", "classes"} <= set(document):  # somebody else's file of that name
-            return []
+            return [part]
         named = [str(image[field]) for image in document["images"] for field in SUFFIXES if image.get(field)]
         inside = [out / name for name in named if (out / name).resolve().is_relative_to(root) and name.endswith(".png")]
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
-        return []
-    return [*inside, out / "predictions.csv", answer]
+        return [part]
+    return [*inside, out / "predictions.csv", part, answer]
 
 
 class OutputNames:
@@ -79,7 +80,7 @@ class OutputNames:
         names = [_without_suffix(file) for file in files]
         # Some file systems tell no capitals. A folder that is needed must not be taken by a file.
         self._taken = {str(parent).casefold() for name in names for parent in PurePosixPath(name).parents}
-        self._taken |= {"predictions.json", "predictions.csv"}
+        self._taken |= {"predictions.json", "predictions.csv", _PART}
 
     def give(self, file: str, frame: int, suffixes: Sequence[str]) -> str:
         """A name to which each of the suffixes can be added without meeting another's."""
@@ -124,7 +125,8 @@ def write_answers(document: dict[str, Any], out: Path) -> None:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "predictions.json").write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        (out / _PART).write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        (out / _PART).replace(out / "predictions.json")
         with (out / "predictions.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, _FIELDS, restval="", extrasaction="ignore")
             writer.writeheader()

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bot.desk.paths import typed_path
+from core.errors import InvalidInputError
 
 
 @pytest.mark.parametrize("written", ["{}", " {} ", "'{}'", '"{}"', "'{}' "])
@@ -22,6 +23,19 @@ def test_a_name_with_quotes_of_its_own_is_found(tmp_path: Path) -> None:
         assert typed_path(str(tmp_path / name)) == tmp_path / name
 
 
-@pytest.mark.parametrize("text", ["", "nowhere.png", "it's nowhere.png", "two files.png"])
-def test_what_is_no_path_stays_as_it_was_typed(text: str) -> None:
-    assert typed_path(text) == Path(text)
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("nowhere.png", f"{Path.cwd()}/nowhere.png."),
+        ("it's nowhere.png", f"{Path.cwd()}/it's nowhere.png."),
+        ("'/my folder/missing.zip'", " /my folder/missing.zip."),
+        ("~/missing", f"{Path.home()}/missing."),
+        ("/" + "x" * 5000, "xxx."),
+        ("~nobody-of-this-name/x", " ~nobody-of-this-name/x."),
+        ("a\0b", "a\0b."),
+    ],
+)
+def test_what_is_not_there_is_told(text: str, told: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        typed_path(text)
+    assert caught.value.what.endswith(told) and len(caught.value.what) < 300

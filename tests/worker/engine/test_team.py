@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_networks import REGIONS
 
 from core.zoo.catalogue import entries
 from worker.engine.checkpoint import newest
@@ -154,6 +155,17 @@ def test_two_processes_detect_as_one_does(bench: Any) -> None:
     assert leader["metrics"] == follower["metrics"] and len(leader["epochs"]) == 2
     _, alone = bench.train(bench.job(dataset, task="alone", spec=spec, kind="boxes", **plan))
     assert leader["epochs"][0]["train_loss"] == pytest.approx(alone.epochs[0][1]["train_loss"], rel=0.3)
+
+
+def test_two_processes_mark_as_one_does(bench: Any) -> None:
+    """The Dice of halves of a batch is not that of the whole: within noise the same, and as good at the end."""
+    dataset = bench.squares(images=40, classes=1)
+    plan = {"epochs": 6, "batch_size": 8, "image_size": 64, "learning_rate": 5e-3}
+    leader, follower = train_together(bench, bench.job(dataset, task="together", spec=REGIONS, kind="instances", **plan))
+    alone, _ = bench.train(bench.job(dataset, task="alone", spec=REGIONS, kind="instances", **plan))
+    assert leader["metrics"] == follower["metrics"]
+    assert alone.score is not None and alone.score > 0.5
+    assert leader["score"] == pytest.approx(alone.score, abs=0.1)
 
 
 @pytest.mark.long

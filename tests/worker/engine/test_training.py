@@ -17,6 +17,7 @@ from PIL import Image
 from small_networks import INSTANCES, REGIONS
 
 from core.db.tables import Dataset
+from core.vocabulary import TaskType
 from core.zoo import estimates
 from core.zoo.facts import DeviceFacts
 from worker.engine import checkpoint, loop, telling, training
@@ -506,6 +507,19 @@ def test_odd_datasets_and_plans_train(bench: Any, options: dict[str, Any], plan:
     assert all(math.isfinite(values["val_loss"]) for _, values in link.epochs)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"images": 6}, {"classes": 1}, {"images": 12, "classes": 1000}, {"mode": "L"}, {"mode": "I;16"}, {"size": (320, 20)}],
+    ids=["six images", "one label", "a thousand labels", "grey", "16 bits", "very wide"],
+)
+def test_odd_datasets_of_several_labels_train(bench: Any, options: dict[str, Any]) -> None:
+    job = bench.job(bench.several_labels(**({"images": 24} | options)), epochs=2)
+    result, link = bench.train(job)
+    assert job.task_type is TaskType.MULTI_LABEL and len(job.classes) == options.get("classes", 2)
+    assert result.score is not None and 0 <= result.score <= 1
+    assert all(math.isfinite(values["val_loss"]) for _, values in link.epochs)
+
+
 def test_a_thousand_classes_down_to_the_model_s_pictures(bench: Any) -> None:
     job = bench.job(bench.stripes(per_class=3, classes=1000, side=16), epochs=1, batch_size=64)
     result, _ = bench.train(job)
@@ -530,6 +544,24 @@ def test_progress_tells_how_far_and_how_long(bench: Any) -> None:
     assert link.events[0].epoch == 1 and link.events[0].step == 1 and link.events[0].epochs == 4
     fractions = [event.fraction for event in link.events]
     assert fractions == sorted(fractions) and fractions[-1] <= 1
+
+
+def test_after_two_epochs_the_time_left_is_known(bench: Any, recording_link: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of six; learning takes its time, and so does judging, another one."""
+    real, link, told = training.begin_network, recording_link(), {}
+
+    def slow(*args: Any, **named: Any) -> Any:
+        network = real(*args, **named)
+        network.register_forward_pre_hook(lambda module, _: time.sleep(0.15 if module.training else 0.1))
+        return network
+
+    monkeypatch.setattr(training, "begin_network", slow)
+    monkeypatch.setattr(
+        link, "epoch_ended", lambda number, *_, event, **__: told.setdefault(number, (time.monotonic(), event.seconds_left))
+    )
+    bench.train(bench.job(bench.stripes(per_class=40), epochs=6, batch_size=16, early_stop=False), link)
+    at, left = told[2]
+    assert left == pytest.approx(told[6][0] - at, rel=0.2)
 
 
 def test_time_left_is_right_where_storage_is_slow_and_an_epoch_has_one_step(

@@ -74,9 +74,17 @@ def test_what_is_hardly_in_view_is_left_out_and_what_is_cut_keeps_its_visible_pa
         {"resized_crop": True},
         {"translation": True, "translation_percent": 20},
         {"rotation": True, "rotation_degrees": 180},
-        {"horizontal_flip": True, "resized_crop": True, "translation": True, "rotation": True, "rotation_degrees": 30},
+        {"colour_jitter": True, "brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.2},
+        {
+            "horizontal_flip": True,
+            "resized_crop": True,
+            "translation": True,
+            "rotation": True,
+            "rotation_degrees": 30,
+            "colour_jitter": True,
+        },
     ],
-    ids=["flip", "crop", "shift", "turn", "everything"],
+    ids=["flip", "crop", "shift", "turn", "colours", "everything"],
 )
 def test_targets_lie_where_the_pixels_lie(changes: dict[str, Any]) -> None:
     """A bright rectangle on a dark image: after augmentation the mask is where it is bright, and the box around it."""

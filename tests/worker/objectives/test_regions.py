@@ -80,8 +80,10 @@ class Says(nn.Module):
         {"resized_crop": True},
         {"translation": True, "translation_percent": 20},
         {"rotation": True, "rotation_degrees": 180},
-        {"horizontal_flip": True, "resized_crop": True, "translation": True, "translation_percent": 20, "rotation": True},
+        {"colour_jitter": True, "brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.2},
+        {"horizontal_flip": True, "resized_crop": True, "translation": True, "rotation": True, "colour_jitter": True},
     ],
+    ids=["flip", "crop", "shift", "turn", "colours", "everything"],
 )
 def test_masks_move_exactly_as_the_images_do(settings: Settings, change: dict[str, Any]) -> None:
     """The images are drawn from the masks, so that wherever a moved image is bright, and only there, the class is wanted."""
@@ -409,7 +411,7 @@ def blobs(bench: Any, images: int = 16, size: tuple[int, int] = (48, 48), classe
             label = number % classes
             radius = min(size) // 4
             disc = (x - random.integers(radius, width - radius)) ** 2 + (y - random.integers(radius, height - radius)) ** 2 < radius**2
-            grey[disc] = 120 + 100 * label
+            grey[disc] = 120 + 100 * label / max(1, classes - 1)
             rle = {"size": [height, width], "counts": masks.encode(disc.astype(np.uint8))}
             annotations.append({"id": number, "image_id": number, "category_id": label, "iscrowd": 0, "segmentation": rle})
         picture = Image.fromarray(grey * 256) if mode == "I;16" else Image.fromarray(grey.astype(np.uint8)).convert(mode)
@@ -465,8 +467,9 @@ def test_from_masks_to_a_model_that_marks_them(bench: Any) -> None:
         {"mode": "L"},
         {"size": (160, 20)},
         {"images": 3},
+        {"images": 6, "classes": 1000},
     ],
-    ids=["one class", "16 bits", "grey", "very wide", "three images"],
+    ids=["one class", "16 bits", "grey", "very wide", "three images", "a thousand classes"],
 )
 def test_odd_data_trains(bench: Any, data: dict[str, Any]) -> None:
     job = segmentation_job(bench, blobs(bench, **({"images": 8} | data)), epochs=1)

@@ -44,6 +44,8 @@ def test_what_a_model_leaves_and_says(bench: Any) -> None:
     assert card["classes"] == ["direction 0", "direction 1"]
     assert card["metrics"] == result.metrics and card["baseline"] == result.baseline
     assert card["dataset"]["fingerprint"] and card["software"]["torch"] == torch.__version__.split("+")[0]
+    assert {"torchvision", "timm", "segmentation-models-pytorch", "transformers"} <= set(card["software"]), "whatever builds networks"
+    assert card["plan"]["optimizer"] == job.plan.optimizer and card["spec"]["recipe"] == job.spec.recipe
     assert card["preprocessing"]["size"] == [32, 32]
     confusion, told = np.array(card["confusion"]), card["per_class"]
     assert confusion.sum() == card["dataset"]["validation_images"] and "a row for what they show" in card["confusion_meaning"]

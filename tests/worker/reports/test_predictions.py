@@ -217,7 +217,10 @@ def test_an_earlier_answer_is_replaced_as_a_whole_and_nothing_else_is(tmp_path: 
     assert [path.name for path in out.iterdir()] == [".DS_Store"]
     assert (tmp_path / "mine.png").exists() and (tmp_path / "notes.txt").exists()
 
+    (out / "predictions.json.part").write_text('{"model_id"')
+    prepare_folder(out)  # also where the answer was never finished
     write_answers({**about, "images": images[:1]}, out)
+    assert not (out / "predictions.json.part").exists()
     prepare_folder(out)  # also where the files that it names were never brought
     (out / "holiday.png").write_bytes(b"mine")
     with pytest.raises(InvalidInputError, match=r"other files, such as holiday\.png"):
