@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -50,8 +51,9 @@ def split_records(records: Sequence[Record], kind: AnnotationKind, validation_pe
     """Split records so that each class keeps its share on both sides.
 
     Explicit splits of the source count: `val` validates, `test` only where there is no `val`, and `train` trains. Where the source has
-    only training images, or none of its own splits, `validation_percent` of the images are drawn with `seed`. Every class keeps at least
-    one training image, and there is at least one validation image.
+    only training images, or none of its own splits, `validation_percent` of the images are drawn with `seed`, and more where a class that three
+    images (or groups of them) show would have none: nobody would know how well it is told. Every class keeps at least one training image, and
+    there is at least one validation image.
 
     Raises:
         BadDataError: when there are not even two images, or two groups, to divide.
@@ -78,6 +80,7 @@ def _drawn(records: Sequence[Record], kind: AnnotationKind, validation_percent: 
     wanted = min(max(round(len(records) * validation_percent / 100), 1), len(records) - 1)
     chosen = _stratified(units, validation_percent / 100, wanted)
     _keep_every_class_in_training(units, chosen)
+    _judge_every_class(units, chosen)
     if not any(chosen):
         chosen[_least_harmful(units)] = True
     if all(chosen):
@@ -160,6 +163,24 @@ def _keep_every_class_in_training(units: Sequence[_Unit], chosen: list[bool]) ->
         if chosen[number] and not trained.issuperset(unit.classes):
             chosen[number] = False
             trained.update(unit.classes)
+
+
+def _judge_every_class(units: Sequence[_Unit], chosen: list[bool]) -> None:
+    """Let a unit of each class that none validates do so, the smallest, where at least two that show what it shows are left to train on."""
+    training = Counter(index for unit, taken in zip(units, chosen, strict=True) if not taken for index in unit.classes)
+    judged = {index for unit, taken in zip(units, chosen, strict=True) if taken for index in unit.classes}
+    holders: dict[int, list[int]] = {}
+    for number, unit in enumerate(units):
+        for index in unit.classes:
+            holders.setdefault(index, []).append(number)
+    for index in sorted(training, key=lambda index: (training[index], index)):
+        spare = [number for number in holders[index] if not chosen[number] and all(training[shown] > 2 for shown in units[number].classes)]
+        if index in judged or not spare:
+            continue
+        number = min(spare, key=lambda number: len(units[number].positions))
+        chosen[number] = True
+        judged.update(units[number].classes)
+        training.subtract(units[number].classes.keys())
 
 
 def _least_harmful(units: Sequence[_Unit]) -> int:

@@ -36,8 +36,31 @@ def test_single_labels_keep_their_shares(counts: list[int], percent: int) -> Non
         if sum(counts) > len(counts):  # else one class must go to have anything to judge by
             assert trained[label] >= 1
         assert abs(judged[label] - count * percent / 100) <= 1.5 or trained[label] == 1
-    wanted = sum(counts) * percent / 100
+        if count >= 3:
+            assert judged[label] >= 1, "nobody would know how well it is told"
+    wanted = max(sum(counts) * percent / 100, sum(count >= 3 for count in counts))
     assert abs(len(split.validation) - wanted) <= max(2, len(counts) * (1 if percent > 60 else 0.05))
+
+
+def test_a_class_that_only_images_of_rarer_ones_show_keeps_them_to_train_on() -> None:
+    """Moving one of two images of a class would leave one to learn from."""
+    records = [record(position, {"labels": labels}) for position, labels in enumerate([[0, 1], [0, 1], [0, 2], [2], [2], [2], *[[3]] * 30])]
+    split = split_records(records, MULTI, 10, 0)
+    shown = Counter(label for position in split.train for label in records[position].value["labels"])
+    assert shown[1] == 2 and min(shown.values()) >= 2
+
+
+def test_of_a_few_groups_the_smallest_validates() -> None:
+    """The share that is asked for would leave the class to none."""
+    sizes = [40, 30, 20, 35]
+    records = [
+        record(len(sizes) * 100 * number + place, {"label": 0}, group=f"patient {number}")
+        for number, size in enumerate(sizes)
+        for place in range(size)
+    ] + [record(10_000 + place, {"label": 1}) for place in range(100)]
+    split = split_records(records, SINGLE, 5, 0)
+    held = {one.group for one in records if one.position in set(split.validation)} - {""}
+    assert held == {"patient 2"}
 
 
 def test_the_seed_decides() -> None:
