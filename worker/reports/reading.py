@@ -15,6 +15,7 @@ FEW_OF_CLASS = 5
 _UNKNOWN = Unlearnt()
 _NOISE = 0.01  # of a score, from one epoch to another
 _NOTHING = 0.005  # a score that stands for no use at all, where there is no baseline
+_SETTLED = 5  # epochs, before which nobody can say that something has settled
 _LOW = 0.5  # a score that nobody would call good without having looked
 
 
@@ -46,7 +47,7 @@ def read_curves(
     while that went on falling, the score gained little and is not all but perfect; as hardly fallen where it lost less than a tenth and the
     score gained little, too; as jumping when most epochs change direction by more than a fifth of its level, and by more than a twentieth of
     where it began, the training loss alone where validation has not got much better all the same; as still falling when the last two epochs
-    took more than a fifth. A detector's loss is lowest before it finds anything: there the score alone tells what was learnt.
+    took more than a fifth, or a tenth and the last a twentieth. A detector's loss is lowest before it finds anything: there the score alone tells what was learnt.
     """
     training = [float(point["train_loss"]) for point in history]
     exploded = any(exploding(history[:number], loss, lower, unlearnt) for number, loss in enumerate(training))
@@ -89,6 +90,15 @@ def _chance(history: Sequence[dict[str, Any]], score: str, baseline: float | Non
         f"Most epochs do no better than always saying the commonest class; that the best reached {100 * best:.1f} % of {score} is likely chance: "
         f"{images} images judge {len(scores)} epochs. Look whether the labels are right and whether the images show what is asked; else add images.",
     )
+
+
+def _fell_back(scores: Sequence[float], score: str, baseline: float) -> int | None:
+    """The epoch since which a score that was better is no better than the baseline; None where the end is better, or most of the second half."""
+    if score != "accuracy" or len(scores) < 4 or baseline >= 0.98:
+        return None
+    least = baseline + 0.02 * (1 - baseline)
+    last = max(number for number, value in enumerate(scores, 1) if value > least)
+    return last if last <= len(scores) // 2 else None
 
 
 def _read_calm(
@@ -154,7 +164,18 @@ def _read_calm(
     at_lowest = validation[-1] <= validation[lowest] * 1.001
     if (at_lowest or scores[-1] > scores[-2]) and gain > 0.02 and scores[-1] >= best:
         return Reading("unfinished", f"The {score} was still rising {end}: more epochs would likely bring more.")
-    if at_lowest and best < 0.99 and validation[-1] < 0.8 * validation[-3]:
+    falling = at_lowest and (validation[-1] < 0.8 * validation[-3] or validation[-1] < min(0.9 * validation[-3], 0.95 * validation[-2]))
+    if baseline is not None and (fallen := _fell_back(scores, score, baseline)):
+        remedy = (
+            "More epochs would likely bring more: the validation loss was still falling"
+            if falling
+            else "Try a lower learning rate, or add images"
+        )
+        return Reading(
+            "unfinished" if falling else "not-learning",
+            f"After epoch {fallen} the {score} fell back to that of always saying the commonest class: the best epoch may be chance. {remedy}.",
+        )
+    if falling and best < 0.99:
         return Reading("unfinished", f"The validation loss was still falling {end}: more epochs would likely bring more.")
     learnt_at_once = validation[0] < 0.5 * unlearnt.loss
     if best < 0.99 and validation[lowest] > 0.9 * validation[0] and best < 1.5 * scores[0] + 0.05 and not learnt_at_once:
@@ -164,7 +185,7 @@ def _read_calm(
             else "a higher learning rate, other weights or more images may help"
         )
         return Reading("unfinished", f"The validation loss has hardly fallen: {remedy}.")
-    course = "Both losses fall and settle"
+    course = f"Both losses fall{'' if falling or len(history) < _SETTLED else ' and settle'}"
     if risen:
         held = "holds" if best < scores[lowest] + 0.05 else "has risen"
         course = f"The training loss falls, and the {score} {held} while the validation loss has not fallen since epoch {lowest + 1}"

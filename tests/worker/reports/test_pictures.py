@@ -181,7 +181,9 @@ def test_an_explosion_in_the_first_epoch_is_read_before_all_else(
         ([1.60, 1.55, 1.53, 1.52], [1.505, 1.554, 1.615, 1.676], [0.006, 0.0, 0.0, 0.0], "rises since epoch 1, and the dice falls"),
         ([0.70, 0.69, 0.69, 0.69], [0.681, 0.692, 0.694, 0.691], [0.697, 0.66, 0.66, 0.659], "hardly fallen"),
         ([1.12, 1.12, 1.12], [1.102, 1.072, 1.088], [0.4, 0.5, 0.5], "hardly fallen"),
-        ([3.0, 1.8, 1.2, 1.0, 0.9], [3.1, 2.0, 1.5, 1.4, 1.3], [0.01, 0.03, 0.06, 0.07, 0.072], "settle, at a dice of 7.2 %"),
+        ([3.0, 1.8, 1.2, 1.0, 0.9], [3.1, 2.0, 1.5, 1.4, 1.3], [0.01, 0.03, 0.06, 0.07, 0.072], "still falling at the end"),
+        ([3.0, 1.8, 1.2, 1.0, 0.9], [3.1, 2.0, 1.5, 1.4, 1.38], [0.01, 0.03, 0.06, 0.07, 0.072], "settle, at a dice of 7.2 %"),
+        ([0.6, 0.4, 0.3], [0.456, 0.298, 0.303], [0.6, 0.7, 0.69], "Both losses fall: the training went well"),
         ([0.5, 0.1, 0.01, 0.002, 0.001], [0.4, 0.05, 0.0017, 0.0020, 0.0028], [0.8, 0.98, 1.0, 1.0, 1.0], "went well"),
         # A detector's loss is lowest before it finds anything; and a score that is a hair lower than it was has not fallen.
         ([1.5, 1.4, 1.2, 1.1, 1.0], [1.08, 1.54, 1.44, 1.38, 1.34], [0.007, 0.05, 0.11, 0.163, 0.161], "the dice has risen while"),
@@ -231,6 +233,20 @@ def test_the_best_of_many_epochs_of_guessing_is_called_chance() -> None:
     assert reading.verdict == "not-learning" and "62.5 % of accuracy is likely chance" in reading.text
     learnt = read_curves(numbers, score_name="accuracy", baseline=0.5, planned_epochs=12, validation_images=4000, lower=0.01)
     assert "chance" not in learnt.text, "so many images do not say 62.5 % by chance"
+
+
+@pytest.mark.parametrize(
+    ("val", "told"),
+    [
+        ([0.64, 0.59, 0.54, 0.49, 0.443], "More epochs would likely bring more"),  # a new user's
+        ([0.64, 0.60, 0.57, 0.56, 0.555], "Try a lower learning rate"),
+    ],
+)
+def test_a_training_that_falls_back_to_its_baseline_did_not_go_well(val: list[float], told: str) -> None:
+    """A lucky first epoch on eight images, and then always one class."""
+    numbers = history(train_loss=[0.67, 0.55, 0.45, 0.37, 0.30], val_loss=val, score=[0.75, 0.5, 0.5, 0.5, 0.5])
+    reading = read_curves(numbers, score_name="accuracy", baseline=0.5, planned_epochs=5, validation_images=8, lower=0.01)
+    assert reading.verdict != "fine" and "After epoch 1 the accuracy fell back" in reading.text and told in reading.text
 
 
 def test_the_training_loss_of_a_few_small_batches_jumps_by_itself() -> None:
