@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+_NOTHING = 0.0005  # a score below it is told as 0.0 %
+
 
 def merit(score: float, validation_loss: float) -> tuple[float, float]:
-    """What epochs are compared by, greater is better: of equal scores the lower loss."""
-    return score, -validation_loss
+    """What epochs are compared by, greater is better: of equal scores the lower loss, as of all that are told as 0.0 %."""
+    return score if score >= _NOTHING else 0.0, -validation_loss
 
 
 def best_epoch(history: Sequence[Mapping[str, Any]]) -> int:

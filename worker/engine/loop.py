@@ -263,11 +263,12 @@ def close_epoch(run: Run, evaluation: Evaluation) -> None:
     event = progress_event(run, loss=numbers["train_loss"], learning_rate=last_rate, step=run.steps, epoch=state.epoch, judged=evaluation)
     unlearnt = Unlearnt.of(run.objective.chance_loss, None if state.first_loss is None else float(state.first_loss))
     state.unlearnt = astuple(unlearnt)
-    noticed = exploding(state.history, numbers["train_loss"], lower_rate(plan), unlearnt)
+    noticed = exploding(state.history, numbers["train_loss"], lower_rate(plan), unlearnt, val_loss=evaluation.loss)
     state.history.append({**numbers, "metrics": dict(evaluation.metrics), "is_best": is_best, "event": event.payload()})
     state.begin_epoch(run.device.torch)
     if not state.over and 2 * state.epoch >= plan.epochs:  # before, a class that is never predicted may only be late
-        noticed |= of_epoch(state.epoch, evaluation.remarks, exploded="exploding" in (*noticed, *state.remarked))
+        lasting = {code: remark for code, remark in evaluation.remarks.items() if code in state.best_remarks}  # one bad epoch is nothing
+        noticed |= of_epoch(state.epoch, lasting, exploded="exploding" in (*noticed, *state.remarked))
     remarks = {code: remark for code, remark in noticed.items() if code not in state.remarked}
     state.remarked.extend(remarks)
     state.remarked_of_epoch |= {code: state.epoch for code in remarks if code in evaluation.remarks}

@@ -36,16 +36,20 @@ class Unlearnt:
         return cls(first, _ABOVE_FIRST * first) if first else cls()
 
 
-def exploding(history: Sequence[Mapping[str, Any]], train_loss: float, lower: float, unlearnt: Unlearnt) -> dict[str, tuple[str, str]]:
+def exploding(
+    history: Sequence[Mapping[str, Any]], train_loss: float, lower: float, unlearnt: Unlearnt, *, val_loss: float = 0.0
+) -> dict[str, tuple[str, str]]:
     """By a code the sentence and remedy when an epoch's training loss has exploded; else nothing.
 
-    It has where it reaches the limit of `unlearnt`, or is `EXPLODED` times the lowest before it and above the first. `history` holds the
-    `train_loss` of the epochs before, `lower` is the learning rate to be tried instead.
+    It has where it reaches the limit of `unlearnt`, or is `EXPLODED` times the lowest before it and above the first, or twice the first and above
+    that of a network that has learnt nothing, or `EXPLODED` times that where the validation loss reaches the limit: that alone may be an early
+    epoch's batch statistics. `history` holds the `train_loss` of the epochs before, `lower` is the learning rate to be tried instead.
     """
     lowest = min((float(point["train_loss"]) for point in history), default=0.0)
-    if train_loss >= unlearnt.limit:
+    first = float(history[0]["train_loss"]) if history else 0.0
+    if train_loss >= unlearnt.limit or (val_loss >= unlearnt.limit and train_loss >= EXPLODED * unlearnt.loss):
         compared = f"; of a network that has learnt nothing it is about {unlearnt.loss:.3g}"
-    elif lowest > 0 and train_loss >= EXPLODED * lowest and train_loss > float(history[0]["train_loss"]):
+    elif lowest > 0 and train_loss > first and (train_loss >= EXPLODED * lowest or train_loss >= max(2 * first, unlearnt.loss)):
         compared = f", after {lowest:.3g} before"
     else:
         return {}

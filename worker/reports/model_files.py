@@ -93,6 +93,7 @@ def write_model(
         planned_epochs=job.plan.epochs,
         validation_images=len(best.details["rows"]),
         lower=lower_rate(job.plan),
+        steps=sum(point["event"]["steps"] for point in history),
         unlearnt=Unlearnt(*saved.state["state"].get("unlearnt", ())),
     )
     judging = (records[row] for row in best.details["rows"].tolist())

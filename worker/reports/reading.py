@@ -12,6 +12,7 @@ from worker.engine.watch import Unlearnt, exploding
 # This project's own: below it one image is worth five points of accuracy.
 FEW = 20
 FEW_OF_CLASS = 5
+FEW_STEPS = 100
 _UNKNOWN = Unlearnt()
 _NOISE = 0.01  # of a score, from one epoch to another
 _NOTHING = 0.005  # a score that stands for no use at all, where there is no baseline
@@ -35,12 +36,13 @@ def read_curves(
     planned_epochs: int,
     validation_images: int,
     lower: float,
+    steps: int = FEW_STEPS,
     unlearnt: Unlearnt = _UNKNOWN,
 ) -> Reading:
     """Read the curves of a training.
 
     `history` holds per epoch train_loss, val_loss and score; `unlearnt` is what the training began from, `lower` the learning
-    rate to try where the plan's was much too high. The thresholds are this project's
+    rate to try where the plan's was much too high, `steps` how often the weights were changed in all. The thresholds are this project's
     own: a loss that has exploded counts as come down where a tenth and more of the unlearnt one is learnt; a best score as chance when most
     epochs' are no better than the baseline, and it is not three standard errors above it; a validation loss as risen when it ends a twentieth
     of where it began above its lowest while the score fell by more than a hundredth since, or a quarter of its lowest and of the training loss
@@ -49,8 +51,10 @@ def read_curves(
     where it began, the training loss alone where validation has not got much better all the same; as still falling when the last two epochs
     took more than a fifth, or a tenth and the last a twentieth. A detector's loss is lowest before it finds anything: there the score alone tells what was learnt.
     """
-    training = [float(point["train_loss"]) for point in history]
-    exploded = any(exploding(history[:number], loss, lower, unlearnt) for number, loss in enumerate(training))
+    exploded = any(
+        exploding(history[:number], float(point["train_loss"]), lower, unlearnt, val_loss=float(point["val_loss"]))
+        for number, point in enumerate(history)
+    )
     if exploded and not _came_down(history, baseline, unlearnt):
         return Reading(
             "exploding",
@@ -60,7 +64,10 @@ def read_curves(
     if by_chance := _chance(history, score, baseline, validation_images):
         return by_chance
     reading = _read_calm(history, score=score, baseline=baseline, planned_epochs=planned_epochs, unlearnt=unlearnt)
-    if exploded and max(training) >= unlearnt.limit:
+    if reading.verdict in ("not-learning", "unfinished") and steps < FEW_STEPS:
+        changed = f"In all the weights were changed {steps} times only: a smaller batch or more epochs give more to learn by."
+        reading = replace(reading, text=f"{reading.text} {changed}")
+    if exploded and max(float(point["train_loss"]) for point in history) >= unlearnt.limit:
         return replace(reading, text=f"The loss exploded before it fell: a lower learning rate would likely do better. {reading.text}")
     return reading
 
@@ -175,6 +182,13 @@ def _read_calm(
             "unfinished" if falling else "not-learning",
             f"After epoch {fallen} the {score} fell back to that of always saying the commonest class: the best epoch may be chance. {remedy}.",
         )
+    if at_lowest and max(scores[-2:]) < 0.8 * best:
+        since = scores.index(best) + 1
+        return Reading(
+            "unfinished",
+            f"The {score} has not come back to what it was after epoch {since}, though the validation loss was at its lowest {end}: "
+            "more epochs would likely bring more.",
+        )
     if falling and best < 0.99:
         return Reading("unfinished", f"The validation loss was still falling {end}: more epochs would likely bring more.")
     learnt_at_once = validation[0] < 0.5 * unlearnt.loss
@@ -191,13 +205,14 @@ def _read_calm(
         course = f"The training loss falls, and the {score} {held} while the validation loss has not fallen since epoch {lowest + 1}"
     elif validation[lowest] > 0.9 * validation[0] and not learnt_at_once:
         course = f"The training loss falls and the {score} has risen, though the validation loss has hardly changed"
+    ended = "" if whole else f" It ended after {len(history)} of {planned_epochs} epochs."
     if best < _LOW:
         return Reading(
             "fine",
-            f"{course}, at a {score} of {100 * best:.1f} %. Where that is too little, look at the worst predictions and at their "
+            f"{course}, the best {score} being {100 * best:.1f} %.{ended} Where that is too little, look at the worst predictions and at their "
             "labels; more images, a larger input size or another network help more than more epochs.",
         )
-    return Reading("fine", f"{course}: the training went well.")
+    return Reading("fine", f"{course}: the training went well.{ended}")
 
 
 def mindful(reading: Reading, validation_images: int, shown: Mapping[str, int]) -> Reading:

@@ -9,6 +9,7 @@ from core.tasks.epochs import best_epoch
     ("points", "best"),
     [
         ([(0.0, 2.0), (0.0, 1.5), (0.0, 1.2), (0.0, 1.4)], 3),  # of equal scores the lower loss
+        ([(0.0003, 1.9), (0.0001, 0.9)], 2),  # both are told as 0.0 %
         ([(0.5, 1.0), (0.6, 2.0)], 2),  # the score comes first
         ([(0.5, 1.0), (0.5, 1.0)], 1),  # the training keeps what it has unless another is better
     ],

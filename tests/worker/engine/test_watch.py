@@ -43,6 +43,15 @@ def test_a_first_epoch_that_explodes_is_said(chance: float | None, first: float,
     assert exploding(losses(2 * loss), loss, 0.3, Unlearnt.of(chance, first)), "and so is a later one that is below it"
 
 
+def test_a_loss_that_doubles_or_whose_validation_explodes_too_is_said() -> None:
+    """FCOS at a tenfold learning rate: 10 times the first step's loss would be 21."""
+    unlearnt = Unlearnt.of(None, 2.1)
+    assert exploding(losses(2.55), 6.12, 0.001, unlearnt)
+    assert exploding([], 11.5, 0.003, unlearnt, val_loss=36.1)
+    assert not exploding([], 2.5, 0.003, unlearnt, val_loss=36.1), "batch statistics of an early epoch"
+    assert not exploding(losses(0.6), 1.3, 0.003, unlearnt), "a finished model that learns on"
+
+
 @pytest.mark.parametrize(
     ("chance", "first", "loss"),
     [

@@ -182,7 +182,7 @@ def test_an_explosion_in_the_first_epoch_is_read_before_all_else(
         ([0.70, 0.69, 0.69, 0.69], [0.681, 0.692, 0.694, 0.691], [0.697, 0.66, 0.66, 0.659], "hardly fallen"),
         ([1.12, 1.12, 1.12], [1.102, 1.072, 1.088], [0.4, 0.5, 0.5], "hardly fallen"),
         ([3.0, 1.8, 1.2, 1.0, 0.9], [3.1, 2.0, 1.5, 1.4, 1.3], [0.01, 0.03, 0.06, 0.07, 0.072], "still falling at the end"),
-        ([3.0, 1.8, 1.2, 1.0, 0.9], [3.1, 2.0, 1.5, 1.4, 1.38], [0.01, 0.03, 0.06, 0.07, 0.072], "settle, at a dice of 7.2 %"),
+        ([3.0, 1.8, 1.2, 1.0, 0.9], [3.1, 2.0, 1.5, 1.4, 1.38], [0.01, 0.03, 0.06, 0.07, 0.072], "settle, the best dice being 7.2 %"),
         ([0.6, 0.4, 0.3], [0.456, 0.298, 0.303], [0.6, 0.7, 0.69], "Both losses fall: the training went well"),
         ([0.5, 0.1, 0.01, 0.002, 0.001], [0.4, 0.05, 0.0017, 0.0020, 0.0028], [0.8, 0.98, 1.0, 1.0, 1.0], "went well"),
         # A detector's loss is lowest before it finds anything; and a score that is a hair lower than it was has not fallen.
@@ -190,6 +190,13 @@ def test_an_explosion_in_the_first_epoch_is_read_before_all_else(
         ([0.6, 0.5, 0.45, 0.42, 0.40], [0.60, 0.51, 0.50, 0.52, 0.54], [0.60, 0.67, 0.687, 0.690, 0.679], "the dice holds while"),
         ([1.5, 1.3, 1.2, 1.1, 1.0], [1.1, 1.09, 1.08, 1.08, 1.08], [0.01, 0.2, 0.31, 0.31, 0.32], "the dice has risen, though"),
         ([1.5, 1.3, 1.2, 1.1], [1.08, 1.5, 1.4, 1.38], [0.01, 0.1, 0.2, 0.3], "still rising at the end"),
+        # FCOS, learning rate 0.001: a first epoch that had found something by luck.
+        (
+            [2.07, 1.9, 1.7, 1.5, 1.4, 1.25],
+            [1.92, 1.6, 1.5, 1.4, 1.35, 1.29],
+            [0.114, 0.001, 0.015, 0.015, 0.08, 0.074],
+            "come back to what",
+        ),
     ],
 )
 def test_what_did_not_go_well_is_not_called_so(train: list[float], val: list[float], score: list[float], told: str) -> None:
@@ -252,6 +259,42 @@ def test_a_training_that_falls_back_to_its_baseline_did_not_go_well(val: list[fl
 def test_the_training_loss_of_a_few_small_batches_jumps_by_itself() -> None:
     numbers = history(train_loss=[2, 1, 3, 1.2, 4, 1.1], val_loss=[1.0, 0.8, 0.6, 0.3, 0.29, 0.28], score=[0.5, 0.6, 0.8, 0.94, 0.95, 0.95])
     assert read_curves(numbers, score_name="accuracy", baseline=0.5, planned_epochs=6, validation_images=500, lower=0.01).verdict == "fine"
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "score"),
+    [
+        # FCOS over lite0, learning rates 0.01 and 0.03, where 0.003 went well. A new user's numbers.
+        ([2.55, 6.12, 4.39, 3.19, 2.21, 1.91], [1.65, 2.78, 3.47, 2.44, 2.19, 1.68], [0.064, 0.0, 0.0, 0.0, 0.0, 0.0]),
+        ([11.5, 13.9, 5.6, 4.6, 4.3, 7.7], [36.1, 5.6, 4.4, 3.5, 3.9, 3.1], [0.0] * 6),
+    ],
+)
+def test_a_detector_whose_learning_rate_was_too_high_is_told_so(train: list[float], val: list[float], score: list[float]) -> None:
+    reading = read_curves(
+        history(train_loss=train, val_loss=val, score=score),
+        score_name="average precision (50:95)",
+        baseline=None,
+        planned_epochs=6,
+        validation_images=12,
+        lower=0.003,
+        unlearnt=Unlearnt.of(None, 2.1),
+    )
+    assert reading.verdict == "exploding" and "Try 0.003" in reading.text
+
+
+def test_that_there_were_hardly_any_steps_is_said_where_little_was_learnt() -> None:
+    asked: dict[str, Any] = {"score_name": "dice", "baseline": None, "planned_epochs": 3, "validation_images": 500, "lower": 0.01}
+    nothing = history(train_loss=[1.1, 1.1, 1.1], val_loss=[1.1, 1.09, 1.08], score=[0.0, 0.0, 0.0])
+    assert "changed 33 times only" in read_curves(nothing, steps=33, **asked).text
+    assert "times only" not in read_curves(nothing, steps=3300, **asked).text
+    well = history(train_loss=[1, 0.4, 0.2], val_loss=[0.45, 0.4, 0.39], score=[0.9, 0.9, 0.9])
+    assert read_curves(well, steps=33, **asked).verdict == "fine" and "times only" not in read_curves(well, steps=33, **asked).text
+
+
+def test_a_training_that_ended_before_its_last_epoch_says_so() -> None:
+    numbers = history(train_loss=[0.5, 0.2, 0.1, 0.09, 0.09], val_loss=[0.5, 0.2, 0.15, 0.15, 0.15], score=[0.8, 0.9, 0.95, 0.95, 0.95])
+    reading = read_curves(numbers, score_name="accuracy", baseline=0.2, planned_epochs=60, validation_images=500, lower=0.01)
+    assert reading.verdict == "fine" and "after 5 of 60 epochs" in reading.text
 
 
 def test_a_training_that_was_ended_while_it_got_better_is_not_said_to_have_settled() -> None:
