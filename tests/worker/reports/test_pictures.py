@@ -69,6 +69,16 @@ def test_the_class_that_is_known_worst_is_the_first_bar() -> None:
     assert lengths[0] < 0.3 * lengths[-1]
 
 
+def test_a_class_keeps_its_colour_from_picture_to_picture() -> None:
+    """Whichever of them is known worse, its line is the first class's blue."""
+    blue, orange = (31, 119, 180), (255, 127, 14)
+    for areas in ((0.9, 0.5), (0.5, 0.9)):
+        levels = [Curve(name, np.array([0.0, 1.0]), np.array([area, area]), area) for name, area in zip("ab", areas, strict=True)]
+        pixels = np.asarray(opened(batch_curves.precision_recall(levels))).astype(int)
+        heights = [np.argmax((np.abs(pixels[:, : pixels.shape[1] * 9 // 10] - colour).sum(2) < 12).sum(1)) for colour in (blue, orange)]
+        assert (heights[0] < heights[1]) == (areas[0] > areas[1])
+
+
 def test_whoever_invents_nothing_has_a_line_too() -> None:
     """A detector without false positives: its free-response curve lies left of a logarithmic axis but for what is added to it."""
     perfect = [Curve(name, np.array([0.0, 0.0]), np.array([0.0, 0.9]), 0.9) for name in ("all classes", "cell")]

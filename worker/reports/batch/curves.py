@@ -104,8 +104,10 @@ def _lines(
             axes.plot(curve.x, curve.y, color=_UNNAMED, linewidth=1, drawstyle=style)
     if whole is not None:
         draw(whole, INK, 2.6)
-    for curve, colour in zip(named, matplotlib.colormaps["tab10"].colors, strict=False):  # type: ignore[attr-defined]
-        draw(curve, colour, 1.8)
+    # A class keeps its colour from picture to picture, as long as there is one for each of them.
+    coloured = [curve.name for curve in (curves if len(curves) <= _NAMED else named)]
+    for curve in named:
+        draw(curve, matplotlib.colormaps["tab10"].colors[coloured.index(curve.name)], 1.8)  # type: ignore[attr-defined]
     if logarithmic:
         axes.set_xscale("log", base=2)
         axes.set_xlim(FROC_RATES[0], FROC_RATES[-1])
