@@ -18,6 +18,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from rq import Queue, worker_registration
 from rq.exceptions import DuplicateJobError
+from rq.job import Job as QueueEntry
 from rq.serializers import JSONSerializer
 from rq.utils import as_text, utcparse
 
@@ -134,8 +135,8 @@ def parse_rq_job_id(text: str) -> tuple[str, int] | None:
     return (job_id, int(generation)) if separator and generation.isdecimal() else None
 
 
-def enqueue(redis: "Redis", settings: Settings, queue: QueueName, job_id: str, generation: int, *, at_front: bool = False) -> bool:
-    """Put a job's generation on the queue, behind all others or `at_front`; False where the queue has it already. Raises RedisError."""
+def enqueue(redis: "Redis", settings: Settings, queue: QueueName, job_id: str, generation: int) -> bool:
+    """Put a job's generation on the queue, behind all others; False where the queue has it already. Raises RedisError."""
     # JSON, not pickle: whoever can write to Redis must not be able to run code.
     target = Queue(rq_name(settings, queue), connection=redis, serializer=JSONSerializer)
     try:
@@ -148,11 +149,36 @@ def enqueue(redis: "Redis", settings: Settings, queue: QueueName, job_id: str, g
             failure_ttl=FAILURE_SECONDS,
             description=f"{queue} job {job_id}, generation {generation}",
             unique=True,
-            at_front=at_front,
         )
     except DuplicateJobError:
         return False
     return True
+
+
+# Where a worker has taken what was to come behind it, it is next itself.
+_EXCHANGE = """
+if redis.call('LREM', KEYS[1], -1, ARGV[1]) == 1 and redis.call('LINSERT', KEYS[1], 'BEFORE', ARGV[2], ARGV[1]) < 1 then
+    redis.call('LPUSH', KEYS[1], ARGV[1])
+end
+if redis.call('LREM', KEYS[1], 1, ARGV[3]) == 0 then
+    return 0
+end
+redis.call('DEL', KEYS[2])
+return 1
+"""
+
+
+def exchange(
+    redis: "Redis", settings: Settings, queue: QueueName, entry: tuple[str, int], before: tuple[str, int], instead_of: tuple[str, int]
+) -> bool:
+    """Move what was put on the queue `before` something that is there, and take off it what it is there `instead_of`, all at once.
+
+    Each is a job id with its generation. False where a worker had taken the last of them: then it is left alone. Raises RedisError.
+    """
+    target = Queue(rq_name(settings, queue), connection=redis, serializer=JSONSerializer)
+    removed = rq_job_id(*instead_of)
+    names = [rq_job_id(*entry), rq_job_id(*before), removed]
+    return bool(redis.eval(_EXCHANGE, 2, target.key, QueueEntry.key_for(removed), *names))
 
 
 @dataclass(frozen=True)

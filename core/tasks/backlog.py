@@ -15,37 +15,36 @@ from core.tasks.states import State
 
 @dataclass(frozen=True)
 class Backlog:
-    """`waiting` is not yet handed to the queue; `people` and `tasks` count what runs or is in the queue; what waits there `dispatched` counts by
-    task, `queued` by person.
-    """
+    """`waiting` is not yet handed to the queue; `people` and `tasks` count what runs or is in the queue, `dispatched` what waits there."""
 
     waiting: list[Group]
     people: Counter[str]
     tasks: Counter[str]
     dispatched: Counter[str]  # by task
-    queued: Counter[str]  # by person
 
 
 def load_backlog(session: Session, queue: QueueName) -> Backlog:
     """The backlog of one queue as it stands."""
+    # A task that comes back to the outbox keeps its age, though its row is new; a light job is no task.
     rows = session.execute(
-        select(Outbox.person, Outbox.task_id, func.min(Outbox.id), func.count())
+        select(Outbox.person, Outbox.task_id, func.min(func.coalesce(Task.created_at, Outbox.created_at)), func.count())
+        .outerjoin(Task, Task.id == Outbox.task_id)
         .where(Outbox.queue == queue)
         .group_by(Outbox.person, Outbox.task_id)
     )
     people: Counter[str] = Counter()
     tasks: Counter[str] = Counter()
     dispatched: Counter[str] = Counter()
-    queued: Counter[str] = Counter()
     for workspace, created_by, task_id, state, count in session.execute(_busy(queue)):
         people[fair_name(workspace, created_by)] += count
         tasks[task_id] += count
         if state == State.WAITING:
             dispatched[task_id] += count
-            queued[fair_name(workspace, created_by)] += count
     stopped_short = interrupted(session) if queue == "gpu" else set()
-    waiting = [Group(person, task, first, count, task in stopped_short and not tasks[task]) for person, task, first, count in rows]
-    return Backlog(waiting, people, tasks, dispatched, queued)
+    waiting = [
+        Group(person, task, first.timestamp(), count, task in stopped_short and not tasks[task]) for person, task, first, count in rows
+    ]
+    return Backlog(waiting, people, tasks, dispatched)
 
 
 def interrupted(session: Session) -> set[str]:

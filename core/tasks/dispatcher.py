@@ -1,14 +1,16 @@
 """Moves what waits in the outbox to the queue: one job ahead for each worker, in fair order, so that nobody is shut out.
 
-What was interrupted keeps its place: it goes on before the younger tasks of the same person, also before one that is ahead in the queue.
+What was interrupted keeps its place: it goes on before the younger tasks of the same person, also instead of one that is ahead in the queue.
 A worker asks for more the moment it takes a job, so that one ahead keeps it busy; each more would be hours that a newcomer waits for.
 
 A crash at any point does no harm: before a row is enqueued it is still in the outbox; after that, enqueueing it again under the
-same id changes nothing, and its row is deleted then.
+same id changes nothing, and its row is deleted then. What has been taken off the queue and is not yet in the outbox again looks like what
+vanished from it, and is queued again as such.
 """
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, cast
 
@@ -17,12 +19,13 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from core.db.session import Database
-from core.db.tables import Job, LightJob, Outbox
+from core.db.tables import Job, LightJob, Outbox, Task
 from core.errors import UnavailableError
-from core.queue import QUEUES, QueueName, connect, enqueue, queue_length, reachable, worker_count
+from core.queue import QUEUES, QueueName, alive, connect, enqueue, exchange, queue_length, reachable, worker_count
 from core.settings import Settings
 from core.tasks.backlog import interrupted, load_backlog
 from core.tasks.fairness import Group, fair_order
+from core.tasks.journal import fair_name, locked_job, queue_job
 from core.tasks.states import State
 
 logger = logging.getLogger(__name__)
@@ -63,34 +66,86 @@ def dispatch(database: Database, redis: "Redis", settings: Settings, queue: Queu
 
 
 def _resume(database: Database, redis: "Redis", settings: Settings) -> int:
-    """Put interrupted tasks before what is queued, where all of that is the same person's; returns how many.
+    """Let interrupted tasks change places with younger ones of the same person that are queued; returns how many did.
 
-    Everything is then done in the order in which it would have been without the interruption. Where somebody else's job is queued, their turn
-    is their due, and the interrupted task waits for its person's next one. As many are put there as there are workers, counting those that were
-    put there before: for more a newcomer would have to wait.
+    Everything of one person is then done in the order in which it would have been without the interruption. As the queue gets no longer, nobody
+    waits for more than before. Where all that is queued is somebody else's, the interrupted task waits for its person's next turn.
     """
+    count = 0
+    while (change := _next_change(database, redis, settings)) is not None:
+        entry = (change.row.job_id, change.row.generation)
+        with reachable():
+            resumed = enqueue(redis, settings, "gpu", *entry)
+            returned = resumed and exchange(redis, settings, "gpu", entry, change.before.entry, change.instead_of.entry)
+            if returned:
+                redis.hdel(_turns_key(settings, "gpu"), change.instead_of.task_id)
+        with database.write() as session:
+            session.execute(delete(Outbox).where(Outbox.id == change.row.id), execution_options={"synchronize_session": False})
+            if returned:
+                _give_back(session, *change.instead_of.entry)
+        count += resumed
+    return count
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A job in the queue. `rank` orders those of one person: the tasks that have begun and were interrupted, then the others, each by age."""
+
+    entry: tuple[str, int]
+    person: str
+    task_id: str
+    rank: tuple[bool, float]
+
+
+@dataclass(frozen=True)
+class _Change:
+    """The interrupted job of `row` is to come `before` the first of its person's jobs that it precedes, `instead_of` the last of all."""
+
+    row: Outbox
+    before: _Place
+    instead_of: _Place
+
+
+def _next_change(database: Database, redis: "Redis", settings: Settings) -> _Change | None:
     with database.read() as session:
         if not interrupted(session):
-            return 0
-        backlog = load_backlog(session, "gpu")
-        returning = [group for group in backlog.waiting if group.interrupted and set(backlog.queued) == {group.person}]
-        oldest = sorted(returning, key=lambda group: group.first)
-    if not oldest:
-        return 0
+            return None
     with reachable():
-        workers = max(1, worker_count(redis, settings, "gpu"))
-        room = 2 * workers - queue_length(redis, settings, "gpu")  # what is one ahead for each of them, and what comes before it
-        with database.read() as session:
-            rows = _rows(session, "gpu", oldest[: max(0, room)])
-            current = _still_waiting(session, "gpu", rows)
-        wanted = [row for row in rows if (row.job_id, row.generation) in current]
-        # The oldest is put there last, and so is the first.
-        total = sum(enqueue(redis, settings, "gpu", row.job_id, row.generation, at_front=True) for row in reversed(wanted))
-    if rows:
-        with database.write() as session:
-            done = delete(Outbox).where(Outbox.id.in_([row.id for row in rows]))
-            session.execute(done, execution_options={"synchronize_session": False})
-    return total
+        queued = alive(redis, settings, "gpu").queued
+    with database.read() as session:
+        places = _places(session, queued)
+        returning = [group for group in load_backlog(session, "gpu").waiting if group.interrupted]
+        for group in sorted(returning, key=lambda group: group.first):
+            theirs = [place for place in places if place.person == group.person]
+            later = [place for place in theirs if place.rank > (False, group.first)]
+            rows = _rows(session, "gpu", [group])
+            if later and _still_waiting(session, "gpu", rows):
+                return _Change(rows[0], later[0], max(reversed(theirs), key=lambda place: place.rank))
+    return None
+
+
+def _places(session: Session, queued: Sequence[tuple[str, int]]) -> list[_Place]:
+    """What is queued, in its order, but what workers have just taken and what has been stopped since."""
+    query = (
+        select(Job.id, Job.generation, Task)
+        .join(Task, Task.id == Job.task_id)
+        .where(Job.id.in_([job_id for job_id, _ in queued]), Job.state == State.WAITING)
+    )
+    places = {}
+    for job_id, generation, task in session.execute(query):
+        begun = task.started_at is not None and task.state in (State.WAITING, State.STOPPING)
+        rank = (not begun, task.created_at.timestamp())
+        places[job_id, generation] = _Place((job_id, generation), fair_name(task.workspace, task.created_by), task.id, rank)
+    return [places[entry] for entry in queued if entry in places]
+
+
+def _give_back(session: Session, job_id: str, generation: int) -> None:
+    """Have a job wait in the outbox again that was taken off the queue, unless somebody found before that it had vanished from there."""
+    found = locked_job(session, job_id)
+    if found is None or (found[1].generation, found[1].state) != (generation, State.WAITING):
+        return
+    if session.scalar(select(Outbox.id).where(Outbox.job_id == job_id, Outbox.generation == generation)) is None:
+        queue_job(session, *found)
 
 
 def nudge(database: Database, settings: Settings) -> bool:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Group:
-    """Jobs of one task that wait. `first` is the age of the oldest one (an outbox id: smaller is older).
+    """Jobs of one task that wait. `first` is when the task was created, in seconds: smaller is older.
 
     `interrupted`: the task had begun, and none of its jobs is at work or queued any more.
     """
 
     person: str
     task_id: str
-    first: int
+    first: float
     count: int
     interrupted: bool = False
 
@@ -26,8 +26,8 @@ def fair_order(
     """The groups in the order in which they get their next job in, each as often as it has jobs.
 
     Whoever has the fewest jobs running or queued is next; among equals whoever's turn is the longest ago, then the older.
-    The same holds between the tasks of one person, but that those that were interrupted go on before others begin. A large task thus never
-    shuts out a small one.
+    The same holds between the tasks of one person, but that those that were interrupted go on before others begin, the oldest first. A large
+    task thus never shuts out a small one.
 
     Args:
         groups: What waits.
@@ -38,11 +38,10 @@ def fair_order(
     turns = dict(last_turn or {})
     turn = max(turns.values(), default=0)
     busy: Counter[str] = Counter(people_busy)
-    tasks: dict[str, list[tuple[int, bool, int, int, int, Group]]] = defaultdict(list)
+    tasks: dict[str, list[tuple[int, bool, int, float, int, Group]]] = defaultdict(list)
     for index, group in enumerate(groups):
-        tasks[group.person].append(
-            (tasks_busy.get(group.task_id, 0), not group.interrupted, turns.get(group.task_id, 0), group.first, index, group)
-        )
+        last = 0 if group.interrupted else turns.get(group.task_id, 0)
+        tasks[group.person].append((tasks_busy.get(group.task_id, 0), not group.interrupted, last, group.first, index, group))
     left = {group.task_id: group.count for entries in tasks.values() for *_, group in entries}
     for entries in tasks.values():
         heapq.heapify(entries)

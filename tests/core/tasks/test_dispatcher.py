@@ -14,10 +14,12 @@ from core.access import Actor
 from core.db.session import Database
 from core.db.tables import Job, Outbox, Task
 from core.errors import UnavailableError
-from core.queue import Pokes, alive, connect, enqueue, poke, queue_length, rq_job_id, rq_name
+from core.queue import Pokes, alive, connect, enqueue, exchange, poke, queue_length, rq_job_id, rq_name
 from core.settings import Settings
+from core.tasks import dispatcher
 from core.tasks.dispatcher import dispatch, nudge
 from core.tasks.lifecycle import claim_job, finish_job, hand_back, stop_task
+from core.tasks.reconcile import reconcile
 
 MakeTask = Callable[..., Task]
 
@@ -214,33 +216,34 @@ def test_a_task_of_48_jobs_shuts_out_nobody(
     assert taken.count("large") == 9
 
 
-def interrupt(database: Database) -> None:
-    """The worker of what runs hands it back."""
+def interrupt(database: Database, *names: str) -> None:
+    """The workers of what runs, or of these tasks of it, hand it back."""
     with database.write() as session:
         for job in session.scalars(select(Job).where(Job.state == "running")):
-            hand_back(session, job.id, job.generation)
+            if not names or session.get_one(Task, job.task_id).name in names:
+                hand_back(session, job.id, job.generation)
 
 
 def test_what_was_interrupted_goes_on_before_younger_tasks_of_the_same_person(
     database: Database, make_task: MakeTask, dispatched: Any, take: Any
 ) -> None:
-    for name in "abc":
+    for name in "abcd":
         make_task(1, name=name)
     dispatched()
     take()
     assert dispatched() == ["b"]
     interrupt(database)
-    assert dispatched() == ["a", "b"], "as before the interruption"
+    assert dispatched() == ["a"], "in the place of the younger one"
+    for name in "bcd":
+        take()
+        assert dispatched() == [name], "that one is again before those which are younger still"
     take()
-    assert dispatched() == ["b"]
-    take()
-    assert dispatched() == ["c"]
+    assert dispatched() == []
 
 
-def test_of_many_interrupted_tasks_no_more_are_queued_than_workers_take(
+def test_of_many_interrupted_tasks_a_newcomer_waits_for_no_more_than_is_queued(
     database: Database, make_task: MakeTask, dispatched: Any, take: Any
 ) -> None:
-    """Else whoever comes then would wait for all of them."""
     for name in "abcd":
         make_task(1, name=name)
     for _ in "abc":
@@ -248,12 +251,89 @@ def test_of_many_interrupted_tasks_no_more_are_queued_than_workers_take(
         take()
     assert dispatched() == ["d"]
     interrupt(database)
-    assert dispatched() == ["a", "d"]
+    assert dispatched() == ["a"]
     make_task(1, name="e", person="terminal:grace")
-    assert dispatched() == ["a", "d"]
+    for name in "ebcd":
+        take()
+        assert dispatched() == [name], "her turn before ada's second"
+
+
+def test_a_restart_of_all_workers_costs_nobody_their_place(
+    database: Database, make_task: MakeTask, dispatched: Any, take: Any, workers: list[Worker]
+) -> None:
+    """While they are away there is none to be counted; and their jobs come back in any order."""
+    for name in ("a1", "a2", "a3"):
+        make_task(1, name=name)
+        dispatched()
+        take()
+    for name in ("b1", "b2"):
+        make_task(1, name=name)
+    make_task(1, name="g", person="terminal:grace")
+    assert sorted(dispatched()) == ["b1", "b2", "g"]
+    before = dispatched().index("g")
+    for worker in workers:
+        worker.register_death()
+    for name in ("a3", "a1", "a2"):
+        interrupt(database, name)
+        dispatched()
+    order = dispatched()
+    assert [name for name in order if name != "g"] == ["a1", "a2"], "the oldest first"
+    assert order.index("g") <= before + 1
+    for worker in workers:
+        worker.register_birth()
+    order = []
+    for _ in range(6):
+        order.append(dispatched()[0])
+        take()
+    assert [name for name in order if name != "g"] == ["a1", "a2", "a3", "b1", "b2"]
+
+
+def test_a_crash_while_tasks_change_places_loses_none(
+    database: Database,
+    make_task: MakeTask,
+    dispatched: Any,
+    take: Any,
+    redis: Redis,
+    queue_settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in "ab":
+        make_task(1, name=name)
+    dispatched()
     take()
+    assert dispatched() == ["b"]
+    interrupt(database)
+    with monkeypatch.context() as patch:
+        patch.setattr(dispatcher, "_give_back", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            dispatch(database, redis, queue_settings)
+    assert dispatched() == ["a"], "b is in neither"
+    reconcile(database, redis, queue_settings)
+    assert dispatched() == ["a"]
     take()
-    assert dispatched()[:1] == ["e"], "her turn before ada's third"
+    assert dispatched() == ["b"]
+
+
+def test_what_a_worker_takes_meanwhile_is_not_queued_again(
+    database: Database, make_task: MakeTask, dispatched: Any, take: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        make_task(1, name=name)
+    dispatched()
+    take()
+    assert dispatched() == ["b"]
+    interrupt(database)
+
+    def late(*arguments: Any) -> bool:
+        take()
+        return exchange(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dispatcher, "exchange", late)
+        assert dispatched() == ["a"]
+    assert outbox_rows(database) == 0
+    take()
+    assert dispatched() == []
 
 
 def test_an_interruption_does_not_delay_whoever_is_in_the_queue_already(

@@ -32,8 +32,10 @@ def order(
         # among equals whoever had a turn longest ago
         ([("ada", "a", 1, 1), ("grace", "b", 2, 1)], {}, {}, {"ada": 7, "grace": 6}, "ba"),
         ([("ada", "a", 1, 1), ("ada", "b", 2, 1)], {}, {}, {"a": 7, "b": 6}, "ba"),
-        # of one person's tasks what was interrupted goes on first, however new its row and late its turn; then they take turns again
+        # of one person's tasks what was interrupted goes on first, however young and late its turn; then they take turns again
         ([("ada", "a", 1, 1), ("ada", "b", 9, 3, True)], {}, {}, {"b": 7}, "babb"),
+        # of those the oldest, also where it has had the later turn
+        ([("ada", "a", 1, 1, True), ("ada", "b", 2, 1, True)], {}, {}, {"a": 7, "b": 6}, "ab"),
         # between people that changes nothing
         ([("ada", "a", 1, 1), ("ada", "b", 9, 1, True), ("grace", "c", 5, 1)], {"ada": 1}, {}, {"ada": 1}, "cba"),
         ([], {}, {}, {}, ""),
