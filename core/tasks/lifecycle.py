@@ -183,7 +183,7 @@ def lose_job(session: Session, settings: Settings, job_id: str, generation: int,
     if found is None or found[1].generation != generation or found[1].state not in ACTIVE:
         return False
     task, job = found
-    if task.stop_mode and not job.ending:
+    if _has_nothing_left_to_do(task, job):
         _release(session, task, job)
         return True
     job.losses_in_a_row += 1
@@ -210,7 +210,12 @@ def lose_job(session: Session, settings: Settings, job_id: str, generation: int,
 
 
 def _release(session: Session, task: Task, job: Job, *, keeps_running: bool = False) -> None:
-    if task.stop_mode and not job.ending:
+    if _has_nothing_left_to_do(task, job):
         end_unheld(session, task, job, State.STOPPED)
     else:
         requeue(session, task, job, keeps_running=keeps_running)
+
+
+def _has_nothing_left_to_do(task: Task, job: Job) -> bool:
+    """Whether the job was to stop, unless it makes a model that is kept."""
+    return task.stop_mode == "discard" or (task.stop_mode == "keep" and not job.ending)

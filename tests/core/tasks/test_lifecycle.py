@@ -24,6 +24,7 @@ from core.tasks.lifecycle import (
     asked,
     claim_job,
     complete_task,
+    delete_task,
     fail_completion,
     fail_job,
     finish_job,
@@ -625,6 +626,26 @@ def test_a_stopping_job_that_is_lost_still_ends(database: Database, make_task: M
     assert heir.do(resume_ending) is not None
     heir.complete()
     assert reload(database, task).state == "stopped"
+
+
+@pytest.mark.parametrize("ends", ["lost", "hand_back"])
+def test_what_is_discarded_while_its_model_is_made_needs_no_other_worker(
+    database: Database, make_task: MakeTask, jobs_of: JobsOf, worker: Any, ada: Actor, ends: str
+) -> None:
+    task = make_task()
+    at = worker(jobs_of(task)[0])
+    at.claim()
+    at.finish()
+    stop(database, ada, task, "discard")
+    if ends == "lost":
+        assert at.lose()
+    else:
+        at.do(hand_back)
+    stopped = reload(database, task)
+    assert (stopped.state, stopped.model_id, jobs_of(task)[0].state) == ("stopped", None, "stopped")
+    assert kinds(database, task)[-2:] == ["stopping", "stopped"] and outbox(database) == [(at.holder[0], 1)], "its first row only"
+    with database.write() as session:
+        delete_task(session, ada, session.get_one(Task, task.id))
 
 
 def test_stop_of_many_jobs_keeps_the_best(database: Database, make_task: MakeTask, jobs_of: JobsOf, worker: Any, ada: Actor) -> None:
