@@ -82,12 +82,14 @@ def fail_job(
 
 
 def cut_short(session: Session, task: Task, job: Job, what: str, remedy: str) -> State:
-    """Enter why a job cannot go on; returns how it is to end. Lock the task first."""
+    """Enter why a job cannot go on; returns how it is to end. One that was to stop anyway has stopped, for no reason. Lock the task first."""
+    if task.stop_mode:
+        return State.STOPPED
     job.error, job.error_remedy = what, remedy
     if job.score is None:
         return State.ERROR
     alone = session.scalar(select(func.count()).select_from(Job).where(Job.task_id == task.id)) == 1  # of one of several `_end` tells
-    if alone and not task.stop_mode:
+    if alone:
         add_event(session, task.id, Noticed(f"{what} It ended early: the best epoch is kept.", remedy))
     return State.FINISHED
 

@@ -648,6 +648,27 @@ def test_what_is_discarded_while_its_model_is_made_needs_no_other_worker(
         delete_task(session, ada, session.get_one(Task, task.id))
 
 
+@pytest.mark.parametrize(("mode", "score"), [("keep", None), ("keep", 0.5), ("discard", 0.5)])
+def test_a_job_that_fails_when_it_has_been_asked_to_stop_has_stopped(
+    database: Database, make_task: MakeTask, jobs_of: JobsOf, worker: Any, ada: Actor, mode: str, score: float | None
+) -> None:
+    """As one has whose worker is lost."""
+    task = make_task()
+    at = worker(jobs_of(task)[0])
+    at.claim()
+    if score is not None:
+        at.epoch(1, score)
+    stop(database, ada, task, mode)
+    completion = at.do(fail_job, "It diverged.", "Lower the learning rate.")
+    kept = mode == "keep" and score is not None
+    assert (completion is not None) == kept
+    if kept:
+        at.complete()
+    ended, job = reload(database, task), jobs_of(task)[0]
+    assert (ended.state, ended.error, job.state, job.error) == ("stopped", "", "stopped", "")
+    assert (ended.model_id is not None) == kept and kinds(database, task)[-1] == "stopped"
+
+
 def test_stop_of_many_jobs_keeps_the_best(database: Database, make_task: MakeTask, jobs_of: JobsOf, worker: Any, ada: Actor) -> None:
     task = make_task(4)
     done, running = (worker(job) for job in jobs_of(task)[:2])
