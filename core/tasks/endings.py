@@ -157,8 +157,11 @@ def remark(session: Session, job_id: str, generation: int, message: str, remedy:
 
 
 def fail_completion(session: Session, job_id: str, generation: int, what: str, remedy: str, *, device_seconds: float | None = None) -> None:
-    """The training went well but its model cannot be made: the task ends in error. Raises FencedError."""
+    """The training went well but its model cannot be made: the task ends in error, or without one where none is wanted. Raises FencedError."""
     task, job = held_job(session, job_id, generation)
+    if task.stop_mode == "discard":
+        complete_task(session, job_id, generation, None, device_seconds=device_seconds)
+        return
     if device_seconds is not None:
         job.device_seconds = device_seconds
     abandon(session, task, job, what, remedy)

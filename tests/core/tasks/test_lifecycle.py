@@ -669,6 +669,19 @@ def test_a_job_that_fails_when_it_has_been_asked_to_stop_has_stopped(
     assert (ended.model_id is not None) == kept and kinds(database, task)[-1] == "stopped"
 
 
+def test_a_model_that_cannot_be_made_and_is_discarded_is_no_error(
+    database: Database, make_task: MakeTask, jobs_of: JobsOf, worker: Any, ada: Actor
+) -> None:
+    task = make_task()
+    at = worker(jobs_of(task)[0])
+    at.claim()
+    at.finish()
+    stop(database, ada, task, "discard")
+    at.do(fail_completion, "The disk is full.", "Free some space.")
+    assert (reload(database, task).state, reload(database, task).error) == ("stopped", "")
+    assert kinds(database, task)[-1] == "stopped"
+
+
 def test_stop_of_many_jobs_keeps_the_best(database: Database, make_task: MakeTask, jobs_of: JobsOf, worker: Any, ada: Actor) -> None:
     task = make_task(4)
     done, running = (worker(job) for job in jobs_of(task)[:2])
