@@ -121,7 +121,7 @@ def carry_out(workplace: Workplace, claim: Claim, job_id: str, generation: int, 
         task = session.get(Task, claim.task_id)
         ended = task is not None and State(task.state).ended
     if ended:
-        workplace.storage.delete(checkpoints_of(claim.task_id))
+        _delete(workplace.storage, checkpoints_of(claim.task_id))
 
 
 def _train(workplace: Workplace, link: DatabaseLink, claim: Claim, job_id: str, generation: int, team: Team) -> TrainingResult | None:
@@ -238,9 +238,12 @@ def _complete(
     if model_id is None:
         _delete(storage, folder)
         return
-    for file in storage.list(folder):  # what workers left that were lost while they made it
-        if not file.startswith(f"{key}/"):
-            storage.delete(file)
+    try:
+        for file in storage.list(folder):  # what workers left that were lost while they made it
+            if not file.startswith(f"{key}/"):
+                storage.delete(file)
+    except Exception:  # the task has ended well
+        logger.exception("what is older than %s is left in the storage", key)
 
 
 def _written(
@@ -272,7 +275,7 @@ def _is_kept(workplace: Workplace, key: str) -> bool:
 
 
 def _delete(storage: Storage, key: str) -> None:
-    """Delete what is of no use, if it can be done: whatever goes wrong meanwhile is told, not that this does."""
+    """Delete what is of no use, if it can be done; that it cannot is only logged."""
     try:
         storage.delete(key)
     except Exception:

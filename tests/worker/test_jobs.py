@@ -15,6 +15,7 @@ from core.access import Actor
 from core.db.tables import Epoch, Event, Job, Model, Task
 from core.errors import UnavailableError
 from core.events import Progress
+from core.storage import Storage
 from core.tasks.actions import stop_task
 from core.tasks.creation import create_task
 from core.tasks.hyperparameters import TrainingPlan
@@ -193,6 +194,23 @@ def test_a_model_whose_end_was_stored_but_not_acknowledged_stays(bench: Any, mon
     with bench.database.read() as session:
         model = session.get_one(Model, task.model_id)
     assert task.state == "finished" and bench.storage.exists(f"{model.key}/model.safetensors")
+
+
+def test_a_storage_that_does_not_answer_when_all_is_done_is_no_fault_of_the_training(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is of no more use stays there then; most of it is swept later."""
+
+    def away(*_: Any) -> Any:
+        raise TimeoutError
+
+    listed, delete = Storage.list, Storage.delete
+    monkeypatch.setattr(Storage, "list", lambda storage, prefix: (away if prefix.count("/") == 1 else listed)(storage, prefix))
+    monkeypatch.setattr(Storage, "delete", lambda storage, key: (away if key.endswith("/jobs") else delete)(storage, key))
+    task, job, _ = run_to_its_end(bench)
+    assert (task.state, job.state) == ("finished", "finished") and task.model_id
+    assert "unexpectedly" not in caplog.text
+    assert caplog.text.count("in the storage") == 2
 
 
 def test_pictures_wait_for_the_storage_and_what_is_lacking_is_told_once(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
