@@ -196,6 +196,7 @@ class Task(Named, Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    swept: Mapped[bool] = mapped_column(default=False, server_default=text("false"))  # what it left is gone from the storage
 
     jobs: Mapped[list["Job"]] = relationship(order_by="Job.number", cascade="all, delete-orphan")
 

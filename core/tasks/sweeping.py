@@ -6,7 +6,7 @@ Whoever ends a task takes these away, unless it is killed or there was no worker
 
 from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from core.clock import now
 from core.db.session import Database
@@ -28,14 +28,21 @@ def models_of(task_id: str) -> str:
 
 
 def sweep_ended(database: Database, storage: Storage) -> int:
-    """Delete what tasks that ended within the last day have left of checkpoints, and of models of which none is kept; how many folders."""
+    """Delete what tasks that have ended have left of checkpoints, and of models of which none is kept; how many folders.
+
+    For a day each is looked at again and again: a worker that does not know yet that its job was given up may still write. Then once more.
+    """
+    lately = now() - _LATELY
     with database.read() as session:
-        ended = session.scalars(select(Task.id).where(Task.finished_at > now() - _LATELY)).all()
-        kept = set(session.scalars(select(Model.task_id).where(Model.task_id.in_(ended))))
+        ended = session.scalars(select(Task.id).where(Task.finished_at.is_not(None), ~Task.swept)).all()
+        kept = set(session.scalars(select(Model.task_id).join(Task, Task.id == Model.task_id).where(~Task.swept)))
     folders = [checkpoints_of(task_id) for task_id in ended] + [models_of(task_id) for task_id in ended if task_id not in kept]
     left = [folder for folder in folders if storage.exists(folder)]
     for folder in left:
         storage.delete(folder)
+    with database.write() as session:
+        swept = update(Task).where(Task.finished_at <= lately, ~Task.swept).values(swept=True)
+        session.execute(swept, execution_options={"synchronize_session": False})
     return len(left)
 
 

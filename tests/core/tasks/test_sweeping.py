@@ -3,9 +3,13 @@
 import os
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from core.access import Actor
+from core.clock import now
 from core.db.session import Database
 from core.db.tables import Task
 from core.settings import Settings
@@ -47,6 +51,34 @@ def test_of_models_that_were_never_finished_nothing_stays(
     assert sweep_ended(database, storage) == 1
     assert not storage.exists(models_of(stopped.id))
     assert storage.exists(models_of(trained.id)) and storage.exists(models_of(waiting.id))
+
+
+def test_what_ended_before_everything_was_down_for_days_is_swept_too(
+    database: Database, storage: Storage, make_task: Callable[..., Task], ada: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make_task(1)
+    folder = checkpoints_of(task.id)
+    storage.write(f"{folder}/1/checkpoint/state-1.pt", b"weights")
+    with database.write() as session:
+        stop_task(session, ada, session.get_one(Task, task.id), "discard").finished_at = now() - timedelta(days=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "delete", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            sweep_ended(database, storage)
+    assert sweep_ended(database, storage) == 1
+    assert not storage.exists(folder)
+    monkeypatch.setattr(Storage, "exists", lambda *_: 1 / 0)
+    assert sweep_ended(database, storage) == 0, "it is not looked for again"
+
+
+def test_what_is_written_late_is_swept_too(database: Database, storage: Storage, make_task: Callable[..., Task], ada: Actor) -> None:
+    """By a worker that did not know yet that its job had been given up."""
+    task = make_task(1)
+    with database.write() as session:
+        stop_task(session, ada, session.get_one(Task, task.id), "discard")
+    assert sweep_ended(database, storage) == 0
+    storage.write(f"{checkpoints_of(task.id)}/1/checkpoint/state-1.pt", b"weights")
+    assert sweep_ended(database, storage) == 1
 
 
 def test_results_of_tests_go_when_they_are_old(database: Database, storage: Storage, settings: Settings) -> None:

@@ -247,6 +247,7 @@ def upgrade() -> None:
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('started_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('finished_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('swept', sa.Boolean(), server_default=sa.text('(false)'), nullable=False),
     sa.Column('name', sa.Text(), nullable=False),
     sa.Column('folded_name', sa.Text(), nullable=False),
     sa.ForeignKeyConstraint(['annotation_set_id'], ['annotation_sets.id'], name=op.f('fk_tasks_annotation_set_id')),
