@@ -315,7 +315,13 @@ def test_a_crash_while_tasks_change_places_loses_none(
 
 
 def test_what_a_worker_takes_meanwhile_is_not_queued_again(
-    database: Database, make_task: MakeTask, dispatched: Any, take: Any, monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    make_task: MakeTask,
+    dispatched: Any,
+    take: Any,
+    redis: Redis,
+    queue_settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in "ab":
         make_task(1, name=name)
@@ -325,7 +331,8 @@ def test_what_a_worker_takes_meanwhile_is_not_queued_again(
     interrupt(database)
 
     def late(*arguments: Any) -> bool:
-        take()
+        """A worker has the younger one in hand, and has not claimed it yet."""
+        assert Queue(rq_name(queue_settings, "gpu"), connection=redis, serializer=JSONSerializer).pop_job_id()
         return exchange(*arguments)
 
     with monkeypatch.context() as patch:
