@@ -159,13 +159,15 @@ def test_two_processes_detect_as_one_does(bench: Any) -> None:
 
 def test_two_processes_mark_as_one_does(bench: Any) -> None:
     """The Dice of halves of a batch is not that of the whole: within noise the same, and as good at the end."""
-    dataset = bench.squares(images=40, classes=1)
-    plan = {"epochs": 6, "batch_size": 8, "image_size": 64, "learning_rate": 5e-3}
+    dataset = bench.squares(images=24, classes=1)
+    plan = {"epochs": 8, "batch_size": 8, "image_size": 64, "learning_rate": 5e-3}
     leader, follower = train_together(bench, bench.job(dataset, task="together", spec=REGIONS, kind="instances", **plan))
-    alone, _ = bench.train(bench.job(dataset, task="alone", spec=REGIONS, kind="instances", **plan))
+    alone, link = bench.train(bench.job(dataset, task="alone", spec=REGIONS, kind="instances", **plan))
     assert leader["metrics"] == follower["metrics"]
-    assert alone.score is not None and alone.score > 0.5
-    assert leader["score"] == pytest.approx(alone.score, abs=0.1)
+    assert alone.score is not None and min(leader["score"], alone.score) > 0.8
+    assert [values["train_loss"] for values in leader["epochs"]] == pytest.approx(
+        [values["train_loss"] for _, values in link.epochs], rel=0.2
+    )
 
 
 @pytest.mark.long
