@@ -6,6 +6,7 @@ Files are read with `weights_only=True`, so a strange file can run nothing.
 """
 
 import io
+import logging
 import pickle
 import re
 import threading
@@ -21,6 +22,8 @@ import torch
 from core.errors import BadDataError, UnavailableError
 from core.storage import Storage
 from worker.waiting import Patience
+
+logger = logging.getLogger(__name__)
 
 _TRIES = 5  # to read what another worker may be writing
 FORMAT = 1
@@ -147,13 +150,27 @@ class CheckpointFolder:
         mark = time.monotonic()
         _save(self._storage, f"{self._folder}/state-{self._generation}.pt", {"format": FORMAT, **state})
         self._fence()  # whose job it is by now may need what is older
-        # Only now, when the new state is safe and names what it needs, may older files go; those of a later generation never.
-        kept = {state["best_key"], f"{self._folder}/state-{self._generation}.pt"}
-        for key in self._storage.list(self._folder):
+        self._delete_older(state["best_key"])
+        self.state_seconds = copying + time.monotonic() - mark
+
+    def _delete_older(self, best_key: str) -> None:
+        """Delete what the new state, which is safe, does not need; of a later generation nothing.
+
+        What cannot be deleted is left to the next write: it must not keep anybody from hearing of an epoch that is safe.
+        """
+        kept = {best_key, f"{self._folder}/state-{self._generation}.pt"}
+        try:
+            found = self._storage.list(self._folder)
+        except Exception:
+            logger.exception("older checkpoints are left in %s", self._folder)
+            return
+        for key in found:
             match = re.search(r"/(?:state|best)-(\d+)(?:-\d+)?\.pt$", key)
             if match and int(match[1]) <= self._generation and key not in kept:
-                self._storage.delete(key)
-        self.state_seconds = copying + time.monotonic() - mark
+                try:
+                    self._storage.delete(key)
+                except Exception:
+                    logger.exception("%s is left in the storage", key)
 
 
 @dataclass(frozen=True)

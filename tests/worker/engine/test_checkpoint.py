@@ -248,6 +248,34 @@ def test_what_does_not_pass_is_raised_at_once(tmp_path: Path, monkeypatch: pytes
     folder.close()
 
 
+@pytest.mark.parametrize("fails", ["list", "delete"])
+def test_an_epoch_that_is_safe_is_told_though_older_files_cannot_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """Else the model would be of an epoch that nobody has heard of, or a complete checkpoint would go with its job."""
+
+    def forbidden(*_: Any) -> None:
+        raise PermissionError("no")
+
+    storage, told = Storage(str(tmp_path)), list[int]()
+    folder = CheckpointFolder(storage, "tasks/one", 1, NONE)
+
+    def write(epoch: int) -> None:
+        key = folder.best_key(epoch)
+        folder.save({"best_key": key, "state": {}}, Best(epoch, 0.5, {}, {}, {}), lambda: told.append(epoch), lambda: None)
+        folder.drain()
+
+    write(1)
+    with monkeypatch.context() as broken:
+        broken.setattr(Storage, fails, forbidden)
+        write(2)
+    found = checkpoint.newest(storage, "tasks/one")
+    assert told == [1, 2] and found is not None and found.best is not None and found.best.epoch == 2
+    write(3)
+    folder.close()
+    assert storage.list("tasks/one") == ["tasks/one/best-1-3.pt", "tasks/one/state-1.pt"]
+
+
 def test_a_worker_that_was_taken_over_cannot_take_the_best_weights_along(tmp_path: Path) -> None:
     """It does not know it yet, and writes and deletes what is its own."""
     storage = Storage(str(tmp_path))
