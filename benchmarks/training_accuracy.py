@@ -66,6 +66,10 @@ class Link:
         """Nobody stops a benchmark."""
         return Ask.GO_ON
 
+    def pausing(self) -> bool:
+        """Nor does anybody end its worker."""
+        return False
+
     def progress(self, event: Progress) -> None:
         """Not looked at."""
 

@@ -83,6 +83,10 @@ class Listener:
 
         return Ask(self.script(self))
 
+    def pausing(self) -> bool:
+        """The worker stays."""
+        return False
+
     def progress(self, event: Any) -> None:
         """Told at steps."""
         self.on_progress(event)

@@ -122,6 +122,10 @@ class DatabaseLink:
             return self._wanted or Ask.ENOUGH
         return Ask.PAUSE if self._pause.is_set() else Ask.GO_ON
 
+    def pausing(self) -> bool:
+        """See `JobLink`."""
+        return self._pause.is_set()
+
     def progress(self, event: Progress) -> None:
         """Have the thread tell how far it is, if it has not told something newer by then."""
         first, self._latest = self._progressed == float("-inf"), event

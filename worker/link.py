@@ -94,6 +94,10 @@ class JobLink(Protocol):
         """
         ...
 
+    def pausing(self) -> bool:
+        """Whether the worker shuts down, whatever else is asked: then nothing is waited for. Any thread may call it."""
+        ...
+
     def progress(self, event: Progress) -> None:
         """Tell how far it is; may be called at every step, thinned out inside."""
         ...

@@ -33,6 +33,10 @@ class FollowersLink:
         """See `JobLink`."""
         return Ask.GO_ON
 
+    def pausing(self) -> bool:
+        """See `JobLink`."""
+        return False
+
     def progress(self, event: Progress) -> None:
         """See `JobLink`."""
 

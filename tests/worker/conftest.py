@@ -58,6 +58,9 @@ class RecordingLink:
         self.asked_times += 1
         return self.script(self)
 
+    def pausing(self) -> bool:
+        return False
+
     def progress(self, event: Progress) -> None:
         self.events.append(event)
 

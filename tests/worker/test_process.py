@@ -170,6 +170,7 @@ def test_a_stop_is_heard_and_goes_before_a_pause(link: DatabaseLink, database: D
     with database.write() as session:
         session.get_one(Task, job.task_id).stop_mode = "keep"
     eventually(lambda: link.asked() is Ask.STOP_KEEP)
+    assert link.pausing()
     link.stop()
 
 

@@ -71,11 +71,11 @@ def train(
     """
     plan, team = job.plan, team or Team()
 
-    def over() -> bool:  # a search that has seen enough still counts the epoch that waits to be written
-        return link.asked() not in (Ask.GO_ON, Ask.ENOUGH)
+    def cancelled() -> bool:
+        return bool(link.asked())
 
-    patience = Patience(link.waits, over)
-    checkpoints = CheckpointFolder(storage, job.checkpoint_folder, job.generation, patience, link.asked)
+    patience = Patience(link.waits, cancelled)
+    checkpoints = CheckpointFolder(storage, job.checkpoint_folder, job.generation, patience_to_write(link), link.asked)
     # ---------------------------------------------------------------- what is to be learnt
     records, fingerprint = read_records(job, database)
     with team.leader_first():
@@ -111,10 +111,6 @@ def train(
         torch.backends.cudnn.benchmark = False
     network = network.to(device.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]
     # ---------------------------------------------------------------- what is true of its images, and their pixels, worked out once
-
-    def cancelled() -> bool:
-        return bool(link.asked())
-
     try:
         with team.leader_first():
             validation = validation_rows.tolist()
@@ -190,6 +186,15 @@ def train(
     finally:
         checkpoints.close()
     return result_of(state, objective, asked)
+
+
+def patience_to_write(link: JobLink) -> Patience:
+    """Patience with a checkpoint: the epoch in it still counts where a search has seen enough."""
+
+    def over() -> bool:
+        return link.pausing() or link.asked() not in (Ask.GO_ON, Ask.ENOUGH)
+
+    return Patience(link.waits, over)
 
 
 def result_of(state: State, objective: Objective, asked: Ask) -> TrainingResult:

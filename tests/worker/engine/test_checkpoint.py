@@ -189,33 +189,6 @@ def test_whoever_lost_the_job_while_it_waited_writes_and_deletes_nothing_more(tm
     assert storage.exists("tasks/one/best-1-1.pt")
 
 
-def test_whoever_is_to_let_go_does_not_begin_to_wait() -> None:
-    def full() -> None:
-        raise UnavailableError("There is no space left.", "Free some.")
-
-    said: list[str] = []
-    with pytest.raises(UnavailableError):
-        Patience(lambda message, _: said.append(message), lambda: True).until_it_passes(full, "It cannot be written")
-    assert not said
-
-
-def test_patience_begins_with_the_first_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not with the work, which may take longer than that: a large set's images are decoded."""
-    monkeypatch.setattr(waiting, "AGAIN_SECONDS", 0.01)
-    failures = [TimeoutError(), TimeoutError()]
-
-    def slow() -> str:
-        if failures:
-            time.sleep(0.3)
-            raise failures.pop()
-        return "done"
-
-    assert Patience(lambda *_: None, lambda: False, seconds=0.5).until_it_passes(slow, "It cannot be read") == "done"
-    failures += [TimeoutError()] * 9
-    with pytest.raises(TimeoutError):
-        Patience(lambda *_: None, lambda: False, seconds=0.5).until_it_passes(slow, "It cannot be read")
-
-
 def test_a_checkpoint_is_waited_for_where_the_storage_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "AGAIN_SECONDS", 0.05)
     storage, said = Storage(str(tmp_path)), []

@@ -49,6 +49,9 @@ class Link:
         self.asked_times += 1
         return Ask.PAUSE if self.asked_times >= options.get("pause_at", 1e9) else Ask.GO_ON
 
+    def pausing(self):
+        return False
+
     def progress(self, event):
         pass
 
