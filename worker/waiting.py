@@ -1,6 +1,7 @@
 """Waiting for what may come back by itself, or by somebody's making room: a full disk, a storage that does not answer."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,6 +13,7 @@ from core.errors import UnavailableError
 logger = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 10.0  # between two tries
+HURRY_SECONDS = 60.0  # for what was begun before a stop: long enough for a hiccup
 _LOOK_SECONDS = 0.5  # how soon it is noticed that nobody wants to wait any more
 
 Result = TypeVar("Result")
@@ -39,14 +41,16 @@ class Patience:
         *,
         seconds: float = 3600.0,
         then: str = "the training ends with the best epoch it has had",
+        hurries: Callable[[], bool] = lambda: False,
     ) -> None:
         """`waits` is told what is waited for, with a remedy. `over` is asked twice a second, and true ends the waiting.
 
-        What `then` says is told to follow after so many `seconds` from the first failure on.
+        What `then` says is told to follow after so many `seconds` from the first failure on. Once `hurries` is true a minute is left, and
+        where it is from the first failure on, nobody is told.
 
-        Any thread may call both; they may raise, FencedError for one, and that ends it, too.
+        Any thread may call the three; they may raise, FencedError for one, and that ends it, too.
         """
-        self._waits, self._over, self._seconds, self._then = waits, over, seconds, then
+        self._waits, self._over, self._seconds, self._then, self._hurries = waits, over, seconds, then, hurries
 
     def until_it_passes(self, work: Callable[[], Result], what: str, over: Callable[[], bool] = lambda: False) -> Result:
         """What `work` gives, tried again and again while it fails for what may pass; `what` is a sentence's beginning: what cannot be done.
@@ -54,19 +58,22 @@ class Patience:
         Raises:
             Exception: what `work` raised last, where that does not pass, the time is up, or it is `over`.
         """
-        deadline: float | None = None  # from the first failure on: the work itself may take long
+        deadline = math.inf  # until the first failure: the work itself may take long
 
         def ended() -> bool:
+            nonlocal deadline
+            if self._hurries():
+                deadline = min(deadline, time.monotonic() + HURRY_SECONDS)
             return over() or self._over()
 
         while True:
             try:
                 return work()
             except Exception as error:
-                if is_database_away(error) or not may_pass(error) or (deadline and time.monotonic() > deadline) or ended():
+                if is_database_away(error) or not may_pass(error) or ended() or time.monotonic() > deadline:
                     raise
                 logger.warning("%s: %s", what, error)
-                if deadline is None:
+                if deadline == math.inf:
                     deadline = time.monotonic() + self._seconds
                     why = error.what if isinstance(error, UnavailableError) else f"The storage fails ({type(error).__name__})."
                     hours = round(self._seconds / 3600)

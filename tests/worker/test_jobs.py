@@ -177,6 +177,8 @@ def test_a_stop_before_anything_could_be_written_is_a_stop(bench: Any, monkeypat
         raise UnavailableError("There is no space left.", "Free some.")
 
     monkeypatch.setattr(checkpoint, "_save", full)
+    monkeypatch.setattr(waiting, "HURRY_SECONDS", 0.1)
+    monkeypatch.setattr(waiting, "AGAIN_SECONDS", 0.05)
     task, job, said = run_to_its_end(bench)
     assert (task.state, job.state, task.error, job.error) == ("stopped", "stopped", "", "")
     assert not [payload for payload in said if "ended early" in payload["message"]]

@@ -80,6 +80,13 @@ def test_an_epoch_that_counts_is_waited_for(clock: Clock, asked: Ask) -> None:
     assert 3600 <= seconds_waited(clock, lambda: asked) < 3620
 
 
+def test_the_last_epoch_before_a_stop_is_waited_for_a_minute(clock: Clock) -> None:
+    """For a hiccup of the storage; counted from the stop, where it has failed for longer."""
+    assert 60 <= seconds_waited(clock, lambda: Ask.STOP_KEEP) < 80
+    began = clock.now
+    assert 1260 <= seconds_waited(clock, lambda: Ask.STOP_KEEP if clock.now > began + 1200 else Ask.GO_ON) < 1280
+
+
 @pytest.mark.parametrize("asked", list(Ask))
 def test_a_worker_that_shuts_down_waits_for_nothing(clock: Clock, asked: Ask) -> None:
     """Whatever else is asked: it would be killed meanwhile, and its job counted as lost."""

@@ -189,12 +189,12 @@ def train(
 
 
 def patience_to_write(link: JobLink) -> Patience:
-    """Patience with a checkpoint: the epoch in it still counts where a search has seen enough."""
+    """Patience with a checkpoint, whose epoch counts also where a search has seen enough; where a person stops and keeps the best, for a minute."""
 
     def over() -> bool:
-        return link.pausing() or link.asked() not in (Ask.GO_ON, Ask.ENOUGH)
+        return link.pausing() or link.asked() not in (Ask.GO_ON, Ask.ENOUGH, Ask.STOP_KEEP)
 
-    return Patience(link.waits, over)
+    return Patience(link.waits, over, hurries=lambda: link.asked() is Ask.STOP_KEEP)
 
 
 def result_of(state: State, objective: Objective, asked: Ask) -> TrainingResult:

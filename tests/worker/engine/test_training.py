@@ -20,6 +20,7 @@ from core.db.tables import Dataset
 from core.vocabulary import TaskType
 from core.zoo import estimates
 from core.zoo.facts import DeviceFacts
+from worker import waiting
 from worker.engine import checkpoint, loop, telling, training
 from worker.engine.checkpoint import CheckpointFolder, Copies, newest
 from worker.engine.device import Device, choose_device
@@ -159,6 +160,27 @@ def test_a_stopped_training_keeps_its_best_epoch(bench: Any, recording_link: Any
     assert result.score is not None
     saved = newest(bench.storage, job.checkpoint_folder)
     assert saved is not None and saved.best is not None and saved.best.score == result.score
+
+
+def test_a_hiccup_of_the_storage_after_a_stop_costs_no_epoch(bench: Any, recording_link: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first epoch is being written when a person stops, and is the only one that there is to keep."""
+    monkeypatch.setattr(waiting, "AGAIN_SECONDS", 0.05)
+    save, refusals, stopped = checkpoint._save, [ConnectionResetError()], threading.Event()
+
+    def reset_once(storage: Any, key: str, value: dict[str, Any]) -> None:
+        if refusals:
+            stopped.set()
+            raise refusals.pop()
+        save(storage, key, value)
+
+    monkeypatch.setattr(checkpoint, "_save", reset_once)
+    link = recording_link(lambda _: Ask.STOP_KEEP if stopped.is_set() else Ask.GO_ON)
+    job = bench.job(bench.stripes(), epochs=50)
+    result, link = bench.train(job, link)
+    assert result.asked is Ask.STOP_KEEP and [number for number, _ in link.epochs] == [1]
+    saved = newest(bench.storage, job.checkpoint_folder)
+    assert saved is not None and saved.best is not None and saved.best.epoch == 1
+    assert not [notice for notice in link.notices if "tried again" in notice]
 
 
 def test_a_stop_before_the_first_epoch_leaves_nothing_to_keep(bench: Any, recording_link: Any) -> None:
