@@ -95,8 +95,8 @@ def decoded_anew(records: Sequence[Record], size: int, storage: Storage, patienc
     Asking waits with `patience` for a storage that does not answer, and raises UnreadableImageError for an image that is gone or damaged.
     """
 
-    def make(row: int) -> Pixels:
-        pixels: Pixels = patience.until_it_passes(lambda: _decoded(records[row], size, storage), "The images cannot be read")
+    def make(row: int, over: Callable[[], bool]) -> Pixels:
+        pixels: Pixels = patience.until_it_passes(lambda: _decoded(records[row], size, storage), "The images cannot be read", over)
         return pixels[None]
 
     return Made(np.ones(len(records), np.int64), (size, size, 3), make)

@@ -24,8 +24,11 @@ class Entries(Protocol):
     nbytes: int
     at_hand: bool  # whether they need only be copied
 
-    def of(self, rows: Rows) -> NDArray[Any]:
-        """A copy of the entries of the images `rows`, one image after another, [sum of `counts[rows]`, …]. May be called on any thread."""
+    def of(self, rows: Rows, over: Callable[[], bool] = lambda: False) -> NDArray[Any]:
+        """A copy of the entries of the images `rows`, one image after another, [sum of `counts[rows]`, …]. May be called on any thread.
+
+        Once they are not needed any more `over`, which any thread may ask, is true: they are waited for no longer then.
+        """
         ...
 
 
@@ -59,7 +62,7 @@ class Kept:
             self._opened = Path(self._array.filename).open("rb", buffering=0)  # type: ignore[arg-type]  # noqa: SIM115 - for its life
             self._file = self._opened.fileno()
 
-    def of(self, rows: Rows) -> NDArray[Any]:
+    def of(self, rows: Rows, over: Callable[[], bool] = lambda: False) -> NDArray[Any]:
         """See `Entries`."""
         places = places_of(self._first, rows)
         if self._file is None:
@@ -78,24 +81,24 @@ class Made:
         self,
         counts: NDArray[np.int64],
         shape: tuple[int, ...],
-        make: Callable[[int], NDArray[Any]],
+        make: Callable[[int, Callable[[], bool]], NDArray[Any]],
         *,
         dtype: type[np.generic] = np.uint8,
         at_hand: bool = False,
     ) -> None:
-        """`make` gives the entries of an image, [its count, *shape]; `at_hand` says that this is hardly more than copying them."""
+        """`make` gives the entries of an image, [its count, *shape], and is told `over`, as `of` is; `at_hand` says that this is hardly more than copying them."""
         self.counts, self.at_hand = counts, at_hand
         self.nbytes = int(counts.sum()) * int(np.prod(shape)) * np.dtype(dtype).itemsize
         self._shape, self._dtype, self._make = shape, dtype, make
         self._cores = ThreadPoolExecutor(usable_cores(), thread_name_prefix="make")
 
-    def of(self, rows: Rows) -> NDArray[Any]:
+    def of(self, rows: Rows, over: Callable[[], bool] = lambda: False) -> NDArray[Any]:
         """See `Entries`; raises what making them raises."""
         ends = np.cumsum(self.counts[rows]).tolist()
         gathered = np.empty((ends[-1] if ends else 0, *self._shape), self._dtype)
 
         def fill(place: int) -> None:
-            gathered[ends[place] - int(self.counts[rows[place]]) : ends[place]] = self._make(int(rows[place]))
+            gathered[ends[place] - int(self.counts[rows[place]]) : ends[place]] = self._make(int(rows[place]), over)
 
         list(self._cores.map(fill, range(len(rows))))
         return gathered

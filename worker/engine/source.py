@@ -5,7 +5,7 @@ computed.
 """
 
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from queue import Empty, Full, Queue
 from typing import Any, NamedTuple
@@ -55,9 +55,9 @@ class _Carried:
         """Be on the host only."""
         self._there = None
 
-    def gathered(self, rows: Rows) -> Tensor:
-        """The entries of some images, on the host."""
-        return torch.from_numpy(self.entries.of(rows))
+    def gathered(self, rows: Rows, over: Callable[[], bool] = lambda: False) -> Tensor:
+        """The entries of some images, on the host; waited for until it is `over`."""
+        return torch.from_numpy(self.entries.of(rows, over))
 
     def chosen(self, rows: Rows) -> Tensor:
         """The entries of some images out of those on the device."""
@@ -149,7 +149,7 @@ class Source:
                 for rows in batches:
                     if stop.is_set():
                         return
-                    host = [carried.gathered(rows) for carried in moving]
+                    host = [carried.gathered(rows, stop.is_set) for carried in moving]
                     put([one.pin_memory() for one in host] if pinned else host)
             except BaseException as error:  # noqa: BLE001  raised again by the consumer
                 put(error)

@@ -111,7 +111,7 @@ class RegionMaps:
             maps = self._cached("masks", (size, self._classes), (int(first[-1]), size, size), draw, rows, self._dtype)
         except NoRoomError as error:
             logger.warning("masks are drawn anew for each batch: %s", error.what)
-            return Made(counts, (size, size), lambda row: self.drawn(row, (size, size)), dtype=self._dtype)
+            return Made(counts, (size, size), lambda row, _: self.drawn(row, (size, size)), dtype=self._dtype)
         return Kept(maps, counts)
 
     def drawn(self, row: int, size: Size) -> Maps:

@@ -84,7 +84,7 @@ def packed_masks(objects: Objects, side: int, settings: Settings, cancelled: Cal
         logger.warning("masks are scaled anew for each batch: %s", error.what)
         of_row, cached = (lambda row: scaled_masks(objects, row, side)), False
     counts = np.diff(objects.first)
-    return Made(counts, (side, -(-side // 8)), lambda row: np.packbits(of_row(row), axis=2), at_hand=cached)
+    return Made(counts, (side, -(-side // 8)), lambda row, _: np.packbits(of_row(row), axis=2), at_hand=cached)
 
 
 def scaled_masks(objects: Objects, row: int, side: int) -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@ import itertools
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from core.datasets.records import load_records
+from worker import waiting
+from worker.engine import data
 from worker.engine.data import batches_of, cached_pixels, decoded_anew, epoch_order
 from worker.engine.device import Device
 from worker.engine.entries import Entries, Kept, Made
@@ -59,7 +61,7 @@ def masks_of(row: int) -> Any:
 def made(threads: set[str]) -> Made:
     """The masks, drawn when they are asked for; says in which threads they are asked for."""
 
-    def make(row: int) -> Any:
+    def make(row: int, _: Any) -> Any:
         threads.add(threading.current_thread().name)
         return masks_of(row)
 
@@ -96,6 +98,59 @@ def test_what_the_cache_has_no_room_for_is_decoded_as_it_is_asked_for(bench: Any
     bench.storage.delete(records[5].key)
     with pytest.raises(UnreadableImageError):
         list(Source(anew, None, CPU).stream(batches))
+
+
+@pytest.fixture
+def anew(bench: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Made, list[Exception | None]]]:
+    """Images that are decoded as they are asked for, with that patience, and what goes wrong with each, as long as there is any of it left."""
+    monkeypatch.setattr(waiting, "AGAIN_SECONDS", 0.05)
+    dataset = bench.stripes(per_class=4)
+    with bench.database.read() as session:
+        records = load_records(session, dataset.id, dataset.annotation_sets[0].id)
+    decode, failures = data.decode, list[Exception | None]()
+
+    def failing(*arguments: Any) -> Any:
+        if failures and (error := failures.pop(0)):
+            raise error
+        return decode(*arguments)
+
+    monkeypatch.setattr(data, "decode", failing)
+    return lambda patience: (decoded_anew(records, 24, bench.storage, patience), failures)
+
+
+def test_decoding_anew_waits_for_the_storage(anew: Any) -> None:
+    said: list[str] = []
+    images, failures = anew(Patience(lambda message, _: said.append(message), lambda: False))
+    expected = images.of(np.arange(1))
+    failures += [ConnectionResetError(), TimeoutError()]
+    (batch,) = Source(images, None, CPU).stream([np.arange(1)])
+    assert not failures and (batch.images.permute(0, 2, 3, 1).numpy() == expected).all()
+    assert len(said) == 1 and said[0].startswith("The images cannot be read: The storage fails (ConnectionResetError).")
+
+
+@pytest.mark.timeout(30)
+def test_a_stop_ends_the_waiting_for_images(anew: Any) -> None:
+    stopped = threading.Event()
+    images, failures = anew(Patience(lambda *_: stopped.set(), stopped.is_set))
+    failures += [ConnectionResetError()] * 10_000
+    with pytest.raises(ConnectionResetError):
+        list(Source(images, None, CPU).stream([np.arange(4)]))
+
+
+@pytest.mark.timeout(30)
+def test_a_batch_that_nobody_needs_any_more_is_not_waited_for(anew: Any) -> None:
+    """A search has seen enough, or the loss is no number any more: nobody has stopped the training itself."""
+    waits = threading.Event()
+    images, failures = anew(Patience(lambda *_: waits.set(), lambda: False))
+    stream = Source(images, None, CPU).stream([np.arange(2)] * 50)
+    next(stream)
+    failures += [ConnectionResetError()] * 10_000
+    for _ in range(4):  # as many as may have been gathered ahead
+        if not waits.wait(0.5):
+            next(stream)
+    assert waits.is_set()
+    stream.close()
+    assert "gather" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_nothing_that_has_to_be_made_is_made_between_two_steps() -> None:

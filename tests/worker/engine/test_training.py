@@ -396,7 +396,7 @@ def test_a_batch_that_memory_ran_out_for_on_its_way_is_fetched_again(bench: Any,
     job = bench.job(bench.stripes(per_class=20), epochs=1, batch_size=8)
     real, asked = Kept.of, []
 
-    def of(entries: Kept, rows: Any) -> Any:
+    def of(entries: Kept, rows: Any, *over: Any) -> Any:
         asked.append(rows.tolist())
         if len(asked) == 3:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
