@@ -85,10 +85,10 @@ def train_one_epoch(run: Run) -> Ask:
             # While the last one is being written the next is put off: no step waits for the storage.
             late = time.monotonic() - run.last_checkpoint > run.settings.checkpoint_seconds and not run.checkpoints.writing
             asked, late = run.team.heard((run.link.asked(), late))
+            if asked:  # before a pause `fit` saves, before all else nobody needs this step
+                return asked
             if late:
                 save_within_epoch(run)
-            if asked:
-                return asked
             # ------------------------------------------------------------ one step
             learning_rate = plan.learning_rate * learning_rate_factor(plan, state.epoch * run.steps + state.step, run.steps)
             set_learning_rate(run.optimizer, learning_rate)

@@ -649,6 +649,31 @@ def test_no_step_waits_for_a_checkpoint_that_is_still_being_written(
     assert states[0] == (0, 0) and states[-1] == (1, 0), "the end of the epoch is written whatever was before"
 
 
+@pytest.mark.parametrize(("asked", "saved"), [(Ask.ENOUGH, 0), (Ask.STOP_KEEP, 0), (Ask.STOP_DISCARD, 0), (Ask.PAUSE, 1)])
+def test_a_training_that_is_to_end_saves_its_step_for_a_pause_only(
+    bench: Any, recording_link: Any, monkeypatch: pytest.MonkeyPatch, asked: Ask, saved: int
+) -> None:
+    """Once, though it is time for a checkpoint within the epoch, too."""
+    bench.settings.checkpoint_seconds = 1e-6
+    states, written, real = [], threading.Event(), CheckpointFolder._write
+
+    def write(folder: Any, copied: Any, state: dict[str, Any], best: Any) -> None:
+        states.append((state["state"]["epoch"], state["state"]["step"]))
+        real(folder, copied, state, best)
+        if states[-1] == (1, 0):
+            written.set()
+
+    def watch(link: Any) -> Ask:
+        if (1, 0) in states and threading.current_thread() is threading.main_thread():
+            assert written.wait(60)  # else the next epoch might be over before the first is told
+        return asked if link.epochs else Ask.GO_ON
+
+    monkeypatch.setattr(CheckpointFolder, "_write", write)
+    result, _ = bench.train(bench.job(bench.stripes(), batch_size=4), recording_link(watch))
+    assert result.asked is asked
+    assert len(states[states.index((1, 0)) + 1 :]) == saved
+
+
 @pytest.mark.parametrize(("copying", "ema_decay"), [("at once", 0.0), ("slowly", 0.0), ("slowly", 0.9)])
 def test_checkpoints_within_an_epoch(
     bench: Any, recording_link: Any, monkeypatch: pytest.MonkeyPatch, copying: str, ema_decay: float
