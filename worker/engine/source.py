@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from worker.engine.cache import PreparationCancelledError
 from worker.engine.device import Device, sent
 from worker.engine.entries import Entries, Kept, Rows, firsts, places_of
 
@@ -31,23 +32,25 @@ class Batch(NamedTuple):
 class _Carried:
     """One kind of entries on its way to the device, or there."""
 
-    def __init__(self, entries: Entries, device: torch.device, *, resident: bool) -> None:
+    def __init__(self, entries: Entries, device: torch.device, cancelled: Callable[[], bool], *, resident: bool) -> None:
         self.entries, self._device = entries, device
         self._first = firsts(entries.counts)
-        self._there = self._uploaded() if resident else None
+        self._there = self._uploaded(cancelled) if resident else None
 
     @property
     def resident(self) -> bool:
         """Whether all of them lie on the device."""
         return self._there is not None
 
-    def _uploaded(self) -> Tensor:
-        """All entries on the device; the host never holds more than a part of them."""
+    def _uploaded(self, cancelled: Callable[[], bool]) -> Tensor:
+        """All entries on the device; the host never holds more than a part of them. Raises PreparationCancelledError."""
         rows = np.arange(len(self._first) - 1)
         each = max(1, _UPLOADED_BYTES * len(rows) // max(1, self.entries.nbytes))
         none = self.gathered(rows[:0])
         uploaded = none.new_empty((int(self._first[-1]), *none.shape[1:]), device=self._device)
         for some in np.split(rows, np.arange(each, len(rows), each)):
+            if cancelled():  # entries that are made take their time
+                raise PreparationCancelledError
             uploaded[self._first[some[0]] : self._first[some[-1] + 1]] = self.gathered(some)
         return uploaded
 
@@ -81,7 +84,9 @@ class Source:
         *,
         resident_share: float = 0.25,
         host_bytes: int = 8_000_000_000,
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
+        """Raises PreparationCancelledError when `cancelled()` says so while entries are brought to a GPU."""
         self._device = device
         kinds = [pixels] if targets is None else [pixels, targets]
         mapped = [entries for entries in kinds if isinstance(entries, Kept)]
@@ -93,7 +98,7 @@ class Source:
         for entries in kinds:
             resident = not device.is_cpu and entries.nbytes <= room
             room -= entries.nbytes if resident else 0
-            self._carried.append(_Carried(entries, device.torch, resident=resident))
+            self._carried.append(_Carried(entries, device.torch, cancelled, resident=resident))
 
     @property
     def resident(self) -> bool:

@@ -155,7 +155,14 @@ def train(
             optimizer=optimizer,
             average=average,
             objective=objective,
-            source=Source(pixels, objective.targets, device, resident_share=settings.resident_share, host_bytes=settings.host_image_bytes),
+            source=Source(
+                pixels,
+                objective.targets,
+                device,
+                resident_share=settings.resident_share,
+                host_bytes=settings.host_image_bytes,
+                cancelled=cancelled,
+            ),
             train_rows=train_rows,
             validation_rows=validation_rows,
             augmentation=Augmentation(plan, normalisation, objective.padding),
@@ -183,6 +190,8 @@ def train(
                 logger.exception("the last checkpoint was not written")
             raise
         team.close()
+    except PreparationCancelledError:
+        return TrainingResult(link.asked())
     finally:
         checkpoints.close()
     return result_of(state, objective, asked)

@@ -14,7 +14,8 @@ import torch
 
 from core.datasets.records import load_records
 from worker import waiting
-from worker.engine import data
+from worker.engine import data, source
+from worker.engine.cache import PreparationCancelledError
 from worker.engine.data import batches_of, cached_pixels, decoded_anew, epoch_order
 from worker.engine.device import Device
 from worker.engine.entries import Entries, Kept, Made
@@ -179,6 +180,24 @@ def test_what_leaves_the_device_is_streamed_on() -> None:
         yield from stream
 
     assert_all_there(batches, leaving())
+
+
+def test_a_stop_is_heard_while_images_are_brought_to_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_UPLOADED_BYTES", 4 * MASKS[0].nbytes)
+    asked: list[int] = []
+    rows: set[int] = set()
+
+    def made_so_far(row: int, _: Any) -> Any:
+        rows.add(row)
+        return masks_of(row)
+
+    def cancelled() -> bool:
+        asked.append(len(rows))
+        return len(asked) == 3
+
+    with pytest.raises(PreparationCancelledError):
+        Source(Made(COUNTS, (8, 8), made_so_far), None, RESIDENT, cancelled=cancelled)
+    assert asked[0] == 0 and 0 < asked[1] < asked[2] == len(rows) < 20
 
 
 def with_room_for(amount: int) -> Device:

@@ -22,6 +22,7 @@ from core.zoo import estimates
 from core.zoo.facts import DeviceFacts
 from worker import waiting
 from worker.engine import checkpoint, loop, telling, training
+from worker.engine.cache import PreparationCancelledError
 from worker.engine.checkpoint import CheckpointFolder, Copies, newest
 from worker.engine.device import Device, choose_device
 from worker.engine.entries import Kept
@@ -186,6 +187,20 @@ def test_a_hiccup_of_the_storage_after_a_stop_costs_no_epoch(bench: Any, recordi
 def test_a_stop_before_the_first_epoch_leaves_nothing_to_keep(bench: Any, recording_link: Any) -> None:
     result, _ = bench.train(bench.job(bench.stripes()), recording_link(lambda link: Ask.STOP_DISCARD))
     assert result.asked is Ask.STOP_DISCARD and result.score is None
+
+
+def test_a_stop_while_images_are_brought_to_the_device_is_a_stop(bench: Any, recording_link: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = threading.Event()
+
+    def source(*_: Any, cancelled: Callable[[], bool], **__: Any) -> Any:
+        stopped.set()
+        assert cancelled()
+        raise PreparationCancelledError
+
+    monkeypatch.setattr(training, "Source", source)
+    link = recording_link(lambda _: Ask.STOP_KEEP if stopped.is_set() else Ask.GO_ON)
+    result, _ = bench.train(bench.job(bench.stripes()), link)
+    assert result.asked is Ask.STOP_KEEP and result.score is None
 
 
 def test_a_job_that_was_taken_over_writes_nothing_more(bench: Any, recording_link: Any) -> None:
