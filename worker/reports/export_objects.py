@@ -3,6 +3,7 @@
 The graph takes one picture at a time: how many objects it finds differs from picture to picture. Its non-maximum suppression is within.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from worker.engine.errors import is_out_of_memory
 from worker.networks import detection_transformers
 from worker.objectives.average_precision import MOST_FOUND
 from worker.reports.inference import LoadedModel
+
+logger = logging.getLogger(__name__)
 
 Arrays = Sequence[NDArray[Any]]
 _OPSET = 18
@@ -129,17 +133,24 @@ def decided_by_rounding(network: nn.Module, images: Tensor, expected: Arrays, si
 
 @torch.inference_mode()
 def in_double_precision(network: nn.Module, images: Tensor) -> Arrays | None:
-    """What a network answers when it computes in double precision; None where it cannot."""
+    """What a network answers when it computes in double precision, as `arrays`; None where it cannot. `images` are uint8 [n, side, side, 3].
+
+    Raises:
+        RuntimeError: when memory runs out.
+    """
     try:
         return arrays(network.double()(images))
-    except RuntimeError:  # types that do not go together
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        logger.info("not computed in double precision: %s", error)  # types that do not go together
         return None
     finally:
         network.float()
 
 
 def arrays(outputs: Any) -> Arrays:
-    """A network's answer, one tensor or several, as arrays."""
+    """A network's answer as arrays on the host: [n, …] of a single tensor; of a detector as `ExportedDetector.forward` gives it, [objects, …] each."""
     return [tensor.numpy() for tensor in (outputs if isinstance(outputs, tuple | list) else (outputs,))]
 
 

@@ -26,7 +26,7 @@ from core.zoo.catalogue import find_spec
 from worker import light
 from worker.engine.data import decode
 from worker.reports.export import _compared, export_model
-from worker.reports.export_objects import decided_by_rounding, largest_difference
+from worker.reports.export_objects import decided_by_rounding, in_double_precision, largest_difference
 from worker.reports.inference import predict
 from worker.reports.model_files import write_model
 from worker.workplace import Workplace
@@ -198,3 +198,18 @@ def test_answers_are_compared_object_by_object() -> None:
     assert largest_difference(both, objects((20, 1, 0.5)), 100, 1e-4) > 1e-4  # one is lacking
     assert largest_difference(objects((20, 1, 0.5)), both, 100, 1e-4) > 1e-4  # one is invented
     assert largest_difference(objects(), objects(), 100, 1e-4) == 0
+
+
+def test_a_lack_of_memory_is_not_taken_for_a_network_that_cannot_compute_in_double_precision() -> None:
+    class Failing(nn.Module):
+        def __init__(self, error: Exception) -> None:
+            super().__init__()
+            self.error = error
+
+        def forward(self, images: Tensor) -> Tensor:
+            raise self.error
+
+    images = torch.zeros(1, 8, 8, 3, dtype=torch.uint8)
+    assert in_double_precision(Failing(RuntimeError("expected scalar type Float but found Double")), images) is None
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        in_double_precision(Failing(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")), images)
