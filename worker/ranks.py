@@ -22,7 +22,7 @@ from core.db.tables import Job
 from core.host_limits import out_of_memory_kills
 from core.queue import WORK
 from core.tasks.journal import ACTIVE
-from core.tasks.lifecycle import Claim, lose_job
+from core.tasks.lifecycle import Claim, asked, fail_job, hand_back, lose_job
 from worker.database_link import Bell, DatabaseLink
 from worker.pausing import PAUSE
 from worker.workplace import Workplace
@@ -36,6 +36,8 @@ AGENT = "STATIONMASTER_AGENT"  # the work-horse's process id
 FOLDER = "STATIONMASTER_TEAM_FOLDER"  # where the two files lie
 CLAIM_FILE = "claim.json"  # what the work-horse has claimed
 LEADER_FILE = "leader"  # the leader's process id, once it speaks for the job and can be told to pause
+PAUSE_FILE = "pause"  # there once the worker is to end
+GAVE_UP_FILE = "gave-up.json"  # what keeps a process that does not lead from going on, and the remedy
 PAUSE_SIGNAL = signal.SIGUSR1  # SIGTERM is what the agent ends the others with when one has died
 LACKS_MEMORY = 3  # exit code of a process that cannot go on for that reason, where the others cannot be asked to try again
 _KILL_AFTER = 5  # seconds: whoever waits in a collective operation does not hear SIGTERM
@@ -88,7 +90,9 @@ def launch(workplace: Workplace, claim: Claim, job_id: str, generation: int) -> 
             out_of_memory = ran_out_of_memory(error.failures.values(), kills_before)
             reason = "memory ran out" if out_of_memory else _reason(error.failures, count)
             logger.warning("job %s, generation %d: %s", job_id, generation, reason)
-            _give_up(workplace, job_id, generation, reason, out_of_memory=out_of_memory)
+            word = Path(folder, GAVE_UP_FILE)
+            told = json.loads(word.read_text()) if word.exists() else None
+            _give_up(workplace, job_id, generation, reason, out_of_memory=out_of_memory, told=told)
         finally:
             link.stop()
 
@@ -125,15 +129,22 @@ def _hand_over(link: DatabaseLink, leader: Path) -> None:
     link.stop()
     PAUSE.wait()
     try:
+        leader.with_name(PAUSE_FILE).touch()
         os.kill(int(leader.read_text()), PAUSE_SIGNAL)
     except (ProcessLookupError, FileNotFoundError):  # it has just ended
         return
 
 
-def _give_up(workplace: Workplace, job_id: str, generation: int, reason: str, *, out_of_memory: bool) -> None:
+def _give_up(
+    workplace: Workplace, job_id: str, generation: int, reason: str, *, out_of_memory: bool, told: tuple[str, str] | None = None
+) -> None:
+    """Let go of a job whose team has ended before it: as one that is lost, or where it was `told` what is wrong and the remedy, as one that fails."""
     with workplace.database.write() as session:
         job = session.get(Job, job_id)
         if job is None or job.generation != generation or job.state not in ACTIVE:
             return  # it ended in the database as it should, and only the parting did not go well
-        lose_job(session, workplace.settings, job_id, generation, reason, out_of_memory=out_of_memory)
+        if told is None:
+            lose_job(session, workplace.settings, job_id, generation, reason, out_of_memory=out_of_memory)
+        elif job.ending or PAUSE.is_set() or asked(session, job_id, generation) or fail_job(session, job_id, generation, *told) is not None:
+            hand_back(session, job_id, generation)  # where only the model is left to be made, for that
     Bell(workplace.settings).ring(WORK)

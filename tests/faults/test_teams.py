@@ -7,6 +7,12 @@ import time
 import psutil
 import pytest
 
+from core.datasets.records import load_records
+from core.datasets.splitting import load_or_create_split
+from core.db.tables import Task
+from core.vocabulary import AnnotationKind
+from worker.engine.data import batches_of, epoch_order
+
 from .conftest import House
 
 EPOCHS = 12
@@ -95,3 +101,21 @@ def test_a_team_that_diverges_says_so(house: House) -> None:
     said = [facts["error"], *(event.payload.get("message", "") for event in house.events(facts["id"]))]
     assert any("diverged" in text for text in said)
     assert facts["state"] == ("finished" if facts["epoch"] else "error")
+
+
+@pytest.mark.long
+def test_what_a_process_that_does_not_lead_cannot_read_is_told(house: House) -> None:
+    """In its words, as on one device; it was lost five times, and a smaller batch size was advised."""
+    task = house.create(validation_percent=25, seed=0)
+    with house.database.read() as session:
+        annotations = session.get_one(Task, task).annotation_set_id
+        records = load_records(session, house.dataset.id, annotations)
+    split = load_or_create_split(house.storage, f"tasks/{task}/split.json", records, AnnotationKind.SINGLE_LABEL, 25, 0)
+    last_of_first_batch = split.train[batches_of(epoch_order(len(split.train), 0, 1), 8)[0][-1]]
+    (gone,) = [record for record in records if record.position == last_of_first_batch]
+    house.storage.delete(gone.key)
+    house.start_worker(devices_per_job="2", cache_bytes="1")  # images are decoded as they are asked for
+    facts = house.wait(task)
+    assert (facts["state"], facts["attempts"]) == ("error", 1), house.log.read_text()[-3000:]
+    assert f"The image {gone.path} of the dataset cannot be read any more" in facts["error"]
+    assert "(of 1): the training failed" in house.log.read_text()

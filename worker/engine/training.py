@@ -74,7 +74,8 @@ def train(
     def cancelled() -> bool:
         return bool(link.asked())
 
-    patience = Patience(link.waits, cancelled)
+    # The leader, which can end the job in good order, loses patience first.
+    patience = Patience(link.waits, lambda: link.pausing() or cancelled(), seconds=3600.0 if team.leads else 3900.0)
     checkpoints = CheckpointFolder(storage, job.checkpoint_folder, job.generation, patience_to_write(link), link.asked)
     # ---------------------------------------------------------------- what is to be learnt
     records, fingerprint = read_records(job, database)
