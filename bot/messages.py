@@ -22,6 +22,8 @@ PICTURE_NAMES = {
     "best_and_worst": "Surest hits and worst misses among the validation images",
 }
 
+NO_CARD: Mapping[str, Any] = {}
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -225,8 +227,11 @@ def finished_message(
     model_place: str,
     search: Standings | None = None,
     seconds: float = 0.0,
+    card: Mapping[str, Any] = NO_CARD,
 ) -> Message:
-    """The result after so many `seconds` of training: metrics against the baseline, of a search how its jobs fared, pictures, and where the model lies."""
+    """The result after so many `seconds` of training: metrics against the baseline, how the curves read by the model's `card`, of a search how its
+    jobs fared, pictures, and where the model lies.
+    """
     blocks: list[Block] = []
     if isinstance(event, Finished):
         blocks.append(Text(f"“{task.name}” is trained. {lasted(seconds, searched=search is not None)}".strip(), Tone.GOOD))
@@ -238,7 +243,9 @@ def finished_message(
         reason = "nothing was kept." if task.stop_mode == "discard" else "there was no model to keep yet."
         stopped: tuple[Block, ...] = (Text(f"“{task.name}” was stopped; {reason}", Tone.WARNING), *_outcome(search))
         return Message(f"{task.id}:{number}", stopped, announcement=f"“{task.name}” was stopped.")
-    blocks += [Facts(metric_rows(event.metrics), title="Result on the validation images"), *_outcome(search), *picture_blocks(event.report)]
+    blocks.append(Facts(metric_rows(event.metrics), title="Result on the validation images"))
+    blocks += assessment_texts(card)[:1]  # what was noticed was told when it was
+    blocks += [*_outcome(search), *picture_blocks(event.report)]
     blocks.append(Facts((("Model", model_name), *((("Lies at", model_place),) if model_place else ()))))
     headline = headline_metric(event.metrics)
     look = (Button("task:show", "Details", value=task.id), *((leaderboard_button(task),) if search is not None else ()))
@@ -294,6 +301,11 @@ def assessment_rows(card: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     rows = [("Assessment", str(card["reading"]["text"]))] if "reading" in card else []
     rows += [("Noticed", f"{remark['what']} {remark['remedy']}".strip()) for remark in card.get("remarks", ())]
     return tuple(rows)
+
+
+def assessment_texts(card: Mapping[str, Any]) -> tuple[Text, ...]:
+    """`assessment_rows` as paragraphs: too long for a column beside their names."""
+    return tuple(Text(f"{title}: {words}") for title, words in assessment_rows(card))
 
 
 def headline_metric(metrics: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ from core.db.session import Database
 from core.db.tables import Dataset, Delivery, Event, LightJob, Model, Task
 from core.errors import StationmasterError
 from core.events import Failed, Finished, Noticed, Progress, Started, Stopped, from_row
+from core.models.listing import card_of
 from core.process_identity import own_identity
 from core.storage import Storage
 from core.tasks.lease import acquire
@@ -277,7 +278,9 @@ class Notifier:
         if isinstance(event, (Finished, Stopped)):
             # A path of the host's tells only those something who sit there.
             lies_at = self._model_place(model) if place.at_the_host else ""
-            return messages.finished_message(task, number, event, model.name if model else "", lies_at, standing.search, standing.seconds)
+            card = card_of(self.storage, model) if model else messages.NO_CARD
+            name = model.name if model else ""
+            return messages.finished_message(task, number, event, name, lies_at, standing.search, standing.seconds, card)
         if isinstance(event, Failed):
             return messages.failed_message(task, number, event, standing.search)
         return None

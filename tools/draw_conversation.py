@@ -31,6 +31,7 @@ from bot.terminal.player import Line, Player
 from core.access import Place
 from core.db.tables import Epoch, Event, Job, Model
 from core.events import Finished, Progress
+from core.models.listing import card_of
 from core.tasks.listing import find_task
 from core.vocabulary import TaskType
 from core.wizard.conversation import Press
@@ -178,7 +179,10 @@ def thread(runtime: Runtime, drawer: Drawer, name: str) -> list[str]:
         number, finished = next((event.number, Finished(**event.payload)) for event in events if event.kind == Finished.kind)
     load = drawer.shelf.load
     drawer.shelf.load = lambda picture: curves if picture.key == "curves of then" else load(picture)
-    result = finished_message(task, number, finished, model.name, f"~/.stationmaster/storage/{model.key}", seconds=job.device_seconds)
+    card = card_of(runtime.storage, model)
+    result = finished_message(
+        task, number, finished, model.name, f"~/.stationmaster/storage/{model.key}", seconds=job.device_seconds, card=card
+    )
     task.state = "running"
     now = Standing(device="2 CPU cores", progress=half, curves=Picture("Curves so far", key="curves of then"))
     return [drawer.message(progress_message(task, now)), drawer.message(result)]

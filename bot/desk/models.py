@@ -6,7 +6,7 @@ import zipfile
 from bot.desk.office import LIST_LENGTH, Office, delete_form, page_of, pager, rename_form
 from bot.desk.reply import Attachment, Reply, Request
 from bot.desk.tasks import require_delete
-from bot.messages import assessment_rows, metric_rows, model_buttons, percent
+from bot.messages import assessment_texts, metric_rows, model_buttons, percent
 from core.db.tables import Model
 from core.errors import InvalidInputError
 from core.identifiers import new_id
@@ -55,7 +55,7 @@ def show(office: Office, request: Request) -> Reply:
         Text(model.name, Tone.HEADING),
         Facts(rows),
         Facts(metric_rows(model.metrics), title="Result on its validation images"),
-        *(Text(f"{title}: {words}") for title, words in assessment_rows(card_of(office.storage, model))),
+        *assessment_texts(card_of(office.storage, model)),
     ]
     buttons: list[Control] = [
         *model_buttons(model.id),

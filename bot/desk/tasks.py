@@ -8,10 +8,20 @@ from sqlalchemy.orm import Session
 
 from bot.desk.office import Office, delete_form, page_of, pager, rename_form
 from bot.desk.reply import Attachment, Reply, Request
-from bot.messages import duration, goes_on_text, leaderboard_button, metric_rows, model_buttons, stopping_text, task_buttons, task_facts
-from core.db.tables import Dataset, Job, Task
+from bot.messages import (
+    assessment_texts,
+    duration,
+    goes_on_text,
+    leaderboard_button,
+    metric_rows,
+    model_buttons,
+    stopping_text,
+    task_buttons,
+    task_facts,
+)
+from core.db.tables import Dataset, Job, Model, Task
 from core.errors import InvalidInputError
-from core.models.listing import report_key
+from core.models.listing import card_of, report_key
 from core.tasks.actions import remove_task, rename_task, stop_task
 from core.tasks.hyperparameters import TrainingPlan
 from core.tasks.listing import Sort, find_task, interrupted_job, is_held, list_tasks, place_in_queue, task_json
@@ -99,6 +109,7 @@ def show(office: Office, request: Request) -> Reply:
         plan = _first_plan(session, task)
         place, interrupted = place_in_queue(session, task), interrupted_job(session, task)
         held = is_held(session, task)
+        model = session.get(Model, task.model_id) if task.model_id else None
     blocks: list[Block] = [Text(task.name, Tone.HEADING)]
     if task.description:
         blocks.append(Text(task.description))
@@ -119,6 +130,8 @@ def show(office: Office, request: Request) -> Reply:
         blocks.append(ProgressBar(found.fraction, f"epoch {facts['epoch']} of {facts['planned_epochs']}{of}"))
     if facts["metrics"]:
         blocks.append(Facts(metric_rows(facts["metrics"]), title="Best so far" if not State(task.state).ended else "Result"))
+    if model is not None:
+        blocks += assessment_texts(card_of(office.storage, model))
     if task.error:
         blocks.append(Text(f"{task.error} {task.error_remedy}".strip(), Tone.ERROR))
     blocks += search_facts(plan, Search.from_json(task.search))

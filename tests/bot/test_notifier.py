@@ -1,6 +1,7 @@
 """What a task's thread is told: everything that matters, once, in order, and never too often."""
 
 import io
+import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -291,6 +292,16 @@ def test_the_result_tells_the_time_on_the_worker(thread: Thread) -> None:
     thread.notifier.tick()
     assert "“Pets” is trained. It took 10 min." in thread.channel.texts()[1]
     assert "Finished. It took 10 min." in thread.channel.texts()[0]
+
+
+def test_the_result_says_how_the_curves_read(thread: Thread, storage: Storage) -> None:
+    card = {"reading": {"text": "Both losses fall."}, "remarks": [{"what": "Told already.", "remedy": ""}]}
+    storage.write(f"models/{thread.task.id}/model_card.json", json.dumps(card).encode())
+    thread.claim()
+    thread.finish()
+    thread.notifier.tick()
+    result = thread.channel.texts()[-1]
+    assert result.count("Assessment: Both losses fall.") == 1 and "Told already." not in result
 
 
 def test_a_failure_says_what_happened_and_what_to_do_and_no_trace(thread: Thread) -> None:

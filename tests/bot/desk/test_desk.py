@@ -176,11 +176,15 @@ def test_renaming_a_dataset(desk: Desk, ada: Actor, place: Place, add_dataset, d
         assert session.get_one(Dataset, pets.id).name == "cats and dogs"
 
 
-def test_a_models_details_say_how_its_training_went(desk: Desk, ada: Actor, place: Place, model: Model, storage: Storage) -> None:
+def test_the_details_of_a_model_and_of_its_task_say_how_the_training_went(
+    desk: Desk, ada: Actor, place: Place, task: Task, model: Model, storage: Storage, database: Database
+) -> None:
+    with database.write() as session:
+        session.get_one(Task, task.id).model_id = model.id
     remark = {"what": "The network never says “cat”.", "remedy": "Add images."}
     storage.write(f"{model.key}/model_card.json", json.dumps({"reading": {"text": "Both losses fall."}, "remarks": [remark]}).encode())
-    told = words(desk.press(ada, place, "model:show", model.id))
-    assert "Assessment: Both losses fall." in told and "Noticed: The network never says “cat”. Add images." in told
+    for told in (words(desk.press(ada, place, "model:show", model.id)), words(desk.press(ada, place, "task:show", task.id))):
+        assert told.count("Assessment: Both losses fall.") == told.count("Noticed: The network never says “cat”. Add images.") == 1
 
 
 def test_of_several_labels_it_is_said_which_do_not_count(

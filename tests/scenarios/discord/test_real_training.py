@@ -66,6 +66,7 @@ async def test_single_label_with_everything_that_befalls_a_bot(world: Any, journ
     world.env.inject_error("PATCH", "/channels/*/messages/*", status=429, message="You are being rate limited.")
     await world.restart()
     await journey.result("Dark or bright", "Curves", "Confusion matrix")
+    assert "Assessment: " in world.words()
     assert "bright" in await journey.try_on(image_of())
 
 
