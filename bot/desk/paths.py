@@ -10,9 +10,11 @@ def typed_path(text: str) -> Path:
     """The file or folder that a line names: as it stands, else without the quotes or backslashes that a terminal puts around what is dropped into it.
 
     Raises:
-        InvalidInputError: where there is none of that name.
+        InvalidInputError: where there is none of that name, or none was given.
     """
     text = text.strip()
+    if not text.strip("'\" "):  # else it would be the folder one is in
+        raise InvalidInputError("No path was given.", "Give the path of what you mean; ~ stands for your home.")
     try:
         words = shlex.split(text)
     except ValueError:  # a quote that does not end

@@ -11,6 +11,7 @@ from bot.desk.desk import Desk
 from bot.desk.reply import Reply
 from bot.notifier import Notifier
 from bot.terminal.counter import Counter
+from bot.terminal.keyboard import unheard_keys
 from bot.terminal.pictures import PictureShelf
 from bot.terminal.prompts import Answer, ask_controls, choose
 from bot.terminal.render import said, screen_panel
@@ -136,8 +137,9 @@ class Chat:
         if self.notifier.tell_light_jobs(self.poster):
             self.console.print("The light worker is at it. Ctrl-C: go on without waiting; its end is told here later.", style="dim")
             try:
-                while self.notifier.tell_light_jobs(self.poster):
-                    time.sleep(TICK_SECONDS)
+                with unheard_keys():
+                    while self.notifier.tell_light_jobs(self.poster):
+                        time.sleep(TICK_SECONDS)
             finally:
                 self.poster.settle()
         self.offer_buttons()
@@ -190,7 +192,8 @@ class Chat:
                 if chosen in ("keep", "discard"):
                     with self.conversation.database.write() as session:
                         stop_task(session, self.actor, find_task(session, self.actor.workspace, task_id), str(chosen))
-            self.news()
+            with unheard_keys():
+                self.news()
         self.offer_buttons()
 
     def _interrupted(self, task_id: str) -> bool:

@@ -9,6 +9,7 @@ from rich.live import Live
 
 from bot.messages import in_sentence
 from bot.notifier import Notifier
+from bot.terminal.keyboard import unheard_keys
 from bot.terminal.pictures import PictureShelf
 from bot.terminal.render import message_panel
 from core.access import Place
@@ -88,9 +89,10 @@ class TerminalPoster:
 
 
 def follow(notifier: Notifier, poster: TerminalPoster, still_going: Callable[[], bool] = lambda: True) -> None:
-    """Show what happens in the person's threads until none is open any more, or `still_going` says no. Ctrl-C leaves."""
+    """Show what happens in the person's threads until none is open any more, or `still_going` says no. Ctrl-C leaves, other keys do nothing."""
     try:
-        while notifier.tick() and still_going():
-            time.sleep(TICK_SECONDS)
+        with unheard_keys():
+            while notifier.tick() and still_going():
+                time.sleep(TICK_SECONDS)
     finally:
         poster.settle()

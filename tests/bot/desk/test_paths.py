@@ -39,3 +39,9 @@ def test_what_is_not_there_is_told(text: str, told: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
         typed_path(text)
     assert caught.value.what.endswith(told) and len(caught.value.what) < 300
+
+
+@pytest.mark.parametrize("text", ["", "  ", '""', "''", "' '"])
+def test_nothing_typed_is_not_the_folder_one_is_in(text: str) -> None:
+    with pytest.raises(InvalidInputError, match="No path was given"):
+        typed_path(text)

@@ -93,6 +93,7 @@ def test_from_train_to_the_model_with_a_terminal_that_closes_in_mid_training(
     person.choose("[ Which way do they run? ]")
     if task_named(installation, "Which way do they run?")["state"] == "running":
         person.choose("[ Follow its progress ]")
+        person.child.send("\r\x1b[A\r")  # keys that nobody asked for press nothing
     person.see("Result on the validation images", seconds=200)
     person.see("Majority-class baseline")
 

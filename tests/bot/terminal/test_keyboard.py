@@ -1,0 +1,66 @@
+"""Keys that are pressed while the terminal chat asks nothing."""
+
+import os
+import select
+import termios
+from collections.abc import Iterator
+
+import pytest
+from prompt_toolkit.application import create_app_session, get_app_session
+from prompt_toolkit.input import create_input
+from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
+from prompt_toolkit.key_binding.key_processor import KeyPress
+
+from bot.terminal.keyboard import unheard_keys
+
+
+class Terminal:
+    """A terminal whose keys the test presses."""
+
+    def __init__(self) -> None:
+        self.keys, program = os.openpty()
+        self.stdin = os.fdopen(program)
+
+    def press(self, keys: bytes) -> None:
+        os.write(self.keys, keys)
+
+    def waiting(self) -> bool:
+        return bool(select.select([self.stdin], [], [], 0.1)[0])
+
+    def echoes(self) -> bool:
+        return bool(termios.tcgetattr(self.stdin)[3] & termios.ECHO)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
+    opened = Terminal()
+    monkeypatch.setattr("sys.stdin", opened.stdin)
+    with create_app_session(input=create_input(opened.stdin)):
+        yield opened
+    opened.stdin.close()
+    os.close(opened.keys)
+
+
+def test_keys_of_the_meantime_are_neither_shown_nor_kept(terminal: Terminal) -> None:
+    store_typeahead(get_app_session().input, [KeyPress("\r")])  # a second Enter on the button before
+    with unheard_keys():
+        terminal.press(b"\r\x1b[A\r")
+        assert terminal.waiting() and not terminal.echoes()
+    assert not terminal.waiting() and terminal.echoes()
+    assert not get_typeahead(get_app_session().input)
+    terminal.press(b"\r")
+    assert terminal.waiting(), "what is pressed from now on counts"
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, RuntimeError])
+def test_the_terminal_shows_keys_again_however_it_ends(terminal: Terminal, ending: type[BaseException]) -> None:
+    with pytest.raises(ending), unheard_keys():
+        raise ending
+    assert terminal.echoes()
+
+
+def test_without_a_terminal_nothing_is_touched(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    with (tmp_path / "keys").open("w+") as file:
+        monkeypatch.setattr("sys.stdin", file)
+        with unheard_keys():
+            pass
