@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import discord
 
@@ -214,7 +214,7 @@ def _style(button: Button) -> discord.ButtonStyle:
 
 
 def _control(screen: Screen, button: Button) -> Control:
-    return Control(Verb.PRESS, button.action, button.value, screen.draft_id, screen.version)
+    return replace(desk_control(button), draft_id=screen.draft_id, version=screen.version)
 
 
 def _form_buttons(screen: Screen, form: Form) -> list[tuple[Control, str, discord.ButtonStyle]]:

@@ -9,7 +9,7 @@ from bot.discord.dialogs import QUERY, form_dialog, open_control, search_dialog,
 from bot.discord.office import Office
 from bot.discord.people import Interaction, actor_of, data_of
 from bot.discord.places import name_after
-from bot.discord.render import MenuPage, Shown, note_message, screen_message
+from bot.discord.render import STYLES, MenuPage, Shown, note_message, screen_message
 from core.wizard.conversation import STALE, Press
 from core.wizard.screens import Form, Menu, Screen
 
@@ -24,7 +24,12 @@ async def pressed(office: Office, interaction: Interaction, control: Control, ch
         offset, _, query = control.rest.partition(" ")
         await _turn(office, interaction, control, query, int(offset) if offset.isascii() and offset.isdigit() else 0)
     elif await acknowledge(interaction):
-        await _press(office, interaction, Press(control.draft_id, control.version, control.action, chosen or control.rest))
+        if control.verb is Verb.ASK:
+            await _ask(office, interaction, control)
+        elif control.verb is Verb.DISMISS:
+            await _back(office, interaction, control.draft_id)
+        else:
+            await _press(office, interaction, Press(control.draft_id, control.version, control.action, chosen or control.rest))
 
 
 async def sent(office: Office, interaction: Interaction, control: Control) -> None:
@@ -43,6 +48,23 @@ async def _press(office: Office, interaction: Interaction, press: Press) -> None
     await _show(interaction, screen, pictures)
     if press.action == "start" and screen.task_id and (name := await asyncio.to_thread(office.task_name, screen.task_id)):
         await name_after(interaction, name)
+
+
+async def _ask(office: Office, interaction: Interaction, control: Control) -> None:
+    """Discord has no question of its own before a button acts: it takes the place of the screen."""
+    screen = await asyncio.to_thread(office.conversation.show, actor_of(interaction, office.settings), control.draft_id)
+    question = next((button.confirm for button in screen.buttons() if button.action == control.action), None)
+    if question is None or screen.version != control.version:
+        await _press(office, interaction, Press(control.draft_id, control.version, control.action, control.rest))
+        return
+    yes, no = replace(control, verb=Verb.PRESS), replace(control, verb=Verb.DISMISS)
+    await change(interaction, note_message(question.question, (yes, question.yes, STYLES["danger"]), (no, question.no, STYLES["default"])))
+
+
+async def _back(office: Office, interaction: Interaction, draft_id: str) -> None:
+    """The screen again, as it stands."""
+    screen = await asyncio.to_thread(office.conversation.show, actor_of(interaction, office.settings), draft_id)
+    await _show(interaction, screen, await asyncio.to_thread(office.pictures, screen, interaction.filesize_limit))
 
 
 async def _show(interaction: Interaction, screen: Screen, pictures: Shown, page: MenuPage | None = None) -> None:

@@ -23,7 +23,7 @@ from core.vocabulary import Flow, TaskType
 from core.wizard.composition import compose
 from core.wizard.context import StepContext
 from core.wizard.draft import Choices
-from core.wizard.screens import Button, Control, Form, OptionPage, Picture, Screen, StepMark, Text, Tone
+from core.wizard.screens import Button, Confirm, Control, Form, OptionPage, Picture, Screen, StepMark, Text, Tone
 from core.wizard.steps import STEPS
 from core.wizard.steps.step import Input, Step, View
 from core.wizard.writing import written
@@ -31,7 +31,8 @@ from core.wizard.writing import written
 logger = logging.getLogger(__name__)
 
 STALE = "This step has moved on; here is where you are now."
-HOW_TO_BEGIN = "Start a new one with /train, or `stationmaster chat`."
+HOW_TO_BEGIN = "Start a new one with /train."
+THROW_AWAY = Confirm("Throw away what you have chosen here?", "Throw it away", "Go on with it")
 
 
 @dataclass(frozen=True)
@@ -298,5 +299,6 @@ def _navigation(step: Step, choices: Choices) -> tuple[Control, ...]:
         buttons.append(Button("next", "Next", style="primary"))
     if step is not way[0]:
         buttons.append(Button("back", "Back"))
-    buttons.append(Button("cancel", "Cancel", style="danger"))
+    holds_choices = choices != Choices(step=choices.step, flow=choices.flow)
+    buttons.append(Button("cancel", "Cancel", style="danger", confirm=THROW_AWAY if holds_choices else None))
     return tuple(buttons)

@@ -14,7 +14,7 @@ from core.settings import Settings
 from core.storage import Storage
 from core.tasks.hyperparameters import TrainingPlan
 from core.wizard.conversation import Conversation, Press, expire_drafts
-from core.wizard.screens import Facts, Form, Menu, Picture, Screen, Text
+from core.wizard.screens import Button, Facts, Form, Menu, Picture, Screen, Text
 
 
 class Person:
@@ -167,11 +167,17 @@ def test_back_loses_nothing(person: Person, add_dataset) -> None:
         assert expected in text
 
 
+def cancel(person: Person) -> Button:
+    return next(button for button in person.screen.buttons() if button.action == "cancel")
+
+
 def test_cancel_starts_nothing_and_says_how_to_begin_again(person: Person, add_dataset, database: Database) -> None:
     pets = add_dataset("pets")
+    assert cancel(person).confirm is None, "nothing is lost yet"
     person.to_review(pets.id)
+    assert cancel(person).confirm is not None
     screen = person.press("cancel")
-    assert screen.ended and "nothing was started" in words(screen) and "/train" in words(screen)
+    assert screen.ended and "stationmaster" not in words(screen) and "nothing was started" in words(screen) and "/train" in words(screen)
     assert count(database, Task) == 0
     assert person.press("start").ended
     assert count(database, Task) == 0

@@ -99,6 +99,29 @@ async def test_cancel_ends_the_conversation(world: Any, pets: Any) -> None:
         assert session.query(Draft).one().state == "cancelled"
 
 
+async def test_a_draft_that_holds_choices_is_thrown_away_only_when_meant(world: Any, pets: Any) -> None:
+    def state() -> str:
+        with world.database.read() as session:
+            return session.query(Draft).one().state
+
+    await world.ada.slash(world.channel, "train", task_type="single-label")
+    await world.choose(pets.id)
+    old = world.controls()["Cancel"]
+    await world.click("Cancel")
+    assert "Throw away what you have chosen here?" in world.words() and state() == "open"
+    refused = await world.click("Go on with it", who=world.bob)
+    assert refused.followups[0].ephemeral and "Throw away" in world.words()
+    await world.restart()
+    await world.click("Go on with it")
+    assert "cat (50), dog (50)" in world.words()
+    await world.click("Next")
+    await world.press(old)
+    assert "Which network?" in world.words() and state() == "open"
+    await world.click("Cancel")
+    await world.click("Throw it away")
+    assert "nothing was started" in world.words() and not world.controls() and state() == "cancelled"
+
+
 async def test_what_was_said_with_the_command_is_not_asked(world: Any, pets: Any) -> None:
     choices = await world.ada.autocomplete(world.channel, "train", "dataset", "pe", task_type="single-label")
     assert choices == [{"name": "pets · 100 images", "value": pets.id}]

@@ -184,5 +184,8 @@ def test_a_conversation_left_in_the_middle_goes_on_in_another_terminal(sit_down:
     person.choose("/train")  # the unfinished one is offered, not lost behind a new one
     person.choose("Go on with it")
     person.choose("[ Cancel ]")
+    person.choose("Go on with it")
+    person.choose("[ Cancel ]")
+    person.choose("Throw it away")
     person.see("ancelled")
     person.choose("/quit")
