@@ -18,8 +18,9 @@ from torch import nn
 from core.datasets import masks
 from core.datasets.images import StoredImage
 from core.datasets.reading import read_pictures
-from core.errors import BadDataError, InvalidInputError, NotFoundError
+from core.errors import BadDataError, NotFoundError
 from core.identifiers import new_id
+from core.models.thresholds import require_threshold
 from core.settings import Settings
 from core.storage import Storage
 from core.tasks.sweeping import PREDICTIONS
@@ -246,8 +247,7 @@ def _thresholds(model: LoadedModel, asked: float | None) -> Sequence[float]:
     """Per class the confidence from which on it counts: the one that is asked for, or the model's own; none where it has none."""
     if asked is None:
         return model.card.get("thresholds") or ()
-    if not model.finds_objects and model.task_type is not TaskType.MULTI_LABEL:
-        raise InvalidInputError("This model has no threshold: it tells the likeliest class.", "Leave the threshold out.")
+    require_threshold(model.task_type, instances=model.gives_instances)
     return [asked] * len(model.classes)
 
 

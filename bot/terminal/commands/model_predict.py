@@ -18,7 +18,8 @@ from core.datasets.sources.inventory import is_litter
 from core.db.tables import Model
 from core.errors import BadDataError, NotFoundError
 from core.identifiers import new_id
-from core.models.listing import find_model
+from core.models.listing import card_of, find_model
+from core.models.thresholds import require_threshold
 from core.names import first_of
 from core.storage import Storage
 from core.vocabulary import TaskType
@@ -57,6 +58,8 @@ def predict(
     runtime = Runtime.load(workspace)
     with runtime.database.read() as session:
         found = find_model(session, runtime.workspace, model)
+    if threshold is not None and (card := card_of(runtime.storage, found)):  # the worker would refuse it too, but not as wrong use
+        require_threshold(TaskType(found.task_type), instances=bool(card["spec"].get("instances_only", False)))
     if out is not None:
         prepare_folder(out)
     if image.is_dir():
@@ -187,7 +190,9 @@ def _read(image: Path) -> bytes:
             raise NotFoundError(f"{image} is larger than {MAX_IMAGE_BYTES // 10**6} MB.", "Give one image.")
         return image.read_bytes()
     except OSError as error:
-        raise NotFoundError(f"{image} cannot be read: {error.strerror}.", "Give the path of one image file.") from error
+        raise NotFoundError(
+            f"{image} cannot be read: {error.strerror}.", "Give the path of an image file, or of a folder of images."
+        ) from error
 
 
 def images_in(folder: Path, without: Path | None = None) -> list[Path]:

@@ -170,7 +170,7 @@ def test_a_missing_and_a_damaged_image(run: Run, installation: Installation) -> 
     assert "1 of 2 images could not be read: broken.png" in said
     assert (out / "red.png").is_file() and len(json.loads((out / "predictions.json").read_text())["images"]) == 2
     assert "other files" in run("model", "predict", "For a look", str(folder / "red.png"), "--out", str(folder), code=2)
-    assert "no threshold" in run("model", "predict", "For a look", str(folder / "red.png"), "--threshold", "0.5", code=1)
+    assert "no threshold" in run("model", "predict", "For a look", str(folder / "red.png"), "--threshold", "0.5", code=2)
 
 
 def test_without_any_worker_a_task_waits_and_that_is_said(
