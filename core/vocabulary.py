@@ -116,7 +116,7 @@ METRIC_NAMES = {
     "macro_f1": "Macro F1",
     "micro_f1": "Micro F1",
     "auroc": "AUROC",
-    "label_accuracy": "Accuracy of single labels",
+    "label_accuracy": "Share of labels judged right",
     "ap": "AP 50:95",
     "ap50": "AP 50",
     "ap75": "AP 75",
