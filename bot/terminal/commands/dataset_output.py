@@ -79,7 +79,7 @@ def print_dataset(dataset: Dataset, findings: list[DatasetFinding]) -> None:
             say(f"… and {len(counts) - 30:,} more classes")
     if findings:
         errors = sum(1 for finding in findings if finding.severity == "error")
-        say(f"\n{count(len(findings), 'finding')}, {errors:,} of them left out of the dataset:")
+        say(f"\n{count(len(findings), 'finding')}, {errors:,} of them on what was left out of the dataset:")
         for finding in findings[:_SHOWN_FINDINGS]:
             where = finding.file if finding.line is None else f"{finding.file}:{finding.line}"
             say(f"  {finding.severity}  {where}{': ' if where else ''}{finding.message} {finding.remedy}")
