@@ -1,11 +1,12 @@
 """Names of classes in pictures: fonts that know their script, and lengths that fit."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import matplotlib
 from matplotlib import font_manager
 
 from core.datasets.fonts import font_for
+from core.names import first_of
 
 
 def use_fonts_for(texts: Iterable[str]) -> None:
@@ -18,6 +19,15 @@ def use_fonts_for(texts: Iterable[str]) -> None:
         if family not in families:
             families.append(family)
     matplotlib.rcParams["font.family"] = families
+
+
+def listed(names: Sequence[str], length: int) -> str:
+    """As many whole `names` as fit in `length` characters, and how many more there are; a first one that does not fit is `shortened`."""
+    for shown in range(len(names), 0, -1):
+        if len(text := first_of(names, shown)) <= length:
+            return shortened(text, length)
+    more = first_of(["", *names[1:]], 1)
+    return shortened(names[0], length - len(more)) + more
 
 
 def shortened(text: str, length: int) -> str:

@@ -286,9 +286,9 @@ def case_pictures(job: TrainingJob, best: Best, records: Sequence[Record], stora
         scale = min(1.0, _CASE_SIDE / max(record.width, record.height))
         pixels = Image.fromarray(decode(storage.read(record.key), _CASE_SIDE if scale < 1 else max(record.width, record.height)))
         picture = pixels.resize((max(1, round(record.width * scale)), max(1, round(record.height * scale))), Image.Resampling.LANCZOS)
-        truth, said = _words(job, details["labels"][place]), _words(job, details["said"][place])
+        truth, said = _labels(job, details["labels"][place]), _labels(job, details["said"][place])
         if details["confidence"].ndim == 1:
-            said = f"{said} ({100 * float(details['confidence'][place]):.0f} %)"
+            said = [f"{said[0]} ({100 * float(details['confidence'][place]):.0f} %)"]
         return pictures.Case(picture, truth, said, bool(right[place]))
 
     return {"best_and_worst": pictures.best_and_worst([case(place) for place in hits], [case(place) for place in misses])}
@@ -310,10 +310,10 @@ def _chosen(details: dict[str, Tensor], right: Tensor) -> tuple[list[int], list[
     return [place for _, _, place in sorted(ranked)[:_CASES]], misses
 
 
-def _words(job: TrainingJob, labels: Tensor) -> str:
+def _labels(job: TrainingJob, labels: Tensor) -> list[str]:
     if labels.ndim == 0:
-        return job.classes[int(labels)]
-    return ", ".join(job.classes[int(index)] for index in torch.nonzero(labels).flatten()) or "none"
+        return [job.classes[int(labels)]]
+    return [job.classes[int(index)] for index in torch.nonzero(labels).flatten()] or ["none"]
 
 
 def _version(package: str) -> str | None:

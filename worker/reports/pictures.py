@@ -18,7 +18,7 @@ from core.datasets import fonts
 from core.datasets.images import flattened
 from core.figures import DPI, GRID, INK, QUIET, TRAINING, VALIDATION, new_figure, plain_axes, png
 from core.figures import curves as curves
-from worker.reports.lettering import shortened, use_fonts_for
+from worker.reports.lettering import listed, shortened, use_fonts_for
 
 # Up to so many classes every cell of the matrix has its number, and every class its name.
 _NUMBERS_UP_TO = 24
@@ -97,18 +97,18 @@ def class_bars(values: Sequence[float], classes: Sequence[str], title: str, axis
 
 @dataclass(frozen=True)
 class Case:
-    """One validation image with what is true and what was said, as a person reads it."""
+    """One validation image with the labels that are true and those that were said, as a person reads them."""
 
     image: Image.Image
-    truth: str
-    said: str
+    truth: Sequence[str]
+    said: Sequence[str]
     right: bool
 
 
 def best_and_worst(best: Sequence[Case], worst: Sequence[Case]) -> bytes:
     """Two rows of cases: the surest right predictions, and the worst misses."""
     columns = max(1, len(best), len(worst))
-    use_fonts_for([text for case in (*best, *worst) for text in (case.truth, case.said)])
+    use_fonts_for([text for case in (*best, *worst) for text in (*case.truth, *case.said)])
     rows = [(title, cases) for title, cases in (("Surest hits", best), ("Worst misses", worst)) if cases]
     figure = Figure(figsize=(1.75 * columns + 0.3, 2.5 * len(rows)), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
@@ -123,7 +123,7 @@ def best_and_worst(best: Sequence[Case], worst: Sequence[Case]) -> bytes:
             axes.imshow(np.asarray(_on_square(case.image)), interpolation=smooth)
             # Where a white image ends is seen by this.
             axes.add_patch(Rectangle((0, 0), 1, 1, transform=axes.transAxes, fill=False, edgecolor=GRID, linewidth=1))
-            text = shortened(case.said, 24) if case.right else f"said {shortened(case.said, 20)}\nis {shortened(case.truth, 22)}"
+            text = listed(case.said, 24) if case.right else f"said {listed(case.said, 20)}\nis {listed(case.truth, 22)}"
             axes.text(
                 0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=8, color=INK if case.right else VALIDATION
             )

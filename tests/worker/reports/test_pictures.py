@@ -18,6 +18,7 @@ from worker.reports import pictures
 from worker.reports.activation import _as_maps, activation_maps
 from worker.reports.batch import curves as batch_curves
 from worker.reports.batch.curves import Curve
+from worker.reports.lettering import listed
 from worker.reports.object_drawings import Drawn, draw_objects
 from worker.reports.reading import Reading, mindful, read_curves
 from worker.reports.region_pictures import fitted
@@ -60,6 +61,20 @@ def test_nothing_is_cut_off(draw: Callable[[list[str]], bytes], classes: int) ->
     pixels = np.asarray(opened(draw(LONG[:classes])))
     for edge in (pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:]):
         assert (edge == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["circle"], "circle"),
+        (["circle", "square"], "circle, square"),
+        (["circle", "square", "triangle"], "circle and 2 more"),
+        (["a", "b", "c", "d", "e", "f", "g", "h"], "a, b, c and 5 more"),
+        (["internationalisation", "square"], "inter…ion and 1 more"),
+    ],
+)
+def test_a_list_of_labels_is_cut_between_them(names: list[str], told: str) -> None:
+    assert listed(names, 20) == told and len(told) <= 20
 
 
 def test_the_class_that_is_known_worst_is_the_first_bar() -> None:
