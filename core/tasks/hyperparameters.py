@@ -287,9 +287,20 @@ def parse_fields(given: Mapping[str, Any], fields: Mapping[str, HyperparameterFi
 
 
 def value_text(value: Any) -> str:
-    """A hyperparameter as people write it: on, off, 0.001, auto."""
+    """A hyperparameter as people write it: on, off, 0.001, auto; – where there is none."""
+    if value is None:
+        return "–"
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, float):
         return f"{value:.8f}".rstrip("0").rstrip(".") if value else "0"
     return str(value)
+
+
+def has_effect(name: str, plan: Mapping[str, Any]) -> bool:
+    """Whether a hyperparameter means anything beside the others: how far to rotate does not where nothing is rotated."""
+    if name == "momentum":
+        return bool(plan.get("optimizer", "sgd") == "sgd")
+    wanted = {"rotation_degrees": "rotation", "translation_percent": "translation", "patience": "early_stop"}
+    wanted |= dict.fromkeys(("brightness", "contrast", "saturation", "hue"), "colour_jitter")
+    return bool(plan.get(wanted[name], True)) if name in wanted else True

@@ -18,6 +18,7 @@ from core.names import SHOWN_NAMESAKES, refuse_namesakes
 from core.tasks.backlog import load_backlog
 from core.tasks.epochs import best_epoch
 from core.tasks.fairness import fair_order
+from core.tasks.hyperparameters import has_effect
 from core.tasks.journal import ACTIVE
 from core.tasks.states import State
 from core.tuning.lineage import descents
@@ -245,7 +246,8 @@ def _job_facts(session: Session, job: Job) -> dict[str, Any]:
         "planned_epochs": job.plan.get("epochs"),
         "progress": _progress(session, job),
         "ended_early": job.state == State.FINISHED and job.epoch < int(job.plan.get("epochs", 0)),
-        **values_of(job.plan),
+        # No momentum of an optimizer that has none: as set by hand it would be refused.
+        **{name: value if has_effect(name, job.plan) else None for name, value in values_of(job.plan).items()},
         "score": job.score,
         "metrics": job.metrics,
         "device": job.device,

@@ -22,6 +22,7 @@ from core.datasets.splitting import trained_rows
 from core.datasets.statistics import describe
 from core.datasets.statistics_picture import draw
 from core.figures import GRID, INK, QUIET, TRAINING, VALIDATION, plain_axes
+from core.tasks.hyperparameters import has_effect
 from core.vocabulary import METRIC_NAMES, AnnotationKind, TaskType
 from worker.reports.lettering import shortened, use_fonts_for
 
@@ -286,7 +287,7 @@ def _settings(card: Mapping[str, Any]) -> _Page:
     plan = [
         (name.replace("_", " "), "on" if value is True else "off" if value is False else str(value))
         for name, value in card["plan"].items()
-        if value is not None and _has_effect(name, card["plan"])
+        if value is not None and has_effect(name, card["plan"])
     ]
     page.rows(plan, (0, 0.4))
     page.heading("Software and data")
@@ -295,15 +296,6 @@ def _settings(card: Mapping[str, Any]) -> _Page:
         (0, 0.4),
     )
     return page
-
-
-def _has_effect(name: str, plan: Mapping[str, Any]) -> bool:
-    """Whether a hyperparameter means anything beside the others: how far to rotate does not where nothing is rotated."""
-    if name == "momentum":
-        return bool(plan.get("optimizer", "sgd") == "sgd")
-    wanted = {"rotation_degrees": "rotation", "translation_percent": "translation", "patience": "early_stop"}
-    wanted |= dict.fromkeys(("brightness", "contrast", "saturation", "hue"), "colour_jitter")
-    return bool(plan.get(wanted[name], True)) if name in wanted else True
 
 
 def _title(metric: str) -> str:

@@ -458,6 +458,15 @@ def test_stop_of_what_leaves_no_model_is_at_once(run: Any, interrupted: Any, epo
     assert json.loads(run("stop", "Pets", "--json", *more).stdout)["state"] == "stopped"
 
 
+def test_show_tells_no_momentum_of_an_optimizer_that_has_none(run: Any, add_dataset: Any) -> None:
+    """As `--set momentum` is refused there."""
+    add_dataset("pets")
+    run(*create("--tuning", "auto"))
+    job = json.loads(run("show", "Pets", "--json").stdout)["job_list"][0]
+    assert job["plan"]["optimizer"] == "adamw" and job["momentum"] is None and job["weight_decay"] > 0
+    assert "Momentum 0" not in " ".join(run("show", "Pets", "--job", "1").stdout.split())
+
+
 def test_show_tells_of_a_lost_worker(run: Any, add_dataset: Any, database: Database, settings: Settings) -> None:
     with database.write() as session:
         create_task(session, settings, training_of(add_dataset("pets"), name="Pets"))
