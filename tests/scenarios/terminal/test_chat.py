@@ -104,7 +104,7 @@ def test_from_train_to_the_model_with_a_terminal_that_closes_in_mid_training(
 
     person.choose("[ Test an image ]")
     person.type(str(installation.folder / "nothing.png"))
-    person.see("nothing.png is no file that can be read.")
+    person.see("There is no file or folder")
     person.choose("[ Test an image ]")
     person.type(str(stripes / "down" / "01.png"))
     person.see("on 01.png")
