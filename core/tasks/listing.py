@@ -202,10 +202,16 @@ def job_json(session: Session, task: Task, number: int) -> dict[str, Any]:
 
 
 def _noticed(session: Session, where: ColumnElement[bool]) -> list[dict[str, Any]]:
-    """What was noticed, the oldest first: the job's number, None where it concerns the task, and a message with its remedy."""
-    query = select(Job.number, Event.payload).outerjoin(Job, Job.id == Event.job_id).where(where, Event.kind == Noticed.kind)
+    """What was noticed, the oldest first: when, the job's number, None where it concerns the task, and a message with its remedy."""
+    query = (
+        select(Job.number, Event.payload, Event.created_at).outerjoin(Job, Job.id == Event.job_id).where(where, Event.kind == Noticed.kind)
+    )
     return [
-        {"job": row.number, "message": f"{row.payload['message']} {row.payload.get('remedy', '')}".strip()}
+        {
+            "at": _iso(row.created_at),
+            "job": row.number,
+            "message": f"{row.payload['message']} {row.payload.get('remedy', '')}".strip(),
+        }
         for row in session.execute(query.order_by(Event.number))
     ]
 

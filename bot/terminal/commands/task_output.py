@@ -82,9 +82,10 @@ def print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
     if facts.get("error"):
         rows += [("Error", facts["error"]), ("What to do", facts["error_remedy"])]
     told = facts.get("noticed", ())
-    rows += [
-        (f"Noticed of job {one['job']}" if jobs["total"] > 1 and one["job"] else "Noticed", one["message"]) for one in told[-SHOWN_NOTICES:]
-    ]
+    for one in told[-SHOWN_NOTICES:]:
+        # With its time: what goes on then may have ended long ago.
+        title = f"Noticed of job {one['job']}" if jobs["total"] > 1 and one["job"] else "Noticed"
+        rows.append((title, f"{_local(one['at'])}: {one['message']}"))
     print_facts(rows)
     if len(told) > SHOWN_NOTICES:
         say(f"{len(told)} things were noticed, the last {SHOWN_NOTICES} are shown; --json tells them all.")

@@ -1,6 +1,7 @@
 """`stationmaster task …` as scripts call it: searches are created, refused and shown."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -312,7 +313,7 @@ def test_show_lists_every_job_and_one_job_its_epochs(
     assert lines["Learning rate"].startswith("Learning rate 0.") and "Batch size" in lines
     assert "Epoch  Training loss" in words and "ended_early" not in words and "False" not in words and "Error" not in lines
     whole = " ".join(run("show", "Pets").stdout.split())
-    assert "Noticed of job 3 It is odd. Look." in whole and "Input size" in whole
+    assert "Noticed of job 3" in whole and ": It is odd. Look." in whole and "Input size" in whole
     run("show", "Pets", "--job", "3", "--picture", str(tmp_path / "curves.png"))
     run("show", "Pets", "--picture", str(tmp_path / "scores.png"), "--lineage", str(tmp_path / "lineage.png"))
     assert all(Image.open(tmp_path / f"{name}.png").width > 1000 for name in ("curves", "scores", "lineage"))
@@ -474,5 +475,6 @@ def test_show_tells_of_a_lost_worker(run: Any, add_dataset: Any, database: Datab
         claim_job(session, job.id, 1, worker="w", device="CPU")
         lose_job(session, settings, job.id, 1, "its process is gone")
     told = "The worker was lost (its process is gone). The training goes on from epoch 0 on the next free worker."
-    assert f"Noticed {told}" in " ".join(run("show", "Pets").stdout.split())
-    assert json.loads(run("show", "Pets", "--json").stdout)["noticed"] == [{"job": None, "message": told}]
+    assert re.search(rf"Noticed \d{{4}}-\d\d-\d\d \d\d:\d\d: {re.escape(told)}", " ".join(run("show", "Pets").stdout.split()))
+    noticed = json.loads(run("show", "Pets", "--json").stdout)["noticed"]
+    assert [(one["job"], one["message"]) for one in noticed] == [(None, told)] and noticed[0]["at"]
