@@ -11,6 +11,7 @@ from core.tasks.states import State
 from core.tuning.standings import JobStanding, Standings
 from core.vocabulary import METRIC_NAMES, TaskType
 from core.wizard.screens import Block, Button, Confirm, Facts, Message, Picture, ProgressBar, Text, Tone
+from core.zoo.catalogue import found_text
 
 PICTURE_NAMES = {
     "scores": "Scores of all training jobs against their hyperparameters",
@@ -344,13 +345,16 @@ def lasted(seconds: float, *, searched: bool) -> str:
     return f"It took {duration(seconds)}{' from start to end' if searched else ''}." if seconds else ""
 
 
-def task_facts(task: Task, dataset_name: str, source_model: str | None = None) -> Facts:
-    """What a task is, in a few lines; `source_model` is the name of the model that it retrains."""
+def task_facts(task: Task, dataset_name: str, annotations: str, source_model: str | None = None) -> Facts:
+    """What a task is, in a few lines; `annotations` as `core.datasets.listing.set_text` has it, `source_model` the name of the model it retrains."""
+    found = found_text(TaskType(task.task_type), task.network)
     return Facts(
         (
             ("Task type", TaskType(task.task_type).title),
             ("Dataset", dataset_name),
+            *((("Annotation set", annotations),) if annotations else ()),
             ("Network", f"{task.network}, pre-training {task.pretraining}"),
+            *((("Finds", found),) if found else ()),
             *((("Retrained from", source_model),) if source_model else ()),
             ("Tuning", task.tuning),
             ("Created", f"{task.created_at:%Y-%m-%d %H:%M} UTC by {task.created_by_name or task.created_by}"),

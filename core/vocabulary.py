@@ -44,6 +44,11 @@ class AnnotationKind(StrEnum):
     REGIONS = "regions"  # one mask per class
     INSTANCES = "instances"  # one mask per object
 
+    @property
+    def title(self) -> str:  # type: ignore[override]  # the members are slugs: nobody capitalises them as strings
+        """The name people read."""
+        return KIND_TITLES[self]
+
 
 class Tuning(StrEnum):
     """How hyperparameters are found."""
@@ -87,6 +92,14 @@ TASK_TYPE_KINDS = {
     TaskType.MULTI_LABEL: (AnnotationKind.MULTI_LABEL,),
     TaskType.OBJECT_DETECTION: (AnnotationKind.BOXES,),
     TaskType.OBJECT_SEGMENTATION: (AnnotationKind.REGIONS, AnnotationKind.INSTANCES),
+}
+
+KIND_TITLES = {
+    AnnotationKind.SINGLE_LABEL: "single labels",
+    AnnotationKind.MULTI_LABEL: "several labels",
+    AnnotationKind.BOXES: "boxes",
+    AnnotationKind.REGIONS: "regions per class",
+    AnnotationKind.INSTANCES: "instances",
 }
 
 DATA_TYPE_TITLES = {

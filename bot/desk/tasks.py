@@ -19,6 +19,7 @@ from bot.messages import (
     task_buttons,
     task_facts,
 )
+from core.datasets.listing import set_text
 from core.db.tables import Dataset, Job, Model, Task
 from core.errors import InvalidInputError
 from core.models.listing import card_of, report_key
@@ -28,6 +29,7 @@ from core.tasks.listing import Sort, find_task, interrupted_job, is_held, list_t
 from core.tasks.states import State
 from core.tuning.search import Search
 from core.tuning.standings import standings
+from core.vocabulary import TaskType
 from core.wizard.review import search_facts
 from core.wizard.screens import Block, Button, Control, Facts, ProgressBar, Text, Tone
 
@@ -104,6 +106,7 @@ def show(office: Office, request: Request) -> Reply:
     with office.database.read() as session:
         task = find_task(session, request.actor.workspace, request.part(0))
         dataset = session.get(Dataset, task.dataset_id)
+        annotations = set_text(dataset, task.annotation_set_id, TaskType(task.task_type)) if dataset else ""
         facts = task_json(session, task)
         found = standings(session, task)
         plan = _first_plan(session, task)
@@ -124,7 +127,7 @@ def show(office: Office, request: Request) -> Reply:
         rows.append(("Device time", f"{facts['gpu_hours']:.2f} h on {', '.join(facts['devices']) or 'no device yet'}"))
     if len(found.jobs) > 1:
         rows.append((f"{len(found.jobs)} training jobs", found.counts))
-    blocks.append(Facts((*rows, *task_facts(task, dataset.name if dataset else "", facts["source_model"]).rows)))
+    blocks.append(Facts((*rows, *task_facts(task, dataset.name if dataset else "", annotations, facts["source_model"]).rows)))
     if task.state == State.RUNNING and facts["planned_epochs"]:
         of = f" of {len(found.jobs)} jobs" if len(found.jobs) > 1 else ""
         blocks.append(ProgressBar(found.fraction, f"epoch {facts['epoch']} of {facts['planned_epochs']}{of}"))

@@ -13,7 +13,7 @@ from core.db.tables import AnnotationSet, Dataset, DatasetFinding, Task
 from core.errors import ConflictError, NotFoundError
 from core.names import clean_name
 from core.storage import Storage
-from core.vocabulary import TaskType
+from core.vocabulary import AnnotationKind, TaskType
 
 _NAMES_TO_COMPARE = 5_000  # looked through for close names when one is not found
 
@@ -84,6 +84,15 @@ def annotation_sets_for(dataset: Dataset, task_type: TaskType) -> list[Annotatio
 def learnable_sets(dataset: Dataset, task_type: TaskType) -> list[AnnotationSet]:
     """Those of `annotation_sets_for` that the task type can be trained on: at least one image shows one of their classes."""
     return [one for one in annotation_sets_for(dataset, task_type) if any(one.class_counts)]
+
+
+def set_text(dataset: Dataset, annotation_set_id: str, task_type: TaskType) -> str:
+    """Name and kind of an annotation set of the dataset; empty where the task type can be trained on no other, so that nobody need ask which."""
+    chosen = next((one for one in dataset.annotation_sets if one.id == annotation_set_id), None)
+    if chosen is None or len(learnable_sets(dataset, task_type)) < 2:
+        return ""
+    title = AnnotationKind(chosen.kind).title
+    return chosen.name if chosen.name == title else f"{chosen.name} ({title})"
 
 
 def nothing_to_learn(dataset: Dataset, task_type: TaskType) -> str:

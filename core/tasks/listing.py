@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
 from core.clock import now
-from core.db.tables import Dataset, Epoch, Event, Job, Task
+from core.db.tables import AnnotationSet, Dataset, Epoch, Event, Job, Task
 from core.errors import NotFoundError
 from core.events import Noticed, Progress, Started, from_row
 from core.models.listing import names_of
@@ -180,8 +180,14 @@ def tasks_json(session: Session, tasks: Sequence[Task]) -> list[dict[str, Any]]:
         jobs[row.task_id].append(row)
     found = session.execute(select(Dataset.id, Dataset.name).where(Dataset.id.in_({task.dataset_id for task in tasks})))
     datasets = {row.id: row.name for row in found}
+    wanted = {task.annotation_set_id for task in tasks}
+    learnt = select(AnnotationSet.id, AnnotationSet.name, AnnotationSet.kind).where(AnnotationSet.id.in_(wanted))
+    sets = {row.id: {"annotation_set": row.name, "annotation_kind": row.kind} for row in session.execute(learnt)}
     sources = names_of(session, (task.source_model_id for task in tasks))
-    return [_facts(task, jobs[task.id], datasets.get(task.dataset_id, ""), sources.get(task.source_model_id)) for task in tasks]
+    return [
+        _facts(task, jobs[task.id], datasets.get(task.dataset_id, ""), sets[task.annotation_set_id], sources.get(task.source_model_id))
+        for task in tasks
+    ]
 
 
 def job_json(session: Session, task: Task, number: int) -> dict[str, Any]:
@@ -266,7 +272,7 @@ def _job_facts(session: Session, job: Job) -> dict[str, Any]:
     }
 
 
-def _facts(task: Task, jobs: Sequence[Any], dataset: str, source: str | None) -> dict[str, Any]:
+def _facts(task: Task, jobs: Sequence[Any], dataset: str, annotations: dict[str, str], source: str | None) -> dict[str, Any]:
     states = Counter(job.state for job in jobs)
     ended = State(task.state).ended
     metrics = task.metrics
@@ -296,6 +302,7 @@ def _facts(task: Task, jobs: Sequence[Any], dataset: str, source: str | None) ->
         "dataset": dataset,
         "dataset_id": task.dataset_id,
         "annotation_set_id": task.annotation_set_id,
+        **annotations,
         "network": task.network,
         "pretraining": task.pretraining,
         "source_model_id": task.source_model_id or None,

@@ -86,6 +86,14 @@ def of_network(network: str, settings: Settings | None = None) -> tuple[ModelSpe
     return tuple(spec for spec in added.load(settings, {network: pinned[-1]}) if spec.network == network) + pinned
 
 
+def found_text(task_type: TaskType, network: str) -> str:
+    """What a network for object segmentation answers with, in words; empty where the task type says it all."""
+    specs = of_network(network)
+    if task_type != TaskType.OBJECT_SEGMENTATION or not specs:
+        return ""
+    return "single objects with their masks" if specs[-1].instances_only else "regions per class, which do not tell its objects apart"
+
+
 def find_spec(network: str, pretraining: str = "", settings: Settings | None = None) -> ModelSpec:
     """The entry of that name.
 

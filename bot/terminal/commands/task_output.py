@@ -22,7 +22,8 @@ from bot.messages import (
 )
 from bot.terminal.commands.output import print_facts, print_table, say
 from bot.terminal.commands.runtime import Runtime
-from core.db.tables import Epoch, Job, Model, Task
+from core.datasets.listing import set_text
+from core.db.tables import Dataset, Epoch, Job, Model, Task
 from core.errors import ConflictError, InvalidInputError, StationmasterError
 from core.events import Progress
 from core.models.listing import card_of, find_model
@@ -32,9 +33,10 @@ from core.tasks.states import State
 from core.tuning.lineage import family
 from core.tuning.search import TUNED, Search, fields_of
 from core.tuning.standings import standings
-from core.vocabulary import Tuning
+from core.vocabulary import TaskType, Tuning
 from core.wizard.review import plan_facts, search_facts
 from core.wizard.screens import Facts
+from core.zoo.catalogue import found_text
 
 SHOWN_COPIES = 10  # of a population, in words
 _WAITS = "waits for a worker; "
@@ -53,6 +55,7 @@ def print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
     """A task, and its jobs where they are among the facts and several."""
     jobs, fields = facts["jobs"], fields_of(Tuning(facts["tuning"]))
     given = "; ".join(f"{name} {fields[name].write(value)}" for name, value in facts["hyperparameters"].items() if name in fields)
+    task_type, annotations = TaskType(facts["task_type"]), _annotations(runtime, facts)
     rows: list[tuple[str, object]] = [
         ("Name", facts["name"]),
         ("Id", facts["id"]),
@@ -60,7 +63,9 @@ def print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
         *((("Description", facts["description"]),) if facts["description"] else ()),
         ("Task type", f"{facts['task_type']}, flow {facts['flow']}"),
         ("Dataset", facts["dataset"]),
+        *((("Annotation set", annotations),) if annotations else ()),
         ("Network", f"{facts['network']}, pre-training {facts['pretraining']}"),
+        *((("Finds", found),) if (found := found_text(task_type, facts["network"])) else ()),
         *((("Retrained from", facts["source_model"]),) if facts["source_model"] else ()),
         ("Tuning", facts["tuning"]),
         *((("Why", facts["search"]["why"]),) if facts["search"].get("why") else ()),
@@ -203,6 +208,12 @@ def drawn_pictures(session: Session, task: Task, number: int, picture: Path | No
 def _local(moment: str) -> str:
     """A moment as `core.tasks.listing` writes it, to the minute and in the time of this host."""
     return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M}"
+
+
+def _annotations(runtime: Runtime, facts: dict[str, Any]) -> str:
+    with runtime.database.read() as session:
+        dataset = session.get_one(Dataset, facts["dataset_id"])
+        return set_text(dataset, facts["annotation_set_id"], TaskType(facts["task_type"]))
 
 
 def _model(runtime: Runtime, model_id: str) -> Model | None:

@@ -13,14 +13,6 @@ from core.wizard.steps.step import FIRST_OPTIONS, Input, View, count, matching
 
 PREVIEW_PER_PAGE = 50
 
-KIND_TITLES = {
-    AnnotationKind.SINGLE_LABEL: "single labels",
-    AnnotationKind.MULTI_LABEL: "several labels",
-    AnnotationKind.BOXES: "boxes",
-    AnnotationKind.REGIONS: "regions per class",
-    AnnotationKind.INSTANCES: "instances",
-}
-
 
 class DatasetStep:
     """Which images the model learns from."""
@@ -132,11 +124,11 @@ def _about_classes(context: StepContext, annotation_set: AnnotationSet) -> list[
 
 
 def _about(item: AnnotationSet) -> str:
-    return f"{KIND_TITLES[AnnotationKind(item.kind)]} · {count(len(item.classes), 'class', 'classes')}"
+    return f"{AnnotationKind(item.kind).title} · {count(len(item.classes), 'class', 'classes')}"
 
 
 def _nothing_fits(context: StepContext) -> Text:
-    kinds = " or ".join(KIND_TITLES[kind] for kind in context.task_type.kinds)
+    kinds = " or ".join(kind.title for kind in context.task_type.kinds)
     how = (
         "Import one: `stationmaster dataset import PATH --name NAME` takes a folder or a zip, for example one folder of images per class."
         if context.place is None or context.place.at_the_host

@@ -80,6 +80,7 @@ class ModelStep:
                         (
                             ("Parameters", f"{spec.parameters / 1e6:.1f} M"),
                             ("Work per image", f"{gmacs_text(spec.gmacs)} at {spec.input_size} px"),
+                            *((("Finds", found),) if (found := catalogue.found_text(context.task_type, spec.network)) else ()),
                             *_published(spec),
                         ),
                         title=spec.network,

@@ -1,5 +1,6 @@
 """The end of the way: a name, a review of everything, and Start."""
 
+from core.datasets.listing import set_text
 from core.datasets.representation import ONE_CLASS_REMEDY, one_class_text
 from core.errors import InvalidInputError
 from core.models.listing import class_changes
@@ -13,6 +14,7 @@ from core.wizard.review import search_facts
 from core.wizard.screens import Button, Facts, Field, Form, OptionPage, Text, Tone
 from core.wizard.steps.hyperparameters import OFFERED
 from core.wizard.steps.step import Input, View, count
+from core.zoo.catalogue import found_text
 from core.zoo.recipes import tiny_objects_text
 
 DESCRIPTION_LENGTH = 1000
@@ -107,14 +109,15 @@ class ReviewStep:
                 "Dataset",
                 f"{dataset.name} ({count(dataset.image_count, 'image')}, {count(len(annotation_set.classes), 'class', 'classes')})",
             ),
+            *((("Annotation set", told),) if (told := set_text(dataset, annotation_set.id, context.task_type)) else ()),
             ("Network", new.network),
+            *((("Finds", found),) if (found := found_text(context.task_type, new.network)) else ()),
             ("Pre-training", "none (from scratch)" if new.pretraining == "none" else new.pretraining),
             ("Tuning", OFFERED[new.tuning][0]),
+            *((("Why", why),) if (why := new.search.get("why")) else ()),
             ("Training jobs", str(len(new.plans))),
             ("Model name", new.model_name),
         ]
-        if why := new.search.get("why"):
-            rows.insert(7, ("Why", why))
         if context.preset is not None:
             rows.insert(2, ("Application", context.preset.title))
         if context.source_model is not None:

@@ -22,6 +22,7 @@ from core.storage import Storage
 from core.tasks.creation import create_task
 from core.tasks.hyperparameters import TrainingPlan
 from core.tasks.lifecycle import claim_job, hand_back
+from core.vocabulary import TaskType
 from core.wizard.screens import Facts, Text
 
 
@@ -86,6 +87,17 @@ def test_a_tasks_details_hold_everything_chosen(desk: Desk, ada: Actor, place: P
     text = words(desk.press(ada, place, "task:show", task.id))
     for expected in (task.name, "waiting, number 1 in the queue", "pets", "resnet18", "Epochs: 7", "Optimizer: SGD"):
         assert expected in text
+
+
+def test_a_tasks_details_tell_the_annotation_set_and_what_is_found(
+    desk: Desk, ada: Actor, place: Place, database: Database, settings: Settings, add_dataset
+) -> None:
+    coco = add_dataset("coco", "instances", "regions")
+    with database.write() as session:
+        new = training_of(coco, task_type=TaskType.OBJECT_SEGMENTATION, network="unet-tf_efficientnet_lite0")
+        task = create_task(session, settings, new)
+    text = words(desk.press(ada, place, "task:show", task.id))
+    assert "Annotation set: instances 0 (instances)" in text and "Finds: regions per class" in text
 
 
 def test_tasks_are_wanted_by_state_and_order(desk: Desk, ada: Actor, place: Place, task: Task) -> None:

@@ -92,6 +92,19 @@ def test_an_annotation_set_is_named_everywhere_in_one_way(run: Any, add_dataset:
     run(*create("--dataset", "cells", "--annotation-set", "single-label"))
 
 
+def test_the_annotation_set_of_a_task_is_told(run: Any, add_dataset: Any) -> None:
+    pets = add_dataset("pets", "instances", "regions")
+    chosen = ["--task-type", "object-segmentation", "--annotation-set", "regions", "--network", "unet-tf_efficientnet_lite0"]
+    created = json.loads(run(*create(*chosen)).stdout)
+    assert (created["annotation_set_id"], created["annotation_set"], created["annotation_kind"]) == (
+        pets.annotation_sets[1].id,
+        "regions 1",
+        "regions",
+    )
+    shown = " ".join(run("show", "Pets").stdout.split())
+    assert "Annotation set regions 1 (regions per class)" in shown and "Finds regions per class" in shown
+
+
 @pytest.mark.parametrize(
     ("noun", "command", "expected"),
     [

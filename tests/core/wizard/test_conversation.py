@@ -252,6 +252,34 @@ def test_of_several_annotation_sets_one_is_picked(person: Person, add_dataset) -
     assert person.press("next").title == "Which network?"
 
 
+def test_the_review_tells_the_annotation_set_and_what_comes_out(person: Person, add_dataset) -> None:
+    """Both kinds of masks are for object segmentation, and a network for regions takes instances, too, without telling objects apart."""
+    coco = add_dataset("coco", "instances", "regions")
+    person.to_dataset("object-segmentation")
+    person.press("choose:dataset", coco.id)
+    person.press("choose:annotation-set", coco.annotation_sets[0].id)
+    person.press("next")
+    person.press("choose:data-type", "photo")
+    person.press("next")
+    text = words(person.press("next"))
+    assert "Annotation set: instances 0 (instances)" in text and "Finds: single objects with their masks" in text
+    while person.screen.title != "Which network?":
+        person.press("back")
+    person.press("choose:selection", "manual")
+    person.press("choose:family", "U-Net")
+    person.press("choose:network", "unet-tf_efficientnet_lite0")
+    assert "Finds: regions per class, which do not tell its objects apart" in words(person.press("choose:pretraining", "none"))
+    while person.screen.title != "Everything right?":
+        person.press("next")
+    text = words(person.screen)
+    assert "Annotation set: instances 0 (instances)" in text and "Finds: regions per class" in text
+
+
+def test_the_only_annotation_set_that_fits_is_not_told(person: Person, add_dataset) -> None:
+    person.to_review(add_dataset("pets", "single-label", "boxes").id)
+    assert "Annotation set" not in words(person.screen) and "Finds" not in words(person.screen)
+
+
 def test_a_dataset_that_vanishes_in_mid_way_sends_back_to_the_choice(person: Person, add_dataset, database: Database) -> None:
     pets = add_dataset("pets")
     person.to_review(pets.id)
