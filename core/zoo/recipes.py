@@ -330,6 +330,13 @@ def manual_plan(spec: ModelSpec, facts: DatasetFacts, hyperparameters: Hyperpara
     return TrainingPlan(**values)
 
 
+def size_refusal(spec: ModelSpec, asked: int | str) -> str:
+    """Why the network does not take a side in pixels, as a sentence; empty where it does, as with `auto`."""
+    if not isinstance(asked, int) or spec.accepts_size(asked):
+        return ""
+    return f"Input size (image_size): {spec.network} takes {spec.sizes_text}; “{asked}” was given."
+
+
 def resolve_image_size(spec: ModelSpec, facts: DatasetFacts, asked: int | str, device: str = "cpu") -> int:
     """The side in pixels: the one asked for, or for `auto` one that follows the images, the network, and the kind of `device`.
 
@@ -337,10 +344,8 @@ def resolve_image_size(spec: ModelSpec, facts: DatasetFacts, asked: int | str, d
         InvalidInputError: when the network does not take the side asked for.
     """
     if isinstance(asked, int):
-        if not spec.accepts_size(asked):
-            raise InvalidInputError(
-                f"Input size (image_size): {spec.network} takes {spec.sizes_text}; “{asked}” was given.", "Enter such a size, or auto."
-            )
+        if refusal := size_refusal(spec, asked):
+            raise InvalidInputError(refusal, "Enter such a size, or auto.")
         return asked
     if spec.fixed_size:
         return spec.input_size

@@ -1,13 +1,18 @@
 """Tuning: we tune, or the person types every hyperparameter, or says what is to be tried."""
 
-from core.errors import InvalidInputError
+from collections.abc import Mapping
+
+from core.errors import InvalidInputError, StationmasterError
 from core.tasks.hyperparameters import FIELDS, FieldError, HyperparameterField
 from core.tuning.search import FORM_FIELDS, SEARCH_FIELDS, SEARCHES, fields_of, grid_refusal, made, product_text
 from core.vocabulary import Tuning
+from core.wizard.composition import chosen_spec
 from core.wizard.context import StepContext
 from core.wizard.draft import Choices
 from core.wizard.screens import Block, Control, Facts, Field, Form, Menu, Option, OptionPage, Text, Tone
 from core.wizard.steps.step import FIRST_OPTIONS, Input, View, count, matching
+from core.zoo.recipes import size_refusal
+from core.zoo.spec import ModelSpec
 
 OFFERED = {
     Tuning.AUTO: ("Auto", "We tune for you: the network family's proven recipe, and no change to your images that could alter a label."),
@@ -55,9 +60,10 @@ class HyperparametersStep:
         menu = Menu("choose:tuning", "Tuning", page.options, page.total, choices.tuning, OFFERED[choices.tuning][0], always_open=True)
         if choices.tuning == Tuning.AUTO:
             return View((Text("You need not enter anything."),), (menu,))
-        groups = groups_of(choices.tuning)
+        groups, spec = groups_of(choices.tuning), _spec(context)
+        wrong = _wrong(choices, spec)
         blocks: list[Block] = [
-            Facts(tuple((field.label, shown(name, field, choices)) for name, field in fields.items()), title=group)
+            Facts(tuple((field.label, _shown(name, field, choices, wrong)) for name, field in fields.items()), title=group)
             for group, fields in groups.items()
         ]
         if choices.tuning == Tuning.GRID:
@@ -65,7 +71,7 @@ class HyperparametersStep:
         missing = self.missing(context)
         if missing:
             blocks.append(Text(missing, Tone.ERROR))
-        forms: list[Control] = [_form(group, fields, choices) for group, fields in groups.items()]
+        forms: list[Control] = [_form(group, fields, choices, wrong, spec) for group, fields in groups.items()]
         return View(tuple(blocks), (menu, *forms))
 
     def act(self, context: StepContext, given: Input) -> None:
@@ -95,12 +101,11 @@ class HyperparametersStep:
         choices.hyperparameters, choices.refused, choices.search = accepted, refused, search
 
     def missing(self, context: StepContext) -> str:
-        """Values in their ranges, and no more than 48 jobs."""
+        """Values in their ranges, an input size that the network takes, and no more than 48 jobs."""
         choices = context.choices
         if choices.tuning == Tuning.AUTO:
             return ""
-        asked = {name: field for fields in groups_of(choices.tuning).values() for name, field in fields.items()}
-        wrong = [FieldError(asked[name], text).what for name, text in choices.refused.items() if name in asked]
+        wrong = _wrong(choices, _spec(context)).values()
         if not wrong and choices.tuning == Tuning.GRID:
             return grid_refusal(_grid(choices))
         return " ".join(wrong)
@@ -114,36 +119,63 @@ def _grid(choices: Choices) -> dict[str, list[float]]:
     return made(Tuning.GRID, choices.search.get(Tuning.GRID, {})).values
 
 
+def _spec(context: StepContext) -> ModelSpec | None:
+    """The network that is chosen; None where it cannot be had, which the review says."""
+    try:
+        return chosen_spec(context)
+    except StationmasterError:
+        return None
+
+
+def _wrong(choices: Choices, spec: ModelSpec | None) -> dict[str, str]:
+    """What is wrong with the values of the chosen tuning, by field. Whether a size can be is asked anew of whichever network is chosen."""
+    asked = {name: field for fields in groups_of(choices.tuning).values() for name, field in fields.items()}
+    wrong = {name: FieldError(asked[name], text).what for name, text in choices.refused.items() if name in asked}
+    size = choices.hyperparameters.get("image_size", "auto")
+    if "image_size" not in wrong and spec is not None and (refusal := size_refusal(spec, size)):
+        wrong["image_size"] = refusal
+    return wrong
+
+
 def _entered(name: str, field: HyperparameterField, choices: Choices) -> str:
     if name in FIELDS:
         return field.write(choices.hyperparameters.get(name, field.default))
     return field.write(choices.search.get(name.partition("_")[0], {}).get(field.name, field.default))
 
 
-def shown(name: str, field: HyperparameterField, choices: Choices) -> str:
+def _typed(name: str, field: HyperparameterField, choices: Choices) -> str:
+    """A field's value as it stands, accepted or not."""
+    return choices.refused[name] if name in choices.refused else _entered(name, field, choices)
+
+
+def _shown(name: str, field: HyperparameterField, choices: Choices, wrong: Mapping[str, str]) -> str:
     """The value of a field as it stands, with its unit."""
-    if name in choices.refused:
-        return f"{choices.refused[name]} ← not possible"
-    value = _entered(name, field, choices)
+    value = _typed(name, field, choices)
+    if name in wrong:
+        return f"{value} ← not possible"
     return f"{value} {field.unit}".strip() if value != "auto" else value
 
 
-def _form(group: str, fields: dict[str, HyperparameterField], choices: Choices) -> Form:
-    inputs = []
-    for name, field in fields.items():
-        refused = choices.refused.get(name)
-        inputs.append(
-            Field(
-                name=name,
-                label=f"{field.label} ({field.unit})" if field.unit else field.label,
-                kind="text" if field.allows_auto or field.kind in ("values", "range") else field.kind,
-                value=refused if refused is not None else _entered(name, field, choices),
-                hint=f"{field.hint}. {field.range_text[0].upper()}{field.range_text[1:]}",
-                choices=field.choices,
-                required=True,
-                max_length=120 if field.kind in ("values", "range") else 40,
-                error=FieldError(field, refused).what if refused is not None else "",
-            )
+def _form(group: str, fields: dict[str, HyperparameterField], choices: Choices, wrong: Mapping[str, str], spec: ModelSpec | None) -> Form:
+    inputs = [
+        Field(
+            name=name,
+            label=f"{field.label} ({field.unit})" if field.unit else field.label,
+            kind="text" if field.allows_auto or field.kind in ("values", "range") else field.kind,
+            value=_typed(name, field, choices),
+            hint=_hint(name, field, spec),
+            choices=field.choices,
+            required=True,
+            max_length=120 if field.kind in ("values", "range") else 40,
+            error=wrong.get(name, ""),
         )
+        for name, field in fields.items()
+    ]
     form = Form(f"submit:{group.lower().replace(' ', '-')}", group, tuple(inputs))
     return Form(form.action, f"{group} ({count(form.errors, 'value')} to mend)", form.fields) if form.errors else form
+
+
+def _hint(name: str, field: HyperparameterField, spec: ModelSpec | None) -> str:
+    if name == "image_size" and spec is not None:
+        return f"{spec.network} takes {spec.sizes_text}; auto follows your images and the network"
+    return f"{field.hint}. {field.range_text[0].upper()}{field.range_text[1:]}"

@@ -319,6 +319,25 @@ def test_each_bad_value_names_field_range_and_what_was_given_and_nothing_entered
     assert "Epochs: 20" in words(person.press("next"))
 
 
+def test_an_input_size_that_the_network_does_not_take_is_refused_where_it_is_typed(person: Person, add_dataset) -> None:
+    """And asked anew of another network: what ResNet takes, a ViT may not."""
+    person.to_manual_tuning(add_dataset("pets").id)
+    assert not form(person.press("submit:data-loader", image_size="100"), "Data loader").errors
+    person.press("back")
+    person.press("choose:family", "ViT")
+    person.press("choose:network", "vit_tiny_patch16_224")
+    person.press("choose:pretraining", "none")
+    for screen in (person.press("next"), person.press("submit:data-loader", image_size="100")):
+        refusal = "Input size (image_size): vit_tiny_patch16_224 takes 32 px or more, in steps of 16; “100” was given."
+        field = next(field for field in form(screen, "Data loader").fields if field.name == "image_size")
+        assert (field.value, field.error) == ("100", refusal) and "32 px or more, in steps of 16" in field.hint
+        assert "Input size: 100 ← not possible" in words(screen) and refusal in words(screen)
+        assert form(screen, "Data loader").title == "Data loader (1 value to mend)"
+    assert person.press("next").title == "How shall it be tuned?"
+    assert not form(person.press("submit:data-loader", image_size="112"), "Data loader").errors
+    assert person.press("next").title == "What shall we call it?"
+
+
 def test_manual_defaults_are_those_of_the_reference(person: Person, add_dataset) -> None:
     pets = add_dataset("pets")
     person.to_manual_tuning(pets.id)
