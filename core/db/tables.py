@@ -177,7 +177,7 @@ class Task(Named, Base):
     annotation_set_id: Mapped[str] = mapped_column(ForeignKey("annotation_sets.id"), index=True)
     network: Mapped[str]
     pretraining: Mapped[str]
-    suggestion: Mapped[dict[str, Any]] = mapped_column(default=dict)  # auto select: preference, data type, reasons
+    suggestion: Mapped[dict[str, Any]] = mapped_column(default=dict)  # what the images show; of auto select its reasons, too
     tuning: Mapped[str] = mapped_column(String(12))  # auto, manual, grid, random, population
     settings: Mapped[dict[str, Any]]  # what the person entered (typed values only)
     search: Mapped[dict[str, Any]] = mapped_column(default=dict)  # core.tuning.search.Search; empty where one plan is trained

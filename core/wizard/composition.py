@@ -1,6 +1,7 @@
 """From choices to a task: what the wizard's Start and `stationmaster task create` both go through."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from core.datasets.listing import learnable_sets, nothing_to_learn
@@ -186,6 +187,23 @@ def chosen_spec(context: StepContext) -> ModelSpec:
     return spec
 
 
+def _data_type(context: StepContext) -> DataType:
+    """What the images show: as was said, or else as it was when the model that learns on was trained. Only scripts say it outside general training."""
+    choices = context.choices
+    said = choices.data_type if context.chooses_network or choices.overrides_recipe else None
+    return said or context.heritage.data_type or DataType.OTHER
+
+
+def _inherited(context: StepContext, entered: Mapping[str, Any], data_type: DataType) -> str:
+    """What is taken over from the training of the model that learns on, as a sentence; empty where nothing is."""
+    heritage = context.heritage
+    parts = [f"input size {heritage.image_size} px"] if heritage.image_size and "image_size" not in entered else []
+    if data_type == heritage.data_type and data_type != DataType.OTHER:
+        parts.append(f"random changes for “{data_type.title}”")
+    source = context.source_model
+    return f" As “{source.name}” was trained: {' and '.join(parts)}." if source is not None and parts else ""
+
+
 def chosen_tuning(context: StepContext) -> Tuning:
     """What was chosen, which is auto unless said. In the wizard, auto select tunes by itself."""
     asked = not context.auto_selected or context.choices.overrides_recipe
@@ -209,20 +227,25 @@ def training_jobs(context: StepContext, spec: ModelSpec) -> JobsChoice:
         own = context.preset.recipe if context.preset is not None else {}
         if context.auto_selected and suggestion_is_current(context):  # of candidates measured on these images, the size that showed best
             own = own | {"image_size": choices.suggestion.get("image_size", "auto")}
+        if context.heritage.image_size:
+            own = own | {"image_size": context.heritage.image_size}
+        overrides, data_type = entered if choices.overrides_recipe else {}, _data_type(context)
         recipe = auto_plan(
             spec,
             context.task_type,
             facts,
-            {**own, **(entered if choices.overrides_recipe else {})},
+            {**own, **overrides},
             seed=seed,
-            data_type=choices.data_type or DataType.OTHER,
+            data_type=data_type,
             device=device.kind,
             learns_on=learns_on,
         )
         if choices.overrides_recipe:
             _require_effect(entered, recipe, spec)
         budget = context.settings.auto_gpu_hours
-        return auto_choice(recipe, spec, facts, device, budget, learn(context.session, device) if budget > 0 else NOTHING_YET)
+        taken = auto_choice(recipe, spec, facts, device, budget, learn(context.session, device) if budget > 0 else NOTHING_YET)
+        why = taken.why + _inherited(context, overrides, data_type)
+        return replace(taken, why=why, search=replace(taken.search, why=why) if taken.search else None)
     if tuning == Tuning.MANUAL:
         return JobsChoice([manual_plan(spec, facts, Hyperparameters(**entered), learns_on=learns_on)], None, "")
     given = choices.search.get(tuning, {})
@@ -289,7 +312,10 @@ def compose(context: StepContext) -> NewTask:
         annotation_set_id=choices.annotation_set_id,
         network=spec.network,
         pretraining=spec.pretraining,
-        suggestion=_as_trained(context, spec, jobs.plans) if context.auto_selected else {},
+        suggestion={
+            **(_as_trained(context, spec, jobs.plans) if context.auto_selected else {}),
+            "data_type": context.preset.data_type if context.preset is not None else _data_type(context),
+        },
         tuning=tuning,
         settings={**_in_force(choices, tuning), **choices.search.get(tuning, {})},
         search=jobs.search.to_json() if jobs.search else {"why": jobs.why} if jobs.why else {},

@@ -9,6 +9,7 @@ from core.access import Actor, Place
 from core.datasets.listing import find_dataset
 from core.db.tables import AnnotationSet, Dataset, LightJob, Model
 from core.errors import InvalidInputError, NotFoundError
+from core.models.heritage import Heritage, heritage_of
 from core.models.listing import find_model
 from core.settings import Settings
 from core.tasks.states import State
@@ -72,6 +73,11 @@ class StepContext:
             return find_model(self.session, self.actor.workspace, self.choices.source_model_id)
         except NotFoundError:
             return None
+
+    @property
+    def heritage(self) -> Heritage:
+        """How the model that learns on was trained; in other flows nothing."""
+        return heritage_of(self.session, self.source_model) if self.source_model is not None else Heritage()
 
     @property
     def evidence_job(self) -> LightJob | None:

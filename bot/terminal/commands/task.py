@@ -61,8 +61,11 @@ def create(
     network: Annotated[str, typer.Option(help="Network; without it one is suggested.")] = "",
     pretraining: Annotated[str, typer.Option(help="Pre-training; the best weights at hand unless given; none trains from scratch.")] = "",
     data_type: Annotated[
-        DataType, typer.Option(help="What the images show: the suggestion and auto's augmentation go by it.")
-    ] = DataType.OTHER,
+        DataType | None,
+        typer.Option(
+            help="What the images show: the suggestion and auto's augmentation go by it; other unless given, with --model what it was trained by."
+        ),
+    ] = None,
     preference: Annotated[int, typer.Option(min=1, max=5, help="Model preference, 1 small to 5 large.")] = 3,
     tuning: Annotated[
         Tuning,

@@ -92,6 +92,35 @@ def test_an_annotation_set_is_named_everywhere_in_one_way(run: Any, add_dataset:
     run(*create("--dataset", "cells", "--annotation-set", "single-label"))
 
 
+def test_a_model_to_retrain_brings_along_what_its_images_show_unless_something_is_said(
+    run: Any, add_dataset: Any, database: Database
+) -> None:
+    add_dataset("pets")
+    parent = json.loads(run(*create("--data-type", "photo", "--set", "image_size=96")).stdout)
+    with database.write() as session:
+        session.add(
+            Model(
+                workspace="default",
+                name="Parent",
+                task_id=parent["id"],
+                task_type="single-label",
+                network="resnet18",
+                pretraining="none",
+                classes=["cat", "dog"],
+                metrics={},
+                key="models/parent",
+                created_by="cli:ada",
+            )
+        )
+    again = ["create", "--dataset", "pets", "--model", "Parent", "--name"]
+    assert "As “Parent” was trained: input size 96 px and random changes for “Photographs”." in " ".join(run(*again, "A").stdout.split())
+    assert "As “Parent”" not in run(*again, "B", "--data-type", "x-ray", "--set", "image_size=64").stdout
+    with database.read() as session:
+        plans = {row.name: row.plan for row in session.execute(select(Task.name, Job.plan).join(Job, Job.task_id == Task.id))}
+    told = {name: (plan["image_size"], plan["resized_crop"], plan["horizontal_flip"]) for name, plan in plans.items()}
+    assert told == {"Pets": (96, True, True), "A": (96, True, True), "B": (64, False, False)}
+
+
 def test_the_annotation_set_of_a_task_is_told(run: Any, add_dataset: Any) -> None:
     pets = add_dataset("pets", "instances", "regions")
     chosen = ["--task-type", "object-segmentation", "--annotation-set", "regions", "--network", "unet-tf_efficientnet_lite0"]

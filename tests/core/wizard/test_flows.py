@@ -1,6 +1,7 @@
 """Specialized training and retraining: what the application or the model brings along is not asked, and what does not match is told."""
 
 import pytest
+from new_tasks import training_of
 from sqlalchemy import select
 
 from core.access import Actor, Place
@@ -8,6 +9,8 @@ from core.db.session import Database
 from core.db.tables import Annotation, DatasetImage, Job, Model, Task
 from core.settings import Settings
 from core.storage import Storage
+from core.tasks.creation import create_task
+from core.tasks.hyperparameters import TrainingPlan
 from core.wizard.conversation import Conversation, Press
 from core.wizard.screens import Facts, Screen, Text
 from core.wizard.steps.model import LINE_HINT, _line
@@ -123,6 +126,39 @@ def test_retraining_end_to_end_says_what_becomes_of_the_classes(walk: Walk, add_
     with database.read() as session:
         task = session.scalars(select(Task)).one()
     assert (task.flow, task.source_model_id, task.network) == ("retraining", model.id, "tf_efficientnet_lite0")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_model_that_learns_on_keeps_its_input_size_and_what_its_images_show(
+    walk: Walk, add_dataset, model: Model, database: Database, settings: Settings, known: bool
+) -> None:
+    """Whatever had been said of other images before, in general training; where the model's task is gone nobody knows."""
+    pets = add_dataset("pets")
+    plan, suggestion = TrainingPlan(image_size=96), {"data_type": "aerial"}
+    with database.write() as session:
+        trained = create_task(session, settings, training_of(pets, plans=[plan], suggestion=suggestion))
+        session.merge(model).task_id = trained.id if known else "gone"
+    walk.press("next")
+    walk.press("choose:task-type", "single-label")
+    walk.press("next")
+    walk.press("choose:dataset", pets.id)
+    walk.press("next")
+    walk.press("choose:data-type", "photo")
+    for _ in range(3):
+        walk.press("back")
+    walk.press("choose:flow", "retraining")
+    walk.press("next")
+    walk.press("choose:source-model", model.id)
+    while walk.screen.title != "Everything right?":
+        walk.press("next")
+    told = "As “Pets” was trained: input size 96 px and random changes for “Aerial or satellite”." in walk.words
+    assert told == known and ("Input size: 96 × 96 px" in walk.words) == known
+    walk.press("start")
+    with database.read() as session:
+        task = session.scalars(select(Task).where(Task.flow == "retraining")).one()
+        plan = session.scalars(select(Job.plan).where(Job.task_id == task.id)).one()
+    assert (plan["rotation"], plan["rotation_degrees"], plan["horizontal_flip"]) == ((True, 180, True) if known else (False, 180, False))
+    assert task.suggestion == {"data_type": "aerial" if known else "other"}  # for whatever learns on from this one
 
 
 def test_the_review_warns_of_a_single_class_and_starts_all_the_same(walk: Walk, add_dataset, model: Model) -> None:
