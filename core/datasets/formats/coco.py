@@ -238,6 +238,7 @@ class _Reading:
             if image is None:
                 image = self.images[path] = ParsedImage(path, [], split, annotation_file=file, width=width, height=height)
                 self.objects[path] = _Objects()
+            seen: dict[Any, Any] = {}  # of this image alone, so that no file is too large for it
             for entry in entries:
                 if entry.category not in numbers:
                     self.findings.error(
@@ -245,6 +246,16 @@ class _Reading:
                         file,
                         f"The annotation {_shown(entry.number)} has the unknown category {_shown(entry.category)}.",
                         "Add it to categories.",
+                        entry.line,
+                    )
+                    continue
+                if (first := seen.setdefault(_said(entry), entry)) is not entry and (entry.box or entry.mask):
+                    self.findings.warning(
+                        "duplicate-annotation",
+                        file,
+                        f"The annotation {_shown(entry.number)} of {_printable(name)} says the same as the annotation {_shown(first.number)}; "
+                        "it counts once.",
+                        "Nothing needs to be done.",
                         entry.line,
                     )
                     continue
@@ -334,6 +345,16 @@ class _Reading:
                 image.areas = [objects.box_areas, objects.mask_areas][: len(sets)]
             image.ids = [objects.box_ids, objects.mask_ids][: len(sets)]
         return Parsed(NAME, sets, list(self.images.values()))
+
+
+def _said(entry: _Entry) -> tuple[Any, ...]:
+    """What an annotation says of its image, to be compared with what others say."""
+    mask: Any = entry.mask
+    if isinstance(mask, Polygons):
+        mask = tuple(bytes(ring) for ring in mask.rings)
+    elif isinstance(mask, Rle):
+        mask = (mask.width, mask.height, bytes(mask.counts) if isinstance(mask.counts, bytes) else tuple(mask.counts))
+    return entry.category, entry.box, mask, entry.crowd
 
 
 def _side(value: Any) -> int:

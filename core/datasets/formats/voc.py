@@ -86,8 +86,10 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
     parsed_images: dict[str, ParsedImage] = {}
     boxes: dict[str, list[Any]] = {}
     difficult: dict[str, list[Any]] = {}
+    broken: set[str] = set()  # images whose file cannot be read, which has been said
     for file in sorted(_xml_files(source), key=natural_key):
-        _read_xml(source, file, by_name, by_stem, classes, parsed_images, boxes, difficult, findings)
+        if not _read_xml(source, file, by_name, by_stem, classes, parsed_images, boxes, difficult, findings):
+            broken.add(_image_of(None, file, by_name, by_stem))
     order = classes.sorted_order()
     class_masks = _masks_of(source, "SegmentationClass", by_stem, findings)
     object_masks = _masks_of(source, "SegmentationObject", by_stem, findings)
@@ -113,7 +115,7 @@ def read(source: Source, settings: Settings, findings: Findings) -> Parsed:
             image.ignored = [column.get(path, []) for column in ignored]
         image.split = splits.get(match_key(PurePosixPath(path).stem), "") or split_of(str(PurePosixPath(path).parent))
         parsed_images[path] = image
-    unlisted = len(images) - len(listed)
+    unlisted = len(set(images) - listed - broken)
     if unlisted:
         findings.warning(
             "image-without-annotation",
@@ -134,27 +136,28 @@ def _read_xml(
     boxes: dict[str, list[Any]],
     difficult: dict[str, list[Any]],
     findings: Findings,
-) -> None:
+) -> bool:
+    """Take one file in; False where it cannot be read."""
     try:
         root, lines = _parsed_xml(source.read(file, _LONGEST_XML))
     except DefusedXmlException:
         findings.error(
             "unsafe-xml", file, "The XML defines entities, which is how XML bombs are made.", "Write it without a document type."
         )
-        return
+        return False
     except (ParseError, OSError, ValueError, RecursionError, LookupError) as error:
         findings.error("bad-xml", file, f"The XML cannot be read ({error}).", "Write it anew.")
-        return
+        return False
     if root.tag != "annotation":
-        return
+        return True
     path = _image_of(root, file, by_name, by_stem)
     if not path:
         named = (root.findtext("filename") or PurePosixPath(file).stem).strip()
         findings.error("missing-image", file, f"There is no image {named[:200]}.", "Add the image, or remove the XML file.")
-        return
+        return True
     if path in boxes:
         findings.error("duplicate-name", file, f"{path} has another annotation file already, which counts.", "Keep one of them.")
-        return
+        return True
     width, height = (_number(root.findtext(f"size/{side}")) or 0 for side in ("width", "height"))
     images[path] = ParsedImage(path, [], annotation_file=file, width=int(max(0, min(width, 1e6))), height=int(max(0, min(height, 1e6))))
     boxes[path] = []
@@ -173,13 +176,17 @@ def _read_xml(
             boxes[path].append(box)
             continue
         difficult.setdefault(path, []).append(box)
+    if passed := difficult.get(path):
+        one = len(passed) == 1
+        objects = "1 object is marked as difficult: it is" if one else f"{len(passed):,} objects are marked as difficult: they are"
         findings.warning(
             "difficult",
             file,
-            f"Object {number} is marked as difficult: it is not learnt from, and what is found there counts neither as right nor as wrong.",
+            f"{objects} not learnt from, and what is found there counts neither as right nor as wrong.",
             "Nothing needs to be done.",
-            line,
+            passed[0][-1],
         )
+    return True
 
 
 def _parsed_xml(data: bytes) -> tuple[Element, list[int]]:
@@ -204,8 +211,8 @@ def _parsed_xml(data: bytes) -> tuple[Element, list[int]]:
     return parser.close(), lines
 
 
-def _image_of(root: Element, file: str, by_name: dict[str, list[str]], by_stem: dict[str, list[str]]) -> str:
-    named = (root.findtext("filename") or "").strip().replace("\\", "/").rpartition("/")[2]
+def _image_of(root: Element | None, file: str, by_name: dict[str, list[str]], by_stem: dict[str, list[str]]) -> str:
+    named = ((root.findtext("filename") if root is not None else None) or "").strip().replace("\\", "/").rpartition("/")[2]
     found = (
         by_name.get(match_key(named))
         or by_stem.get(match_key(PurePosixPath(file).stem))

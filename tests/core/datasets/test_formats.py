@@ -204,6 +204,26 @@ def test_coco_as_roboflow_packs_it(home: Any, write: Any, picture: Picture) -> N
     assert {record.split for record in home.records(dataset)} == {"train", "val"}
 
 
+def test_a_copy_of_an_annotation_counts_once(home: Any, write: Any, picture: Picture) -> None:
+    """Of an image, a class, a box and a mask; what differs in any of them is another object."""
+    outline = [[1, 2, 11, 2, 11, 10, 1, 10]]
+    first = entry(1, segmentation=outline)
+    others = [
+        entry(2, segmentation=[[1, 2, 11, 2, 11, 10, 1, 9]]),
+        entry(3, bbox=(1, 2, 10, 7), segmentation=outline),
+        entry(4, category=5, segmentation=outline),
+        entry(5, image=2, segmentation=outline),
+    ]
+    files = {"a.png": picture(1), "b.png": picture(2)}
+    images = [A, {**A, "id": 2, "file_name": "b.png"}]
+    dataset = home.bring(write({**files, "all.json": coco(images, [first, *others, {**first, "id": 6}])}))
+    for kind in ("boxes", "instances"):
+        assert {path: len(found) for path, found in said(home, dataset, kind).items()} == {"a.png": 4, "b.png": 1}
+    finding = home.finding(dataset, "duplicate-annotation")
+    assert (finding.severity, finding.file) == ("warning", "all.json")
+    assert finding.message == "The annotation 6 of a.png says the same as the annotation 1; it counts once."
+
+
 @pytest.mark.parametrize(
     ("annotation", "code"),
     [
@@ -258,7 +278,7 @@ def test_what_is_wrong_with_an_annotation_names_it(
 ) -> None:
     """Most of these files are one line, which tells nothing."""
     shown = [[1, 1, 9, 1, 9, 9]]
-    annotations = [entry(3, segmentation=shown), {**entry(17), **bad}, entry(20, segmentation=shown)]
+    annotations = [entry(3, segmentation=shown), {**entry(17), **bad}, entry(20, bbox=(2, 2, 9, 8), segmentation=shown)]
     dataset = home.bring(write({"a.png": picture(1), "all.json": coco([A], annotations)}))
     messages = [one.message for one in home.findings(dataset) if "class" not in one.code and one.file == "all.json"]
     assert [message[: len(start)] for message, start in zip(messages, said_of_it, strict=True)] == said_of_it
@@ -437,6 +457,7 @@ def test_voc_s_difficult_objects_are_kept_apart_and_go_out_again(home: Any, writ
     assert record.value["ignored"] == [[1, 2, 3, 8, 9]]
     assert dataset.annotation_sets[0].class_counts == [1, 0]
     assert home.finding(dataset, "difficult").line == 1
+    assert home.finding(dataset, "difficult").message.startswith("1 object is marked as difficult: it is not learnt from")
     for format in ("voc", "coco"):
         assert export_dataset(home.database, home.storage, dataset, format, tmp_path / format).losses == ()
         (again,) = home.records(home.bring(tmp_path / format, name=format), 0)
@@ -444,6 +465,13 @@ def test_voc_s_difficult_objects_are_kept_apart_and_go_out_again(home: Any, writ
     for format in ("yolo", "label-csv"):
         (loss,) = export_dataset(home.database, home.storage, dataset, format, tmp_path / format).losses
         assert loss.startswith("1 object(s) that are neither learnt nor judged") and "left out" in loss
+
+
+def test_difficult_objects_of_a_file_are_told_in_one_line(home: Any, write: Any, picture: Picture) -> None:
+    difficult = OBJECT.format("dog", 3, 4, 10, 12).replace("<bndbox>", "<difficult>1</difficult><bndbox>")
+    files = {"a.png": picture(1), "a.xml": voc_xml("a.png", difficult * 5), "b.png": picture(2), "b.xml": voc_xml("b.png", difficult)}
+    told = [(one.file, one.message.split(":")[0]) for one in home.findings(home.bring(write(files))) if one.code == "difficult"]
+    assert told == [("a.xml", "5 objects are marked as difficult"), ("b.xml", "1 object is marked as difficult")]
 
 
 def test_voc_masks(home: Any, write: Any, picture: Picture, tmp_path: Path) -> None:
@@ -485,6 +513,7 @@ def test_voc_findings(home: Any, write: Any, picture: Picture) -> None:
     files = {
         "a.png": picture(1),
         "b.png": picture(2),
+        "broken.png": picture(3),
         "a.xml": voc_xml(
             "a.png",
             OBJECT.format("cat", 1, 1, 9, 9)
