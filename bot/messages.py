@@ -345,6 +345,18 @@ def lasted(seconds: float, *, searched: bool) -> str:
     return f"It took {duration(seconds)}{' from start to end' if searched else ''}." if seconds else ""
 
 
+def state_text(facts: Mapping[str, Any]) -> str:
+    """A task's state by its facts, as `core.tasks.listing.task_json` has them; of one that was stopped and left no model, why."""
+    if facts["state"] != State.STOPPED or facts["model_id"]:
+        return str(facts["state"])
+    if facts["stop_mode"] == "discard":
+        return "stopped, without a model: what was learnt was thrown away, as asked"
+    if facts["metrics"]:  # there was a model, which somebody has deleted since
+        return "stopped"
+    ended = "no job had ended its first epoch" if facts["jobs"]["total"] > 1 else "its first epoch had not ended"
+    return f"stopped, without a model: {ended}"
+
+
 def task_facts(task: Task, dataset_name: str, annotations: str, source_model: str | None = None) -> Facts:
     """What a task is, in a few lines; `annotations` as `core.datasets.listing.set_text` has it, `source_model` the name of the model it retrains."""
     found = found_text(TaskType(task.task_type), task.network)

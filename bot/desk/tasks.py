@@ -15,6 +15,7 @@ from bot.messages import (
     leaderboard_button,
     metric_rows,
     model_buttons,
+    state_text,
     stopping_text,
     task_buttons,
     task_facts,
@@ -116,7 +117,7 @@ def show(office: Office, request: Request) -> Reply:
     blocks: list[Block] = [Text(task.name, Tone.HEADING)]
     if task.description:
         blocks.append(Text(task.description))
-    rows = [("State", f"waiting, number {place} in the queue" if place else task.state)]
+    rows = [("State", f"waiting, number {place} in the queue" if place else state_text(facts))]
     if interrupted is not None:
         rows.append(("When its turn comes", f"it {goes_on_text(interrupted.epoch, interrupted.ending)}"))
     elif task.state == State.STOPPING:

@@ -18,6 +18,7 @@ from bot.messages import (
     percent,
     progress_text,
     started_text,
+    state_text,
     stopping_text,
 )
 from bot.terminal.commands.output import print_facts, print_table, say
@@ -59,7 +60,7 @@ def print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
     rows: list[tuple[str, object]] = [
         ("Name", facts["name"]),
         ("Id", facts["id"]),
-        ("State", facts["state"]),
+        ("State", state_text(facts)),
         *((("Description", facts["description"]),) if facts["description"] else ()),
         ("Task type", f"{facts['task_type']}, flow {facts['flow']}"),
         ("Dataset", facts["dataset"]),

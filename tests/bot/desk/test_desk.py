@@ -127,6 +127,11 @@ def test_stop_of_what_no_worker_holds_says_who_makes_the_model(
     assert "is stopping: the next free worker makes its model of the best epoch." in stopped
 
 
+def test_a_stopped_tasks_details_say_why_there_is_no_model(desk: Desk, ada: Actor, place: Place, task: Task) -> None:
+    desk.press(ada, place, "task:stop", f"{task.id} keep")
+    assert "State: stopped, without a model: its first epoch had not ended" in words(desk.press(ada, place, "task:show", task.id))
+
+
 def test_a_report_that_was_never_drawn_is_not_called_lost(
     desk: Desk, ada: Actor, place: Place, task: Task, model: Model, database: Database, storage: Storage
 ) -> None:

@@ -495,10 +495,17 @@ def test_stop_of_what_no_worker_holds_says_who_makes_the_model(run: Any, interru
     assert "“Pets” is stopped." in run("stop", "Pets", "--discard").stderr
 
 
-@pytest.mark.parametrize(("epochs", "more"), [(0, ()), (3, ("--discard",))], ids=["no epoch", "discard"])
-def test_stop_of_what_leaves_no_model_is_at_once(run: Any, interrupted: Any, epochs: int, more: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("epochs", "more", "why"),
+    [(0, (), "its first epoch had not ended"), (3, ("--discard",), "what was learnt was thrown away, as asked")],
+    ids=["no epoch", "discard"],
+)
+def test_stop_of_what_leaves_no_model_is_at_once_and_says_why_there_is_none(
+    run: Any, interrupted: Any, epochs: int, more: tuple[str, ...], why: str
+) -> None:
     interrupted(epochs)
     assert json.loads(run("stop", "Pets", "--json", *more).stdout)["state"] == "stopped"
+    assert f"State stopped, without a model: {why}" in " ".join(run("show", "Pets").stdout.split())
 
 
 def test_show_tells_no_momentum_of_an_optimizer_that_has_none(run: Any, add_dataset: Any) -> None:
