@@ -125,7 +125,7 @@ def show(office: Office, request: Request) -> Reply:
     if facts["started_at"]:
         lasted = "Trained for" if len(found.jobs) == 1 else "From start to end" if facts["finished_at"] else "Since its start"
         rows += [("Started", f"{task.started_at:%Y-%m-%d %H:%M} UTC"), (lasted, duration(facts["seconds"]))]
-        rows.append(("Device time", f"{facts['gpu_hours']:.2f} h on {', '.join(facts['devices']) or 'no device yet'}"))
+        rows.append(("Device time", f"{facts['device_hours']:.2f} h on {', '.join(facts['devices']) or 'no device yet'}"))
     if len(found.jobs) > 1:
         rows.append((f"{len(found.jobs)} training jobs", found.counts))
     blocks.append(Facts((*rows, *task_facts(task, dataset.name if dataset else "", annotations, facts["source_model"]).rows)))

@@ -145,7 +145,7 @@ def task_json(session: Session, task: Task, *, with_jobs: bool = False) -> dict[
     `seconds` is the time on workers, all attempts together, where the task has one training job, so that what it waited for a worker after a
     loss or a restart does not count (of attempts on so many devices as the last one had); where it has several, side by side or not, the time
     from its start to its end, or until now.
-    `gpu_hours` is the time on devices, each counted.
+    `device_hours` is the time on devices, each counted; `gpu_hours` what of it was on GPUs, by the device that each job was on last.
     `with_jobs` lists every training job under `job_list`, while it runs with its `progress`, and with its `ending` (finished, stopped) where only
     the task's model is left to be made; tells the task's `seconds_left`; what was `noticed`,
     each with its `job`'s number, null where it concerns the task, such as the loss of a worker; and a population's copies under `lineage`.
@@ -313,7 +313,8 @@ def _facts(task: Task, jobs: Sequence[Any], dataset: str, annotations: dict[str,
         "model_name": task.model_name,
         "epoch": sum(job.epoch for job in jobs),
         "planned_epochs": epochs,
-        "gpu_hours": round(sum(job.device_seconds for job in jobs) / 3600, 5),
+        "device_hours": round(sum(job.device_seconds for job in jobs) / 3600, 5),
+        "gpu_hours": round(sum(job.device_seconds for job in jobs if not job.device.startswith("CPU")) / 3600, 5),
         "devices": sorted({job.device for job in jobs if job.device}),
         "stop_mode": task.stop_mode,
         "error": task.error,

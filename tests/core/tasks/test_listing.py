@@ -89,9 +89,9 @@ def test_places_in_the_queue(database: Database, make_task: MakeTask, jobs_of: J
     assert places == [0, 2, 3], "it runs; after the queued one; then the same person's small task before their large one's third job"
 
 
-@pytest.mark.parametrize(("device", "seconds"), [("CPU, 1 core", 98.0), ("2 × NVIDIA H200", 49.0)])
+@pytest.mark.parametrize(("device", "seconds", "on_gpus"), [("CPU, 1 core", 98.0, 0), ("2 × NVIDIA H200", 49.0, 98)])
 def test_a_training_took_the_time_on_its_worker(
-    database: Database, make_task: MakeTask, jobs_of: JobsOf, device: str, seconds: float
+    database: Database, make_task: MakeTask, jobs_of: JobsOf, device: str, seconds: float, on_gpus: float
 ) -> None:
     task = make_task()
     (job,) = jobs_of(task)
@@ -105,7 +105,7 @@ def test_a_training_took_the_time_on_its_worker(
         complete_task(session, job.id, 2, NewModel("models/x", ["cat"]))
     with database.read() as session:
         facts = task_json(session, session.get_one(Task, task.id))
-    assert (facts["seconds"], facts["gpu_hours"]) == (seconds, round(98 / 3600, 5))
+    assert (facts["seconds"], facts["device_hours"], facts["gpu_hours"]) == (seconds, round(98 / 3600, 5), round(on_gpus / 3600, 5))
 
 
 def test_facts_for_scripts(database: Database, make_task: MakeTask, jobs_of: JobsOf) -> None:
@@ -131,14 +131,17 @@ def test_facts_for_scripts(database: Database, make_task: MakeTask, jobs_of: Job
         one = job_json(session, session.get_one(Task, task.id), 2)
         with pytest.raises(NotFoundError, match="no training job 3"):
             job_json(session, session.get_one(Task, task.id), 3)
-    assert {key: ended[key] for key in ("id", "name", "state", "metrics", "model_id", "attempts", "gpu_hours", "dataset")} == {
+    assert {
+        key: ended[key] for key in ("id", "name", "state", "metrics", "model_id", "attempts", "device_hours", "gpu_hours", "dataset")
+    } == {
         "id": task.id,
         "name": "cells",
         "state": "finished",
         "metrics": {"accuracy": 0.7},
         "model_id": model_id,
         "attempts": 1,
-        "gpu_hours": 1.0,
+        "device_hours": 1.0,
+        "gpu_hours": 0.0,
         "dataset": "cells",
     }
     assert ended["jobs"] == {"total": 2, "waiting": 0, "running": 0, "finished": 2, "stopped": 0, "failed": 0}
