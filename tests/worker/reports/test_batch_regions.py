@@ -2,6 +2,7 @@
 
 import gc
 import tracemalloc
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -97,7 +98,12 @@ def test_where_classes_overlap_each_is_recognised(storage: Storage, settings: Se
     page = Image.open(BytesIO(drawn["best_and_worst"]))
     true, said = (page.crop((62, top, 62 + 190, top + 190)) for top in (56, 56 + 198))
     assert (np.asarray(true) == np.asarray(said)).mean() > 0.97
-    assert case_studies(cases, ["red", "green"])
+    with_legend, without = (case_studies([replace(case, tinted=tinted) for case in cases], ["red", "green"]) for tinted in (True, False))
+    assert case_studies(cases, ["red", "green"]) == with_legend
+    with Image.open(BytesIO(with_legend)) as page, Image.open(BytesIO(without)) as bare:
+        assert page.height > bare.height
+        line = {tuple(colour) for colour in np.asarray(page.convert("RGB"))[45].tolist()}
+    assert set(COLOURS.values()) <= line, "a swatch of each tint beside what it means"
 
 
 def test_a_model_whose_classes_exclude_each_other_is_judged_so(storage: Storage, settings: Settings) -> None:

@@ -23,7 +23,7 @@ CASE_SIDE = 240  # px, of a case's picture before it is fitted into the page
 class Case:
     """Of which class and kind (a key of `COLOURS`), on which image, and how sure the model was (None where it said nothing).
 
-    `text` is written below its picture, in a line or several.
+    `text` is written below its picture, in a line or several. In a `tinted` picture every pixel of the class has the colour of its kind.
     """
 
     label: str
@@ -32,6 +32,7 @@ class Case:
     picture: Callable[[], Image.Image]
     text: str
     confidence: float | None = None
+    tinted: bool = False
 
 
 def picture_of(record: Record, storage: Storage, side: int = 0) -> Image.Image:

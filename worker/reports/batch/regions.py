@@ -108,7 +108,7 @@ class TellingRegions:
                     row = -minus_row
                     text = f"Dice {100 * worth:.0f} %" if kind == "true-positive" else f"{worth:,.0f} px"
                     picture = partial(_marked, objective, row, number, said, records[row], storage)
-                    made.append(Case(name, kind, records[row].path, picture, text))
+                    made.append(Case(name, kind, records[row].path, picture, text, tinted=True))
         return made
 
 
