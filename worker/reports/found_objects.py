@@ -12,9 +12,9 @@ from core.datasets import masks
 from core.datasets.legend import colour_of
 from worker.objectives.detection import in_original
 from worker.objectives.outlines import outlines_of
-from worker.reports.object_drawings import Drawn, draw_objects
+from worker.reports.object_drawings import Drawn, draw_objects, drawn_side
 
-_SIDES = (512, 1600)  # px: the drawing is as large as the image, within these limits
+_SIDES = (512, 1600)  # px: the drawing is as large as the image, within these limits, but where it would be narrow
 _USUAL_THRESHOLD = 0.5
 
 
@@ -58,5 +58,6 @@ def drawing_of(image: Image.Image, objects: Sequence[dict[str, Any]], classes: S
         colour, sure = colour_of(list(classes).index(one["label"])), f"{100 * one['confidence']:.0f} %"
         drawn.append(Drawn((x, y, x + width, y + height), colour, one["label"], sure, mask=mask))
     out = BytesIO()
-    draw_objects(image, drawn, min(max(max(image.size), _SIDES[0]), _SIDES[1])).save(out, "PNG", compress_level=4)
+    side = drawn_side(image.size, min(max(max(image.size), _SIDES[0]), _SIDES[1]))
+    draw_objects(image, drawn, side).save(out, "PNG", compress_level=4)
     return out.getvalue()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from core.datasets import masks
 from worker.objectives.regions import judged_size, probabilities_of, said_of
+from worker.reports.object_drawings import drawn_side
 from worker.reports.region_pictures import covered, fitted, with_legend
 
 _SIDE = 640  # px, of the picture
@@ -51,7 +52,7 @@ def find_regions(logits: Tensor, size: tuple[int, int], classes: Sequence[str], 
 
 def drawing_of(image: Image.Image, objects: Sequence[dict[str, Any]], classes: Sequence[str]) -> bytes:
     """The image with the regions in their classes' colours under a legend, as PNG."""
-    picture = fitted(image, *image.size, side=_SIDE)
+    picture = fitted(image, *image.size, side=drawn_side(image.size, _SIDE))
     covers = []
     for region in objects:
         height, width = region["mask"]["size"]

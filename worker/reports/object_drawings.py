@@ -13,9 +13,11 @@ from core.datasets.images import flattened
 Colour = tuple[int, int, int]
 _Area = tuple[int, int, int, int]  # left, top, right, bottom
 _TEXT, _TEXT_SHARE = 12, 50  # px at least, and one part in so many of the picture's longer side: large pictures are shown scaled down
+_TEXT_PART = 10  # of the shorter side at most: else names cover what they name
 _LINE, _LINE_SHARE = 2, 300
 _DASH = 4  # px
 _DARK = (0, 0, 0)
+_NARROW, _LONGEST = 160, 2048  # px
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Drawn:
     value: str = ""
     dashed: bool = False
     mask: NDArray[np.uint8] | None = None
+
+
+def drawn_side(size: tuple[int, int], side: int) -> int:
+    """How long the longer side of a picture of an image is drawn, in pixels: `side`, or where the shorter one were narrow, so much that it is not."""
+    return max(side, min(_LONGEST, round(_NARROW * max(size) / min(size))))
 
 
 def draw_objects(image: Image.Image, objects: Sequence[Drawn], side: int) -> Image.Image:
@@ -65,7 +72,7 @@ def draw_objects(image: Image.Image, objects: Sequence[Drawn], side: int) -> Ima
 
 def _write(draw: ImageDraw.ImageDraw, one: Drawn, scale: float, size: tuple[int, int], taken: list[_Area]) -> None:
     """Write an object's name where no other is: above its box, below it, or within; `taken` gets the place."""
-    letters = max(_TEXT, max(size) // _TEXT_SHARE)
+    letters = max(_TEXT, min(max(size) // _TEXT_SHARE, min(size) // _TEXT_PART))
     value = f" {one.value}" if one.name and one.value else one.value
     text = shortened(one.name, letters, max(letters, size[0] - 4 - round(font_for(value, letters).getlength(value)))) + value
     font = font_for(text, letters)

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 
 from core import figures
+from core.datasets import masks
 from worker.engine.watch import Unlearnt
-from worker.reports import pictures
+from worker.reports import found_objects, found_regions, pictures
 from worker.reports.activation import _as_maps, activation_maps
 from worker.reports.batch import curves as batch_curves
 from worker.reports.batch.curves import Curve
@@ -129,6 +130,32 @@ def test_names_of_objects_do_not_cover_each_other() -> None:
         assert filled[0] > 0.6 * filled[1]
     values = [draw_objects(grey, [Drawn(box, second, "second, " * 20, value)], 200) for value in ("58 %", "59 %")]
     assert (np.asarray(values[0]) != np.asarray(values[1])).any(), "the confidence is not cut off"
+
+
+@pytest.mark.parametrize(
+    ("size", "drawn"),
+    [
+        ((480, 48), (1600, 160)),
+        ((48, 480), (160, 1600)),
+        ((4000, 100), (2048, 51)),
+        ((100, 80), (512, 410)),
+        ((3000, 2000), (1600, 1067)),
+    ],
+)
+def test_objects_of_a_narrow_image_are_drawn_large_enough_to_be_seen(size: tuple[int, int], drawn: tuple[int, int]) -> None:
+    """Box, mask and name where they belong, the name no higher than a part of the picture."""
+    width, height = size
+    mask = np.zeros((height, width), np.uint8)
+    mask[height // 4 : height // 2, width // 4 : width // 2] = 1
+    box = [width / 4, height / 4, width / 4, height / 4]
+    cell = {"label": "cell", "confidence": 0.9, "box": box, "mask": {"size": [height, width], "counts": masks.encode(mask)}}
+    picture = opened(found_objects.drawing_of(Image.new("RGB", size, (128, 128, 128)), [cell], ["cell"]))
+    assert picture.size == drawn
+    changed = (np.asarray(picture).astype(int) - 128).any(2)
+    assert changed[int(drawn[1] * 3 / 8), int(drawn[0] * 3 / 8)] and not changed[int(drawn[1] * 0.8), int(drawn[0] * 0.8)]
+    region = cell | {"share": 0.1}
+    page = opened(found_regions.drawing_of(Image.new("RGB", size, (128, 128, 128)), [region], ["cell"]))
+    assert page.width >= min(drawn[0], 640) and page.height >= min(drawn[1], 160)
 
 
 def test_a_class_without_validation_images_leaves_an_empty_row() -> None:
