@@ -351,7 +351,7 @@ def _said(entry: _Entry) -> tuple[Any, ...]:
     """What an annotation says of its image, to be compared with what others say."""
     mask: Any = entry.mask
     if isinstance(mask, Polygons):
-        mask = tuple(bytes(ring) for ring in mask.rings)
+        mask = tuple(array("f", ring).tobytes() for ring in mask.rings)
     elif isinstance(mask, Rle):
         mask = (mask.width, mask.height, bytes(mask.counts) if isinstance(mask.counts, bytes) else tuple(mask.counts))
     return entry.category, entry.box, mask, entry.crowd
