@@ -157,7 +157,10 @@ def enqueue(redis: "Redis", settings: Settings, queue: QueueName, job_id: str, g
 
 # Where a worker has taken what was to come behind it, it is next itself.
 _EXCHANGE = """
-if redis.call('LREM', KEYS[1], -1, ARGV[1]) == 1 and redis.call('LINSERT', KEYS[1], 'BEFORE', ARGV[2], ARGV[1]) < 1 then
+if redis.call('LREM', KEYS[1], -1, ARGV[1]) == 0 then
+    return 0
+end
+if redis.call('LINSERT', KEYS[1], 'BEFORE', ARGV[2], ARGV[1]) < 1 then
     redis.call('LPUSH', KEYS[1], ARGV[1])
 end
 if redis.call('LREM', KEYS[1], 1, ARGV[3]) == 0 then
@@ -173,7 +176,7 @@ def exchange(
 ) -> bool:
     """Move what was put on the queue `before` something that is there, and take off it what it is there `instead_of`, all at once.
 
-    Each is a job id with its generation. False where a worker had taken the last of them: then it is left alone. Raises RedisError.
+    Each is a job id with its generation. False where a worker had taken the first or the last of them: then the last is left alone. Raises RedisError.
     """
     target = Queue(rq_name(settings, queue), connection=redis, serializer=JSONSerializer)
     removed = rq_job_id(*instead_of)

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, cast
 
 from redis import Redis
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, tuple_
 from sqlalchemy.orm import Session
 
 from core.db.session import Database
@@ -59,10 +59,16 @@ def dispatch(database: Database, redis: "Redis", settings: Settings, queue: Queu
             total += sum(enqueue(redis, settings, queue, row.job_id, row.generation) for row in wanted)
             _note_turns(redis, settings, queue, turns, picked)
         with database.write() as session:
-            done = delete(Outbox).where(Outbox.id.in_([row.id for row in rows]))
-            session.execute(done, execution_options={"synchronize_session": False})
+            _delete_rows(session, rows)
         if len(wanted) == len(rows):  # all the room there was is filled, or nothing waits any more
             return total
+
+
+def _delete_rows(session: Session, rows: Sequence[Outbox]) -> None:
+    """By what they stand for: SQLite gives an id that is free again to the next row, which another dispatcher may have written since."""
+    entries = [(row.job_id, row.generation) for row in rows]
+    done = delete(Outbox).where(tuple_(Outbox.job_id, Outbox.generation).in_(entries))
+    session.execute(done, execution_options={"synchronize_session": False})
 
 
 def _resume(database: Database, redis: "Redis", settings: Settings) -> int:
@@ -75,12 +81,14 @@ def _resume(database: Database, redis: "Redis", settings: Settings) -> int:
     while (change := _next_change(database, redis, settings)) is not None:
         entry = (change.row.job_id, change.row.generation)
         with reachable():
-            resumed = enqueue(redis, settings, "gpu", *entry)
-            returned = resumed and exchange(redis, settings, "gpu", entry, change.before.entry, change.instead_of.entry)
+            resumed = enqueue(
+                redis, settings, "gpu", *entry
+            )  # False where somebody was killed after this: it has its place to be given yet
+            returned = exchange(redis, settings, "gpu", entry, change.before.entry, change.instead_of.entry)
             if returned:
                 redis.hdel(_turns_key(settings, "gpu"), change.instead_of.task_id)
         with database.write() as session:
-            session.execute(delete(Outbox).where(Outbox.id == change.row.id), execution_options={"synchronize_session": False})
+            _delete_rows(session, [change.row])
             if returned:
                 _give_back(session, *change.instead_of.entry)
         count += resumed

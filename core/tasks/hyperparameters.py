@@ -259,6 +259,7 @@ def _describe(name: str) -> HyperparameterField:
 
 
 FIELDS: dict[str, HyperparameterField] = {name: _describe(name) for name in Hyperparameters.model_fields}
+AUGMENTATION = tuple(name for name, field in FIELDS.items() if field.group == "Augmentation")
 
 
 def parse_fields(given: Mapping[str, Any], fields: Mapping[str, HyperparameterField] = FIELDS) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from core.tasks.states import State
 from core.tuning.lineage import descents
 from core.tuning.search import values_of
 from core.tuning.standings import standings
-from core.zoo.devices import count_in
+from core.zoo.devices import count_in, is_cpu
 
 Sort = Literal["created", "finished"]
 
@@ -314,7 +314,7 @@ def _facts(task: Task, jobs: Sequence[Any], dataset: str, annotations: dict[str,
         "epoch": sum(job.epoch for job in jobs),
         "planned_epochs": epochs,
         "device_hours": round(sum(job.device_seconds for job in jobs) / 3600, 5),
-        "gpu_hours": round(sum(job.device_seconds for job in jobs if not job.device.startswith("CPU")) / 3600, 5),
+        "gpu_hours": round(sum(job.device_seconds for job in jobs if not is_cpu(job.device)) / 3600, 5),
         "devices": sorted({job.device for job in jobs if job.device}),
         "stop_mode": task.stop_mode,
         "error": task.error,

@@ -4,6 +4,7 @@ of models gave.
 Whoever ends a task takes these away, unless it is killed or there was no worker at all.
 """
 
+import logging
 from datetime import timedelta
 
 from sqlalchemy import select, update
@@ -11,8 +12,11 @@ from sqlalchemy import select, update
 from core.clock import now
 from core.db.session import Database
 from core.db.tables import Model, Task
+from core.errors import UnavailableError
 from core.settings import Settings
 from core.storage import Storage
+
+logger = logging.getLogger(__name__)
 
 _LATELY = timedelta(days=1)
 
@@ -30,20 +34,29 @@ def models_of(task_id: str) -> str:
 def sweep_ended(database: Database, storage: Storage) -> int:
     """Delete what tasks that have ended have left of checkpoints, and of models of which none is kept; how many folders.
 
-    For a day each is looked at again and again: a worker that does not know yet that its job was given up may still write. Then once more.
+    For a day each is looked at again and again: a worker that does not know yet that its job was given up may still write. Then until all that
+    it has left could be deleted.
     """
     lately = now() - _LATELY
     with database.read() as session:
         ended = session.scalars(select(Task.id).where(Task.finished_at.is_not(None), ~Task.swept)).all()
         kept = set(session.scalars(select(Model.task_id).join(Task, Task.id == Model.task_id).where(~Task.swept)))
-    folders = [checkpoints_of(task_id) for task_id in ended] + [models_of(task_id) for task_id in ended if task_id not in kept]
-    left = [folder for folder in folders if storage.exists(folder)]
-    for folder in left:
-        storage.delete(folder)
+    count, done = 0, []
+    for task_id in ended:
+        try:
+            for folder in (checkpoints_of(task_id), *(() if task_id in kept else (models_of(task_id),))):
+                if storage.exists(folder):
+                    storage.delete(folder)
+                    count += 1
+            done.append(task_id)
+        except UnavailableError:  # all of the storage
+            raise
+        except Exception:  # one folder must not keep the others
+            logger.exception("what task %s has left cannot be deleted", task_id)
     with database.write() as session:
-        swept = update(Task).where(Task.finished_at <= lately, ~Task.swept).values(swept=True)
+        swept = update(Task).where(Task.id.in_(done), Task.finished_at <= lately).values(swept=True)
         session.execute(swept, execution_options={"synchronize_session": False})
-    return len(left)
+    return count
 
 
 PREDICTIONS = "predictions"  # the storage folder of what tests of models gave: pictures, and folders of reports

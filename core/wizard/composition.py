@@ -189,17 +189,20 @@ def chosen_spec(context: StepContext) -> ModelSpec:
 
 def _data_type(context: StepContext) -> DataType:
     """What the images show: as was said, or else as it was when the model that learns on was trained. Only scripts say it outside general training."""
+    return _said_data_type(context) or context.heritage.data_type or DataType.OTHER
+
+
+def _said_data_type(context: StepContext) -> DataType | None:
     choices = context.choices
-    said = choices.data_type if context.chooses_network or choices.overrides_recipe else None
-    return said or context.heritage.data_type or DataType.OTHER
+    return choices.data_type if context.chooses_network or choices.overrides_recipe else None
 
 
-def _inherited(context: StepContext, entered: Mapping[str, Any], data_type: DataType) -> str:
+def _inherited(context: StepContext, entered: Mapping[str, Any]) -> str:
     """What is taken over from the training of the model that learns on, as a sentence; empty where nothing is."""
     heritage = context.heritage
     parts = [f"input size {heritage.image_size} px"] if heritage.image_size and "image_size" not in entered else []
-    if data_type == heritage.data_type and data_type != DataType.OTHER:
-        parts.append(f"random changes for “{data_type.title}”")
+    if heritage.augmentation and not _said_data_type(context) and not set(heritage.augmentation) & set(entered):
+        parts.append("random changes")
     source = context.source_model
     return f" As “{source.name}” was trained: {' and '.join(parts)}." if source is not None and parts else ""
 
@@ -229,6 +232,8 @@ def training_jobs(context: StepContext, spec: ModelSpec) -> JobsChoice:
             own = own | {"image_size": choices.suggestion.get("image_size", "auto")}
         if context.heritage.image_size:
             own = own | {"image_size": context.heritage.image_size}
+        if not _said_data_type(context):
+            own = own | dict(context.heritage.augmentation)
         overrides, data_type = entered if choices.overrides_recipe else {}, _data_type(context)
         recipe = auto_plan(
             spec,
@@ -244,7 +249,7 @@ def training_jobs(context: StepContext, spec: ModelSpec) -> JobsChoice:
             _require_effect(entered, recipe, spec)
         budget = context.settings.auto_gpu_hours
         taken = auto_choice(recipe, spec, facts, device, budget, learn(context.session, device) if budget > 0 else NOTHING_YET)
-        why = taken.why + _inherited(context, overrides, data_type)
+        why = taken.why + _inherited(context, overrides)
         return replace(taken, why=why, search=replace(taken.search, why=why) if taken.search else None)
     if tuning == Tuning.MANUAL:
         return JobsChoice([manual_plan(spec, facts, Hyperparameters(**entered), learns_on=learns_on)], None, "")

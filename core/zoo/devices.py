@@ -43,6 +43,11 @@ def count_in(name: str) -> int:
     return int(number) if together and number.isdecimal() else 1
 
 
+def is_cpu(name: str) -> bool:
+    """Whether a job was trained on processors, by the name of what it was trained on, such as `2 × CPU, 4 cores`."""
+    return name.rpartition(" × ")[2].startswith("CPU")
+
+
 def show(session: Session, worker: str, device: DeviceFacts) -> None:
     """A gpu worker, by its identity, says what it trains on; said again every minute, and forgotten a day after the last time."""
     session.merge(

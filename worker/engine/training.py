@@ -74,9 +74,9 @@ def train(
     def cancelled() -> bool:
         return bool(link.asked())
 
-    # The leader, which can end the job in good order, loses patience first.
-    patience = Patience(link.waits, lambda: link.pausing() or cancelled(), seconds=3600.0 if team.leads else 3900.0)
-    checkpoints = CheckpointFolder(storage, job.checkpoint_folder, job.generation, patience_to_write(link), link.asked)
+    seconds = 3600.0 if team.leads else 3900.0  # the leader, which can end the job in good order, loses patience first
+    patience = Patience(link.waits, lambda: link.pausing() or cancelled(), seconds=seconds)
+    checkpoints = CheckpointFolder(storage, job.checkpoint_folder, job.generation, patience_to_write(link, seconds), link.asked)
     # ---------------------------------------------------------------- what is to be learnt
     records, fingerprint = read_records(job, database)
     with team.leader_first():
@@ -198,13 +198,13 @@ def train(
     return result_of(state, objective, asked)
 
 
-def patience_to_write(link: JobLink) -> Patience:
+def patience_to_write(link: JobLink, seconds: float = 3600.0) -> Patience:
     """Patience with a checkpoint, whose epoch counts also where a search has seen enough; where a person stops and keeps the best, for a minute."""
 
     def over() -> bool:
         return link.pausing() or link.asked() not in (Ask.GO_ON, Ask.ENOUGH, Ask.STOP_KEEP)
 
-    return Patience(link.waits, over, hurries=lambda: link.asked() is Ask.STOP_KEEP)
+    return Patience(link.waits, over, seconds=seconds, hurries=lambda: link.asked() is Ask.STOP_KEEP)
 
 
 def result_of(state: State, objective: Objective, asked: Ask) -> TrainingResult:

@@ -100,12 +100,16 @@ def _chance(history: Sequence[dict[str, Any]], score: str, baseline: float | Non
 
 
 def _fell_back(scores: Sequence[float], score: str, baseline: float) -> int | None:
-    """The epoch since which a score that was better is no better than the baseline; None where the end is better, or most of the second half."""
+    """The epoch since which a score that was better is no better than the baseline; None where there is none in the first half, or one in the second."""
     if score != "accuracy" or len(scores) < 4 or baseline >= 0.98:
         return None
-    least = baseline + 0.02 * (1 - baseline)
-    last = max(number for number, value in enumerate(scores, 1) if value > least)
-    return last if last <= len(scores) // 2 else None
+    last = max((number for number, value in enumerate(scores, 1) if value > _least(baseline)), default=0)
+    return last if 0 < last <= len(scores) // 2 else None
+
+
+def _least(baseline: float) -> float:
+    """Up to which score no more is known than the commonest class. Of many classes that is next to nothing: a few times its share has been learnt."""
+    return baseline + min(0.02 * (1 - baseline), 2 * baseline)
 
 
 def _read_calm(
@@ -129,8 +133,7 @@ def _read_calm(
             f"{worse}: look whether the labels are right and whether there are validation images enough to judge by; else train longer, "
             "or choose another network.",
         )
-    # Of many classes the commonest is next to nothing: there a score of a few times its share has been learnt.
-    if baseline is not None and best <= baseline + min(0.02 * (1 - baseline), 2 * baseline) and baseline < 0.98:
+    if baseline is not None and best <= _least(baseline) and baseline < 0.98:
         if len(training) > 1 and training[-1] < 0.7 * training[0]:
             return Reading(
                 "overfitting",

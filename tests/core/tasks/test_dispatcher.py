@@ -314,6 +314,30 @@ def test_a_crash_while_tasks_change_places_loses_none(
     assert dispatched() == ["b"]
 
 
+def test_a_crash_before_the_places_are_changed_costs_no_place(
+    database: Database,
+    make_task: MakeTask,
+    dispatched: Any,
+    take: Any,
+    redis: Redis,
+    queue_settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in "ab":
+        make_task(1, name=name)
+    dispatched()
+    take()
+    assert dispatched() == ["b"]
+    interrupt(database)
+    with monkeypatch.context() as patch:
+        patch.setattr(dispatcher, "exchange", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            dispatch(database, redis, queue_settings)
+    assert dispatched() == ["a"], "and the queue is no longer than it was"
+    take()
+    assert dispatched() == ["b"]
+
+
 def test_what_a_worker_takes_meanwhile_is_not_queued_again(
     database: Database,
     make_task: MakeTask,

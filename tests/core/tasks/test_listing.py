@@ -89,7 +89,9 @@ def test_places_in_the_queue(database: Database, make_task: MakeTask, jobs_of: J
     assert places == [0, 2, 3], "it runs; after the queued one; then the same person's small task before their large one's third job"
 
 
-@pytest.mark.parametrize(("device", "seconds", "on_gpus"), [("CPU, 1 core", 98.0, 0), ("2 × NVIDIA H200", 49.0, 98)])
+@pytest.mark.parametrize(
+    ("device", "seconds", "on_gpus"), [("CPU, 1 core", 98.0, 0), ("2 × CPU, 1 core", 49.0, 0), ("2 × NVIDIA H200", 49.0, 98)]
+)
 def test_a_training_took_the_time_on_its_worker(
     database: Database, make_task: MakeTask, jobs_of: JobsOf, device: str, seconds: float, on_gpus: float
 ) -> None:

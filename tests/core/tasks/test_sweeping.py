@@ -63,12 +63,34 @@ def test_what_ended_before_everything_was_down_for_days_is_swept_too(
         stop_task(session, ada, session.get_one(Task, task.id), "discard").finished_at = now() - timedelta(days=3)
     with monkeypatch.context() as patch:
         patch.setattr(Storage, "delete", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            sweep_ended(database, storage)
+        assert sweep_ended(database, storage) == 0
     assert sweep_ended(database, storage) == 1
     assert not storage.exists(folder)
-    monkeypatch.setattr(Storage, "exists", lambda *_: 1 / 0)
-    assert sweep_ended(database, storage) == 0, "it is not looked for again"
+    looked: list[str] = []
+    monkeypatch.setattr(Storage, "exists", lambda _, key: looked.append(key))
+    assert sweep_ended(database, storage) == 0 and not looked, "it is not looked for again"
+
+
+def test_a_folder_that_cannot_be_deleted_keeps_no_other(
+    database: Database, storage: Storage, make_task: Callable[..., Task], ada: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = [make_task(1) for _ in range(3)]
+    for task in tasks:
+        storage.write(f"{checkpoints_of(task.id)}/1/checkpoint/state-1.pt", b"weights")
+        with database.write() as session:
+            stop_task(session, ada, session.get_one(Task, task.id), "discard").finished_at = now() - timedelta(days=3)
+    stubborn, delete = checkpoints_of(tasks[1].id), Storage.delete
+
+    def refused(self: Storage, key: str) -> None:
+        if key == stubborn:
+            raise PermissionError(key)
+        delete(self, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "delete", refused)
+        assert sweep_ended(database, storage) == 2
+    assert [storage.exists(checkpoints_of(task.id)) for task in tasks] == [False, True, False]
+    assert sweep_ended(database, storage) == 1, "it is tried again"
 
 
 def test_what_is_written_late_is_swept_too(database: Database, storage: Storage, make_task: Callable[..., Task], ada: Actor) -> None:

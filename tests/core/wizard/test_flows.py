@@ -11,6 +11,7 @@ from core.settings import Settings
 from core.storage import Storage
 from core.tasks.creation import create_task
 from core.tasks.hyperparameters import TrainingPlan
+from core.vocabulary import Tuning
 from core.wizard.conversation import Conversation, Press
 from core.wizard.screens import Facts, Screen, Text
 from core.wizard.steps.model import LINE_HINT, _line
@@ -128,15 +129,20 @@ def test_retraining_end_to_end_says_what_becomes_of_the_classes(walk: Walk, add_
     assert (task.flow, task.source_model_id, task.network) == ("retraining", model.id, "tf_efficientnet_lite0")
 
 
-@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(("known", "auto"), [(True, True), (True, False), (False, True)])
 def test_a_model_that_learns_on_keeps_its_input_size_and_what_its_images_show(
-    walk: Walk, add_dataset, model: Model, database: Database, settings: Settings, known: bool
+    walk: Walk, add_dataset, model: Model, database: Database, settings: Settings, known: bool, auto: bool
 ) -> None:
     """Whatever had been said of other images before, in general training; where the model's task is gone nobody knows."""
     pets = add_dataset("pets")
-    plan, suggestion = TrainingPlan(image_size=96), {"data_type": "aerial"}
+    # As an application trains: otherwise than auto would images of that kind.
+    plan = TrainingPlan(image_size=96, rotation=True, rotation_degrees=30, horizontal_flip=True, resized_crop=False, colour_jitter=False)
     with database.write() as session:
-        trained = create_task(session, settings, training_of(pets, plans=[plan], suggestion=suggestion))
+        trained = create_task(
+            session,
+            settings,
+            training_of(pets, plans=[plan], suggestion={"data_type": "aerial"}, tuning=Tuning.AUTO if auto else Tuning.MANUAL),
+        )
         session.merge(model).task_id = trained.id if known else "gone"
     walk.press("next")
     walk.press("choose:task-type", "single-label")
@@ -151,13 +157,17 @@ def test_a_model_that_learns_on_keeps_its_input_size_and_what_its_images_show(
     walk.press("choose:source-model", model.id)
     while walk.screen.title != "Everything right?":
         walk.press("next")
-    told = "As “Pets” was trained: input size 96 px and random changes for “Aerial or satellite”." in walk.words
-    assert told == known and ("Input size: 96 × 96 px" in walk.words) == known
+    told = f"As “Pets” was trained: input size 96 px{' and random changes' if auto else ''}."
+    assert (told in walk.words) == known and ("Input size: 96 × 96 px" in walk.words) == known
     walk.press("start")
     with database.read() as session:
         task = session.scalars(select(Task).where(Task.flow == "retraining")).one()
         plan = session.scalars(select(Job.plan).where(Job.task_id == task.id)).one()
-    assert (plan["rotation"], plan["rotation_degrees"], plan["horizontal_flip"]) == ((True, 180, True) if known else (False, 180, False))
+    changes = (plan["rotation"], plan["rotation_degrees"], plan["horizontal_flip"], plan["colour_jitter"])
+    if not known:
+        assert changes[0] is changes[2] is False
+    else:  # what a person had typed is not taken over, what the images show is
+        assert changes == ((True, 30, True, False) if auto else (True, 180, True, True))
     assert task.suggestion == {"data_type": "aerial" if known else "other"}  # for whatever learns on from this one
 
 

@@ -264,6 +264,25 @@ def test_little_is_much_of_many_classes(baseline: float, score: float, learnt: b
     assert (reading.verdict != "not-learning") == learnt
 
 
+@pytest.mark.parametrize("baseline", [0.0, 0.001, 0.005, 0.0099, 0.1, 0.5, 0.97, 1.0])
+@pytest.mark.parametrize("epochs", [1, 3, 4, 8])
+def test_whatever_was_learnt_the_curves_can_be_read(baseline: float, epochs: int) -> None:
+    """A thousand classes of which a few in a hundred are known, above all: words must never cost a model."""
+    for best in (0.0, baseline, 2 * baseline, 4 * baseline, baseline + 0.015, baseline + 0.03, 0.999):
+        for score in ([best] * epochs, [best, *[baseline] * (epochs - 1)], [baseline] * (epochs - 1) + [best]):
+            for loss in ([7.0 - epoch / 10 for epoch in range(epochs)], [7.0] * epochs, [5.0 + epoch for epoch in range(epochs)]):
+                numbers = history(train_loss=loss, val_loss=loss, score=score)
+                for name, known in (("accuracy", baseline), ("dice", None)):
+                    asked: dict[str, Any] = {"planned_epochs": epochs, "validation_images": 500, "lower": 0.01}
+                    assert read_curves(numbers, score_name=name, baseline=known, **asked).text
+
+
+def test_many_classes_fall_back_to_their_own_baseline() -> None:
+    numbers = history(train_loss=[6.0] * 6, val_loss=[6.0] * 6, score=[0.005, 0.022, 0.019, 0.018, 0.0195, 0.0195])
+    text = read_curves(numbers, score_name="accuracy", baseline=0.001, planned_epochs=6, validation_images=5000, lower=0.01).text
+    assert "fell back" not in text, "19 times as good as always naming one"
+
+
 def test_a_training_below_its_baseline_did_not_go_well() -> None:
     numbers = history(train_loss=[1, 0.5, 0.3], val_loss=[1, 0.8, 0.7], score=[0, 0, 0])
     assert (
