@@ -86,16 +86,20 @@ def write_model(
     records, fingerprint = read_records(job, database)
     score_name = score_name_of(job)
     baseline = best.metrics.get(f"baseline_{score_name}") if result.baseline is None else result.baseline
-    reading = read_curves(
-        history,
-        score_name=SCORE_TITLES[score_name].lower(),
-        baseline=baseline,
-        planned_epochs=job.plan.epochs,
-        validation_images=len(best.details["rows"]),
-        lower=lower_rate(job.plan),
-        steps=sum(point["event"]["steps"] for point in history),
-        unlearnt=Unlearnt(*saved.state["state"].get("unlearnt", ())),
-    )
+    try:
+        reading = read_curves(
+            history,
+            score_name=SCORE_TITLES[score_name].lower(),
+            baseline=baseline,
+            planned_epochs=job.plan.epochs,
+            validation_images=len(best.details["rows"]),
+            lower=lower_rate(job.plan),
+            steps=sum(point["event"]["steps"] for point in history),
+            unlearnt=Unlearnt(*saved.state["state"].get("unlearnt", ())),
+        )
+    except Exception:  # words must never cost a model, as pictures must not
+        logger.exception("the curves of job %s cannot be read", job.job_id)
+        reading = Reading("unread", "The curves could not be read; the worker's log says why.")
     judging = (records[row] for row in best.details["rows"].tolist())
     shown = Counter(label for record in judging for label in set(classes_in(record.value, job.annotation_kind)))
     images = {name: shown[label] for label, name in enumerate(job.classes)}

@@ -22,7 +22,7 @@ _LOW = 0.5  # a score that nobody would call good without having looked
 
 @dataclass(frozen=True)
 class Reading:
-    """A verdict (`fine`, `exploding`, `learning-rate-too-high`, `overfitting`, `not-learning`, `unfinished`, `too-short`), and in words what to do."""
+    """A verdict (`fine`, `exploding`, `learning-rate-too-high`, `overfitting`, `not-learning`, `unfinished`, `too-short`, `unread`), and in words what to do."""
 
     verdict: str
     text: str

@@ -108,6 +108,13 @@ def test_a_loaded_model_computes_what_was_judged(bench: Any) -> None:
     assert torch.allclose(images[0], expected, atol=1e-6)
 
 
+def test_curves_that_cannot_be_read_cost_no_model(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_files, "read_curves", lambda *_, **__: 1 / 0)
+    make_model(bench, bench.job(bench.stripes(per_class=8), epochs=1))
+    card = json.loads(bench.storage.read("models/m1/model_card.json"))
+    assert "could not be read" in card["reading"]["text"] and bench.storage.exists("models/m1/model.safetensors")
+
+
 def test_several_labels_have_thresholds(bench: Any) -> None:
     job = bench.job(bench.several_labels(), epochs=6)
     result, report = make_model(bench, job)
