@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from core.db.tables import Task
 from core.events import Failed, Finished, Noticed, Progress, Stopped
@@ -282,15 +282,18 @@ def picture_blocks(report: dict[str, str]) -> tuple[Picture, ...]:
 LEARNT_FROM = "The model has learnt from images of this dataset: on others the numbers will be lower."
 
 
-def metric_rows(metrics: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Metrics as name and value, fractions as percentages; the baseline beside what it is a baseline of."""
+def metric_rows(metrics: dict[str, Any], *, thresholds: Literal["best", "model's"] = "best") -> tuple[tuple[str, str], ...]:
+    """Metrics as name and value, fractions as percentages; the baseline beside what it is a baseline of.
+
+    `thresholds`: what F1 of several labels counts from, the `best` on the images that were judged, as in validation, or the `model's` own.
+    """
     rows = []
     several_labels = "label_accuracy" in metrics
     for name, title in METRIC_NAMES.items():
         value = metrics.get(name)
         if isinstance(value, (int, float)):
-            # They count what is said from each class's threshold on, which was chosen on the validation images: a little too good on these.
-            told = f"{title}, at the best thresholds" if several_labels and name.endswith("_f1") else title
+            # They count what is said from each class's threshold on. Validation chooses it: a little too good on those images, not on others.
+            told = f"{title}, at the {thresholds} thresholds" if several_labels and name.endswith("_f1") else title
             rows.append((told, f"{value:.4f}" if name == "loss" else percent(value)))
         baseline = metrics.get(f"baseline_{name}")
         if isinstance(baseline, (int, float)) and name == "accuracy":

@@ -52,7 +52,7 @@ def run(office: Office, request: Request) -> Reply:
     found = wait_light_job(office.database, job.id, seconds=TEST_SECONDS)
     blocks: list[Block] = [
         Text(f"“{model.name}” on {found['images']:,} images of “{dataset.name}”", Tone.HEADING),
-        Facts(metric_rows(found["metrics"])),
+        Facts(metric_rows(found["metrics"], thresholds="model's")),
     ]
     if found["learnt_from"]:
         blocks.append(Text(LEARNT_FROM, Tone.WARNING))

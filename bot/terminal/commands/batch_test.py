@@ -39,7 +39,7 @@ def print_batch_test(result: Mapping[str, Any], files: Mapping[str, str]) -> Non
         facts.append(("Unknown to the model", ", ".join(result["unknown_classes"])))
     if result["learnt_from"]:
         facts.append(("Mind", LEARNT_FROM))
-    facts += metric_rows(result["metrics"])
+    facts += metric_rows(result["metrics"], thresholds="model's")
     if result.get("ap_by_overlap"):
         facts.append(("AP by overlap", ", ".join(f"{overlap}: {percent(value)}" for overlap, value in result["ap_by_overlap"].items())))
     print_facts(facts)

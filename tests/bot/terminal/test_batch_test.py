@@ -26,3 +26,12 @@ def test_numbers_of_all_and_of_each_class(capsys: pytest.CaptureFixture[str]) ->
     assert "1,200" in text and "7 images of classes that the model does not know" in text and "ferret" in text
     assert "Sensitivity" in text and "92.0 %" in text and "84.3" in text and "–" in text
     assert "/tmp/roc.png" in text and "has learnt from" in text
+
+
+def test_f1_of_several_labels_counts_from_the_thresholds_of_the_model(capsys: pytest.CaptureFixture[str]) -> None:
+    """They were chosen on other images: nobody looked for the best on these."""
+    result = dict.fromkeys(("model", "dataset", "annotation_set"), "x") | {"images": 9, "left_out_images": 0, "unknown_classes": []}
+    metrics = {"macro_f1": 0.7, "label_accuracy": 0.9}
+    print_batch_test(result | {"learnt_from": False, "metrics": metrics, "per_class": {}}, {})
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Macro F1, at the model's thresholds 70.0 %" in text and "best" not in text
