@@ -356,8 +356,7 @@ def state_text(facts: Mapping[str, Any]) -> str:
         return "stopped, without a model: what was learnt was thrown away, as asked"
     if facts["metrics"]:  # there was a model, which somebody has deleted since
         return "stopped"
-    ended = "no job had ended its first epoch" if facts["jobs"]["total"] > 1 else "its first epoch had not ended"
-    return f"stopped, without a model: {ended}"
+    return "stopped, without a model: no epoch had been saved yet"
 
 
 def task_facts(task: Task, dataset_name: str, annotations: str, source_model: str | None = None) -> Facts:

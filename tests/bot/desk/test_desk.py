@@ -129,7 +129,7 @@ def test_stop_of_what_no_worker_holds_says_who_makes_the_model(
 
 def test_a_stopped_tasks_details_say_why_there_is_no_model(desk: Desk, ada: Actor, place: Place, task: Task) -> None:
     desk.press(ada, place, "task:stop", f"{task.id} keep")
-    assert "State: stopped, without a model: its first epoch had not ended" in words(desk.press(ada, place, "task:show", task.id))
+    assert "State: stopped, without a model: no epoch had been saved yet" in words(desk.press(ada, place, "task:show", task.id))
 
 
 def test_a_report_that_was_never_drawn_is_not_called_lost(

@@ -497,7 +497,7 @@ def test_stop_of_what_no_worker_holds_says_who_makes_the_model(run: Any, interru
 
 @pytest.mark.parametrize(
     ("epochs", "more", "why"),
-    [(0, (), "its first epoch had not ended"), (3, ("--discard",), "what was learnt was thrown away, as asked")],
+    [(0, (), "no epoch had been saved yet"), (3, ("--discard",), "what was learnt was thrown away, as asked")],
     ids=["no epoch", "discard"],
 )
 def test_stop_of_what_leaves_no_model_is_at_once_and_says_why_there_is_none(
