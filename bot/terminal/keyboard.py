@@ -1,5 +1,6 @@
 """What is typed while nobody asks."""
 
+import os
 import sys
 import termios
 from collections.abc import Iterator
@@ -11,8 +12,11 @@ from prompt_toolkit.input.typeahead import clear_typeahead
 
 @contextmanager
 def unheard_keys() -> Iterator[None]:
-    """Within the block keys are not shown, and forgotten at its end: they were meant for no question asked later. Ctrl-C is heard as ever."""
-    if not sys.stdin.isatty():
+    """Within the block keys are not shown, and forgotten at its end: they were meant for no question asked later. Ctrl-C is heard as ever.
+
+    In the background, as after `&`, the terminal is left alone: keys are meant for others there.
+    """
+    if not sys.stdin.isatty() or not _in_foreground(sys.stdin.fileno()):
         yield
         return
     terminal = sys.stdin.fileno()
@@ -23,5 +27,14 @@ def unheard_keys() -> Iterator[None]:
         termios.tcsetattr(terminal, termios.TCSADRAIN, silent)
         yield
     finally:
-        termios.tcsetattr(terminal, termios.TCSAFLUSH, before)  # what has not been read is discarded
+        if _in_foreground(terminal):
+            termios.tcsetattr(terminal, termios.TCSAFLUSH, before)  # what has not been read is discarded
         clear_typeahead(get_app_session().input)  # what was typed faster than the last question took it
+
+
+def _in_foreground(terminal: int) -> bool:
+    """Whether this process may set the terminal: from the background it would be stopped by SIGTTOU."""
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:  # it controls no processes of ours, and stops none
+        return True

@@ -2,9 +2,11 @@
 
 import os
 import select
+import sys
 import termios
 from collections.abc import Iterator
 
+import pexpect
 import pytest
 from prompt_toolkit.application import create_app_session, get_app_session
 from prompt_toolkit.input import create_input
@@ -64,3 +66,26 @@ def test_without_a_terminal_nothing_is_touched(monkeypatch: pytest.MonkeyPatch, 
         monkeypatch.setattr("sys.stdin", file)
         with unheard_keys():
             pass
+
+
+@pytest.mark.parametrize("when", ["before", "within"])
+def test_in_the_background_the_process_is_not_stopped(when: str) -> None:
+    """As of `stationmaster demo &`, or Ctrl-Z and `bg` while it follows."""
+    script = """
+import os, signal, sys
+from bot.terminal.keyboard import unheard_keys
+child = os.fork()
+if not child:
+    if sys.argv[1] == "before":
+        os.setpgid(0, 0)
+    with unheard_keys():
+        if sys.argv[1] == "within":
+            os.setpgid(0, 0)
+    os._exit(0)
+status = os.waitpid(child, os.WUNTRACED)[1]
+print("stopped" if os.WIFSTOPPED(status) else f"ended with {os.waitstatus_to_exitcode(status)}")
+if os.WIFSTOPPED(status):
+    os.kill(child, signal.SIGKILL)
+"""
+    shell = pexpect.spawn(sys.executable, ["-c", script, when], encoding="utf-8", timeout=30)
+    assert shell.read().strip() == "ended with 0"
