@@ -11,6 +11,7 @@ from bot.desk.desk import Desk
 from bot.desk.reply import Reply
 from bot.notifier import Notifier
 from bot.terminal.counter import Counter
+from bot.terminal.ending import end_in_order
 from bot.terminal.keyboard import unheard_keys
 from bot.terminal.pictures import PictureShelf
 from bot.terminal.prompts import Answer, ask_controls, choose
@@ -73,6 +74,7 @@ class Chat:
             raise InvalidInputError(
                 "`stationmaster chat` needs a terminal to talk with you.", "In scripts use `stationmaster task create`."
             )
+        end_in_order()
         self.console.print(
             "Hello! I train computer-vision models on your images. Arrow keys choose. Ctrl-C closes a list, or goes back to the "
             "main menu; a training you were setting up is kept, and /train goes on with it."

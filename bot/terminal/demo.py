@@ -1,7 +1,6 @@
 """The demonstration: a scripted person talks with the real wizard; queue, worker, images and training are real."""
 
 import os
-import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from bot.notifier import Notifier
 from bot.terminal.children import end_child, start_child
 from bot.terminal.commands.runtime import Runtime
 from bot.terminal.embedded_valkey import EmbeddedValkey
+from bot.terminal.ending import end_in_order
 from bot.terminal.pictures import PictureShelf
 from bot.terminal.player import READING_SECONDS, Line, Player
 from bot.terminal.render import said
@@ -104,14 +104,13 @@ class Demo:
         if spec.pretraining == catalogue.NONE:
             raise weights.missing(catalogue.of_network(self.sample.network)[0], self.runtime.settings)
         self.say(f"Everything of this demonstration stays in {self.runtime.settings.home}.")
-        # A service that ends us asks with SIGTERM: like Ctrl-C, so that queue and worker are ended in order.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        end_in_order()  # queue and worker
         with self._engine_room():
             self._import()
             task_id = self._converse(spec)
             try:
                 self._follow(task_id)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, SystemExit):  # Ctrl-C, or SIGTERM
                 with self.runtime.database.write() as session:
                     stop_task(session, self.runtime.actor, find_task(session, self.runtime.workspace, task_id), "discard")
                 self.say("Stopped; nothing was kept.")

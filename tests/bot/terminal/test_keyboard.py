@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import sys
 import termios
 from collections.abc import Iterator
@@ -89,3 +90,31 @@ if os.WIFSTOPPED(status):
 """
     shell = pexpect.spawn(sys.executable, ["-c", script, when], encoding="utf-8", timeout=30)
     assert shell.read().strip() == "ended with 0"
+
+
+def test_chat_that_is_ended_while_it_follows_leaves_a_terminal_that_shows_keys() -> None:
+    """By `kill`: like a closing of the door, not like Ctrl-C, which asks what to do."""
+    script = """
+import sys, time
+from bot.terminal.chat import Chat
+from bot.terminal.keyboard import unheard_keys
+
+class Following(Chat):
+    def __init__(self):
+        self.console = self
+    def print(self, *_):
+        pass
+    def news(self):
+        with unheard_keys():
+            print("following", flush=True)
+            time.sleep(60)
+
+Following().run()
+"""
+    chat = pexpect.spawn(sys.executable, ["-c", script], encoding="utf-8", timeout=30)
+    chat.expect("following")
+    assert not chat.getecho()
+    chat.kill(signal.SIGTERM)
+    chat.expect(pexpect.EOF)
+    chat.wait()
+    assert chat.exitstatus == 143 and chat.getecho()
