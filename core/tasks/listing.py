@@ -191,7 +191,7 @@ def tasks_json(session: Session, tasks: Sequence[Task]) -> list[dict[str, Any]]:
 
 
 def job_json(session: Session, task: Task, number: int) -> dict[str, Any]:
-    """One training job's facts, what was `noticed` of it, its `best_epoch` so far and, under `epochs`, the points of its curves.
+    """One training job's facts, what was `noticed` of it as `task_json` has it, its `best_epoch` so far and, under `epochs`, the points of its curves.
 
     Raises NotFoundError.
     """
@@ -201,7 +201,7 @@ def job_json(session: Session, task: Task, number: int) -> dict[str, Any]:
         raise NotFoundError(f"“{task.name}” has no training job {number}.", f"It has {count}, counted from 1.")
     rows = session.scalars(select(Epoch).where(Epoch.job_id == job.id).order_by(Epoch.number)).all()
     return _job_facts(session, job) | {
-        "noticed": [notice["message"] for notice in _noticed(session, Event.job_id == job.id)],
+        "noticed": _noticed(session, Event.job_id == job.id),
         "best_epoch": best_epoch([row.values for row in rows]) if rows else None,
         "epochs": [{"number": row.number, **row.values} for row in rows],
     }

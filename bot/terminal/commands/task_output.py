@@ -89,9 +89,8 @@ def print_task(runtime: Runtime, facts: dict[str, Any]) -> None:
         rows += [("Error", facts["error"]), ("What to do", facts["error_remedy"])]
     told = facts.get("noticed", ())
     for one in told[-SHOWN_NOTICES:]:
-        # With its time: what goes on then may have ended long ago.
         title = f"Noticed of job {one['job']}" if jobs["total"] > 1 and one["job"] else "Noticed"
-        rows.append((title, f"{_local(one['at'])}: {one['message']}"))
+        rows.append((title, _notice(one)))
     print_facts(rows)
     if len(told) > SHOWN_NOTICES:
         say(f"{len(told)} things were noticed, the last {SHOWN_NOTICES} are shown; --json tells them all.")
@@ -170,7 +169,7 @@ def print_job(facts: dict[str, Any]) -> None:
     if facts["started_at"]:
         rows += [("Device", facts["device"] or "–"), ("Device time", duration(facts["device_seconds"]))]
     rows += [(title, _local(facts[key])) for title, key in (("Started", "started_at"), ("Finished", "finished_at")) if facts[key]]
-    rows += [("Noticed", message) for message in facts["noticed"]]
+    rows += [("Noticed", _notice(one)) for one in facts["noticed"]]
     if facts["error"]:
         rows += [("Error", facts["error"]), ("What to do", facts["error_remedy"])]
     print_facts(rows)
@@ -204,6 +203,11 @@ def drawn_pictures(session: Session, task: Task, number: int, picture: Path | No
             raise InvalidInputError(f"“{task.name}” is no population: nobody copies.", "Leave --lineage out.")
         drawn.append((lineage, lineage_picture(found, family(session, task.id, found.best))))
     return drawn
+
+
+def _notice(one: dict[str, Any]) -> str:
+    """What was noticed, with its time: what goes on then may have ended long ago."""
+    return f"{_local(one['at'])}: {one['message']}"
 
 
 def _local(moment: str) -> str:

@@ -351,7 +351,9 @@ def test_show_lists_every_job_and_one_job_its_epochs(
     words = run("show", "Pets", "--job", "3").stdout
     lines = {line.split("  ")[0]: " ".join(line.split()) for line in words.splitlines()}
     assert lines["Best epoch"] == "Best epoch 1, score 90.0 %" and lines["State"] == "State waiting"
-    assert lines["Noticed"] == "Noticed It is odd. Look."
+    (noticed,) = json.loads(run("show", "Pets", "--job", "3", "--json").stdout)["noticed"]
+    assert (noticed["job"], noticed["message"]) == (3, "It is odd. Look.") and noticed["at"]
+    assert re.fullmatch(r"Noticed \d{4}-\d\d-\d\d \d\d:\d\d: It is odd\. Look\.", lines["Noticed"])
     assert lines["Learning rate"].startswith("Learning rate 0.") and "Batch size" in lines
     assert "Epoch  Training loss" in words and "ended_early" not in words and "False" not in words and "Error" not in lines
     whole = " ".join(run("show", "Pets").stdout.split())
