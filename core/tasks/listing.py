@@ -21,7 +21,7 @@ from core.tasks.fairness import fair_order
 from core.tasks.hyperparameters import has_effect
 from core.tasks.journal import ACTIVE
 from core.tasks.states import State
-from core.tuning.lineage import descents
+from core.tuning.lineage import Descent, descents
 from core.tuning.search import values_of
 from core.tuning.standings import standings
 from core.zoo.devices import count_in, is_cpu
@@ -156,7 +156,8 @@ def task_json(session: Session, task: Task, *, with_jobs: bool = False) -> dict[
         facts["job_list"] = [_job_facts(session, job) for job in jobs]
         facts["seconds_left"] = _seconds_left(session, task, facts["job_list"][0]["progress"])
         facts["noticed"] = _noticed(session, Event.task_id == task.id)
-        facts["lineage"] = [asdict(copy) for copy in descents(session, task.id)]
+        plans = {job.number: job.plan for job in jobs}
+        facts["lineage"] = [_copy_facts(copy, plans[copy.number]) for copy in descents(session, task.id)]
     return facts
 
 
@@ -258,8 +259,7 @@ def _job_facts(session: Session, job: Job) -> dict[str, Any]:
         "planned_epochs": job.plan.get("epochs"),
         "progress": _progress(session, job),
         "ended_early": job.state == State.FINISHED and job.epoch < int(job.plan.get("epochs", 0)),
-        # No momentum of an optimizer that has none: as set by hand it would be refused.
-        **{name: value if has_effect(name, job.plan) else None for name, value in values_of(job.plan).items()},
+        **_told_values(values_of(job.plan), job.plan),
         "score": job.score,
         "metrics": job.metrics,
         "device": job.device,
@@ -270,6 +270,15 @@ def _job_facts(session: Session, job: Job) -> dict[str, Any]:
         "error_remedy": job.error_remedy,
         "plan": job.plan,
     }
+
+
+def _copy_facts(copy: Descent, plan: dict[str, Any]) -> dict[str, Any]:
+    return asdict(copy) | {"before": _told_values(copy.before, plan), "after": _told_values(copy.after, plan)}
+
+
+def _told_values(values: dict[str, float], plan: dict[str, Any]) -> dict[str, float | None]:
+    """Values of a job of that plan; no momentum of an optimizer that has none: as set by hand it would be refused."""
+    return {name: value if has_effect(name, plan) else None for name, value in values.items()}
 
 
 def _facts(task: Task, jobs: Sequence[Any], dataset: str, annotations: dict[str, str], source: str | None) -> dict[str, Any]:

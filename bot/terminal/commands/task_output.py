@@ -140,7 +140,8 @@ def _print_jobs(jobs: list[dict[str, Any]], lineage: list[dict[str, Any]]) -> No
     if len(lineage) > SHOWN_COPIES:
         say(f"{len(lineage)} copies within the population; the last ones were these. --lineage draws all of them, --json lists them.")
     for copy in lineage[-SHOWN_COPIES:]:
-        values = ", ".join(f"{FIELDS[name].label.lower()} {value_text(copy['after'][name])}" for name in TUNED)
+        after = {name: copy["after"][name] for name in TUNED if copy["after"][name] is not None}
+        values = ", ".join(f"{FIELDS[name].label.lower()} {value_text(value)}" for name, value in after.items())
         say(f"After epoch {copy['epoch']} job {copy['number']} went on from job {copy['source']}'s weights with {values}.")
 
 

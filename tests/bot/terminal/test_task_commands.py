@@ -519,6 +519,22 @@ def test_show_tells_no_momentum_of_an_optimizer_that_has_none(run: Any, add_data
     assert "Momentum 0" not in " ".join(run("show", "Pets", "--job", "1").stdout.split())
 
 
+def test_a_copy_is_told_without_a_momentum_that_its_optimizer_has_not(
+    run: Any, add_dataset: Any, database: Database, settings: Settings, ada: Actor
+) -> None:
+    """As of the populations that auto makes of AdamW."""
+    new = training_of(add_dataset("pets"), workspace=ada.workspace, person=ada.person, name="Pets", plans=())
+    population = Search(database, settings, new, Tuning.POPULATION, 5, optimizer="adamw")
+    for number, score in enumerate((0.1, 0.5, 0.9, 0.6, 0.7), 1):
+        population.slice(number, score)
+    population.claim(1)
+    (copy,) = json.loads(run("show", "Pets", "--json").stdout)["lineage"]
+    for values in (copy["before"], copy["after"]):
+        assert values["learning_rate"] > 0 and values["momentum"] is None
+    told = " ".join(run("show", "Pets").stderr.split())
+    assert "with learning rate" in told and "momentum" not in told
+
+
 def test_show_tells_of_a_lost_worker(run: Any, add_dataset: Any, database: Database, settings: Settings) -> None:
     with database.write() as session:
         create_task(session, settings, training_of(add_dataset("pets"), name="Pets"))
