@@ -163,7 +163,7 @@ def _form(group: str, fields: dict[str, HyperparameterField], choices: Choices, 
             label=f"{field.label} ({field.unit})" if field.unit else field.label,
             kind="text" if field.allows_auto or field.kind in ("values", "range") else field.kind,
             value=_typed(name, field, choices),
-            hint=_hint(name, field, spec),
+            hint=_hint(name, field, spec, wrong.get(name, "")),
             choices=field.choices,
             required=True,
             max_length=120 if field.kind in ("values", "range") else 40,
@@ -175,7 +175,9 @@ def _form(group: str, fields: dict[str, HyperparameterField], choices: Choices, 
     return Form(form.action, f"{group} ({count(form.errors, 'value')} to mend)", form.fields) if form.errors else form
 
 
-def _hint(name: str, field: HyperparameterField, spec: ModelSpec | None) -> str:
+def _hint(name: str, field: HyperparameterField, spec: ModelSpec | None, error: str) -> str:
     if name == "image_size" and spec is not None:
+        if spec.sizes_text in error:  # which stands beside the hint
+            return field.hint
         return f"{spec.network} takes {spec.sizes_text}; auto follows your images and the network"
     return f"{field.hint}. {field.range_text[0].upper()}{field.range_text[1:]}"
