@@ -59,6 +59,8 @@ def predict(
     with runtime.database.read() as session:
         found = find_model(session, runtime.workspace, model)
     if threshold is not None and (card := card_of(runtime.storage, found)):  # the worker would refuse it too, but not as wrong use
+        if not isinstance(card.get("spec"), dict):
+            raise BadDataError("The files of this model are damaged.", "Train it again.")
         require_threshold(TaskType(found.task_type), instances=bool(card["spec"].get("instances_only", False)))
     if out is not None:
         prepare_folder(out)
