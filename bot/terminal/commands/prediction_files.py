@@ -22,6 +22,8 @@ _FORBIDDEN = re.compile(r'[<>:"|?*\\\x00-\x1f]')  # by some file system or other
 def prepare_folder(out: Path) -> None:
     """Make the folder, before any work is done for it. Nobody's images are ever written over: it is new, empty, or holds an earlier answer alone.
 
+    A predictions.json.part is taken for ours, left by an answer that was cut short: that name is ours in the folder, whoever wrote the file.
+
     Raises:
         InvalidInputError: when there are files in it that no earlier answer names, or it is no folder.
         UnavailableError: when it cannot be made.
@@ -45,6 +47,8 @@ def prepare_folder(out: Path) -> None:
 def clear_folder(out: Path) -> None:
     """Take away an earlier answer: the files that its predictions.json names inside the folder, it itself and predictions.csv.
 
+    And always predictions.json.part, whoever wrote it: that name is ours.
+
     Raises:
         UnavailableError: when they cannot be taken away.
     """
@@ -60,7 +64,10 @@ def clear_folder(out: Path) -> None:
 
 
 def _earlier_files(out: Path) -> list[Path]:
-    """What an earlier answer left in the folder, its predictions.json last; nothing where there is none that can be read."""
+    """What an earlier answer left in the folder, its predictions.json last; where there is none that can be read, only the part of one.
+
+    The part is among them unread, whoever wrote it: cut short, it says nothing of where it comes from, and that name is ours.
+    """
     answer, part, root = out / "predictions.json", out / _PART, out.resolve()
     try:
         document = json.loads(answer.read_text(encoding="utf-8"))
