@@ -109,15 +109,13 @@ def load_model(model_key: str, *, storage: Storage, settings: Settings, device: 
     try:
         card = json.loads(storage.read(f"{model_key}/model_card.json"))
         weights = load_safetensors(storage.read(f"{model_key}/model.safetensors"))
+        task_type, classes, side = TaskType(card["task_type"]), len(card["classes"]), int(card["preprocessing"]["size"][0])
+        spec = ModelSpec(**{**card["spec"], "task_types": tuple(TaskType(name) for name in card["spec"]["task_types"])})
     except FileNotFoundError as error:
         raise NotFoundError("The files of this model are gone.", "Train it again.") from error
-    except (ValueError, SafetensorError) as error:
+    except (ValueError, LookupError, TypeError, SafetensorError) as error:
         raise BadDataError("The files of this model are damaged.", "Train it again.") from error
-    task_type = TaskType(card["task_type"])
-    spec = ModelSpec(**{**card["spec"], "task_types": tuple(TaskType(name) for name in card["spec"]["task_types"])})
-    network = build(
-        spec, task_type, len(card["classes"]), pretrained=False, settings=settings, image_size=int(card["preprocessing"]["size"][0])
-    )
+    network = build(spec, task_type, classes, pretrained=False, settings=settings, image_size=side)
     try:
         restore(network, weights)
     except RuntimeError as error:

@@ -79,6 +79,16 @@ def test_predictions_agree_with_the_measured_accuracy(bench: Any) -> None:
     json.dumps(answer)
 
 
+@pytest.mark.parametrize("damage", ["spec", "classes", "preprocessing", "task_type"])
+def test_a_card_that_lacks_something_is_told_as_damaged(bench: Any, damage: str) -> None:
+    make_model(bench, bench.job(bench.stripes(per_class=4), epochs=1))
+    card = json.loads(bench.storage.read("models/m1/model_card.json"))
+    del card[damage]
+    bench.storage.write("models/m1/model_card.json", json.dumps(card).encode())
+    with pytest.raises(BadDataError, match="damaged"):
+        load_model("models/m1", storage=bench.storage, settings=bench.settings)
+
+
 def test_a_folder_is_predicted_as_each_of_its_images_and_a_damaged_one_is_told(bench: Any) -> None:
     make_model(bench, bench.job(bench.stripes(per_class=6), epochs=1))
     paths = sorted((bench.folder / "stripes").rglob("*.png"))[:3]
