@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 # A step on the first images pays for allocations, compiled kernels and cold caches.
 _WARM_UP_STEPS = 3
-_MEMORY = 200  # images' seconds are averaged over about so many steps
+# Images' seconds are averaged over about so many steps. A host that was a third slower from the second epoch of 125 steps on, as hosts are that
+# others use, too, or that grow warm, was told a fifth too little with 200.
+_MEMORY = 50
 # Judging an image costs about a third of learning from it: no backward pass.
 _EVALUATION_SHARE = 1 / 3
 _BEST_SHARE = 1 / 2  # of the epochs that are to come is thought to be the best until then

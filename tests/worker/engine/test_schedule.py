@@ -130,6 +130,15 @@ def test_time_left_from_steps_and_evaluations() -> None:
     assert pace.seconds_left(images=100, evaluations=2, epoch_images=50, validation_images=10) == pytest.approx(20)
 
 
+def test_a_host_that_has_become_slower_is_followed_within_an_epoch() -> None:
+    pace = Pace()
+    for seconds in [1.0] * 128 + [1.5] * 125:
+        pace.stepped(seconds, 10)
+    pace.evaluated(5.0)
+    left = pace.seconds_left(images=1000, evaluations=1, epoch_images=1000, validation_images=10)
+    assert left == pytest.approx(155, rel=0.05)
+
+
 @pytest.mark.parametrize(
     ("state", "best", "left"),
     [
