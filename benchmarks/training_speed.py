@@ -29,7 +29,8 @@ ON_GPU_QUICK = (
     ("training_whole_job.py", "--network resnet50 --image-size 224 --batch-size 128 --images 640 --epochs 1 --streamed"),
     ("training_resume.py", "--network resnet50 --image-size 224"),
 )
-ON_CPU = (("training_data_path.py", ""), ("training_whole_job.py", ""), ("training_resume.py", ""))
+DETECTOR = "--boxes --network faster_rcnn-tf_efficientnet_lite0 --image-size 640 --batch-size 4 --images 60 --rounds 2"
+ON_CPU = (("training_data_path.py", ""), ("training_data_path.py", DETECTOR), ("training_whole_job.py", ""), ("training_resume.py", ""))
 ON_CPU_QUICK = (
     ("training_data_path.py", "--images 320 --rounds 2"),
     ("training_whole_job.py", "--images 1000 --epochs 2"),
