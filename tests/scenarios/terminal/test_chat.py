@@ -64,7 +64,7 @@ def test_from_train_to_the_model_with_a_terminal_that_closes_in_mid_training(
 ) -> None:
     person = sit_down()
     to_the_tuning(person)
-    type_hyperparameters(person, "300")  # long enough to be seen at work, and left, on any machine
+    type_hyperparameters(person, "200")  # long enough to be seen at work, and left, on any machine
     person.choose("Manual assignment")
     person.type("0.01")  # learning rate
     person.choose("cosine")
@@ -74,7 +74,7 @@ def test_from_train_to_the_model_with_a_terminal_that_closes_in_mid_training(
     person.choose("[ Back ]")  # nothing is lost on the way back and forth
     person.see("Which network?")
     person.choose("[ Next ]")
-    person.see("Training epochs 300")
+    person.see("Training epochs 200")
     person.see("Learning rate 0.01")
     person.see("Early stop off")
     person.choose("[ Next ]")
@@ -85,7 +85,7 @@ def test_from_train_to_the_model_with_a_terminal_that_closes_in_mid_training(
     person.choose("[ Next ]")
     person.see("Validation data percentage 25 %")
     person.choose("[ Start ]")
-    person.see("of 300, about", seconds=200)
+    person.see("of 200, about", seconds=200)
 
     person.leave()  # the bot of this face is gone; the training is not
     person = sit_down()
