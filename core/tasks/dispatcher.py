@@ -81,9 +81,8 @@ def _resume(database: Database, redis: "Redis", settings: Settings) -> int:
     while (change := _next_change(database, redis, settings)) is not None:
         entry = (change.row.job_id, change.row.generation)
         with reachable():
-            resumed = enqueue(
-                redis, settings, "gpu", *entry
-            )  # False where somebody was killed after this: it has its place to be given yet
+            # False where somebody was killed right after it: the place is still to be changed.
+            resumed = enqueue(redis, settings, "gpu", *entry)
             returned = exchange(redis, settings, "gpu", entry, change.before.entry, change.instead_of.entry)
             if returned:
                 redis.hdel(_turns_key(settings, "gpu"), change.instead_of.task_id)

@@ -288,21 +288,26 @@ def test_a_restart_of_all_workers_costs_nobody_their_place(
     assert [name for name in order if name != "g"] == ["a1", "a2", "a3", "b1", "b2"]
 
 
-def test_a_crash_while_tasks_change_places_loses_none(
-    database: Database,
-    make_task: MakeTask,
-    dispatched: Any,
-    take: Any,
-    redis: Redis,
-    queue_settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def a_interrupted_before_b(database: Database, make_task: MakeTask, dispatched: Any, take: Any) -> None:
+    """Of one person the task a has begun and was interrupted, the younger b is queued."""
     for name in "ab":
         make_task(1, name=name)
     dispatched()
     take()
     assert dispatched() == ["b"]
     interrupt(database)
+
+
+def test_a_crash_while_tasks_change_places_loses_none(
+    database: Database,
+    a_interrupted_before_b: None,
+    dispatched: Any,
+    take: Any,
+    redis: Redis,
+    queue_settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(dispatcher, "_give_back", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -316,19 +321,13 @@ def test_a_crash_while_tasks_change_places_loses_none(
 
 def test_a_crash_before_the_places_are_changed_costs_no_place(
     database: Database,
-    make_task: MakeTask,
+    a_interrupted_before_b: None,
     dispatched: Any,
     take: Any,
     redis: Redis,
     queue_settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in "ab":
-        make_task(1, name=name)
-    dispatched()
-    take()
-    assert dispatched() == ["b"]
-    interrupt(database)
     with monkeypatch.context() as patch:
         patch.setattr(dispatcher, "exchange", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -340,19 +339,13 @@ def test_a_crash_before_the_places_are_changed_costs_no_place(
 
 def test_what_a_worker_takes_meanwhile_is_not_queued_again(
     database: Database,
-    make_task: MakeTask,
+    a_interrupted_before_b: None,
     dispatched: Any,
     take: Any,
     redis: Redis,
     queue_settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in "ab":
-        make_task(1, name=name)
-    dispatched()
-    take()
-    assert dispatched() == ["b"]
-    interrupt(database)
 
     def late(*arguments: Any) -> bool:
         """A worker has the younger one in hand, and has not claimed it yet."""
